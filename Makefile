@@ -1,0 +1,46 @@
+# Two commands for a fresh machine that has only Python and make: `make demo` (the main job) and `make test`.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+DEMO   ?= runs/demo
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test check fast bench docs clean
+
+demo: $(VENV)/core.installed          ## make data, train AGW and CAJL, evaluate, show table and pictures
+	$(BIN)/vireid demo --root $(DEMO)
+
+test: $(VENV)/dev.installed lint      ## everything that CI runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(VENV)/dev.installed lint     ## format, lint, types and the fast tests, in under three minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
+
+.PHONY: lint
+lint: $(VENV)/dev.installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/basedpyright
+
+bench: $(VENV)/dev.installed          ## measure; writes benchmarks/results/
+	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+
+docs: $(VENV)/dev.installed           ## build the documentation into site/
+	$(BIN)/python -m pip install -q 'mkdocs-material>=9.5'
+	$(BIN)/mkdocs build --strict
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vireid needs Python 3.11 or newer; set PYTHON=")'
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/core.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/dev.installed: $(VENV)/core.installed
+	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) site .pytest_cache .ruff_cache

@@ -1,0 +1,98 @@
+"""Table: one row per image, as numpy columns; what every loader returns and everything else reads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from vireid.method import INFRARED, VISIBLE
+
+COLUMNS = ("path", "pid", "camid", "modality", "split")
+
+
+class DataError(ValueError):
+    """The data are not as expected; the message says what was expected, what came and what to do."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """R images. `path` is relative to `root` with forward slashes; `pid` and `camid` are the dataset's own numbers.
+
+    `partition` names the split of identities that `split` was made from (for RegDB "trial 3"): a run stores it and
+    evaluation refuses another. `extras` holds optional columns, e.g. frame (R,), time (R,), keypoints (R, 17, 3).
+    """
+
+    root: Path
+    path: np.ndarray  # (R,) str
+    pid: np.ndarray  # (R,) int64
+    camid: np.ndarray  # (R,) int64
+    modality: np.ndarray  # (R,) int64
+    split: np.ndarray  # (R,) str: train, val, test (a manifest may also say query and gallery)
+    extras: dict[str, np.ndarray] = field(default_factory=dict)
+    dataset: str = "manifest"
+    partition: str = ""
+
+    def __post_init__(self) -> None:
+        rows = len(self.path)
+        for name, value in {**{c: getattr(self, c) for c in COLUMNS}, **self.extras}.items():
+            if len(value) != rows:
+                raise DataError(f"every column needs {rows} rows like `path`; `{name}` has {len(value)}")
+        if rows and not np.isin(self.modality, (VISIBLE, INFRARED)).all():
+            raise DataError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared)")
+
+    def __len__(self) -> int:
+        return len(self.path)
+
+    def __getitem__(self, rows: np.ndarray | slice | list[int]) -> Table:
+        """The same table with only these rows (boolean mask, indices or slice)."""
+        columns = {name: getattr(self, name)[rows] for name in COLUMNS}
+        extras = {name: value[rows] for name, value in self.extras.items()}
+        return Table(self.root, extras=extras, dataset=self.dataset, partition=self.partition, **columns)
+
+    def where(self, split: str | tuple[str, ...] | None = None, modality: int | None = None) -> Table:
+        """The rows of these splits and this modality."""
+        keep = np.ones(len(self), dtype=bool)
+        if split is not None:
+            keep &= np.isin(self.split, (split,) if isinstance(split, str) else split)
+        if modality is not None:
+            keep &= self.modality == modality
+        return self[keep]
+
+    @cached_property
+    def pids(self) -> np.ndarray:
+        """Sorted distinct identities."""
+        return np.unique(self.pid)
+
+    @cached_property
+    def camids(self) -> np.ndarray:
+        """Sorted distinct cameras."""
+        return np.unique(self.camid)
+
+    @cached_property
+    def label(self) -> np.ndarray:
+        """(R,) int64: position of each pid among this table's sorted pids, so take it from the training rows."""
+        return np.searchsorted(self.pids, self.pid)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits that change with any path, pid, camid, modality or split (pictures are not read)."""
+        digest = hashlib.sha256()
+        for name in COLUMNS:
+            digest.update("\0".join(getattr(self, name).astype(str)).encode())
+        return digest.hexdigest()[:16]
+
+    def full_path(self, row: int) -> Path:
+        return self.root / str(self.path[row])
+
+
+def table_from_columns(root: Path, columns: Mapping[str, object], dataset: str, partition: str = "") -> Table:
+    """Build a Table from lists; names beyond the five columns become extras."""
+    kinds = {"path": np.str_, "pid": np.int64, "camid": np.int64, "modality": np.int64, "split": np.str_}
+    fixed = {name: np.asarray(columns[name], dtype=kind) for name, kind in kinds.items()}
+    extras = {name: np.asarray(value) for name, value in columns.items() if name not in kinds}
+    return Table(Path(root), extras=extras, dataset=dataset, partition=partition, **fixed)

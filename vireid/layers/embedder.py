@@ -1,0 +1,73 @@
+"""Embedder: what every deployed network has in common: pixels in, embedding out, and a description to rebuild it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set
+
+
+class Embedder(nn.Module):
+    """Maps uint8 images (N, 3, H, W), RGB, and modality (N,) to embeddings (N, D), not L2-normalized.
+
+    A subclass writes `layers`, which takes images that are already normalized (as the training transforms leave
+    them), and passes its constructor's keywords to `super().__init__` so that a file can rebuild it.
+    `inputs` names what forward takes beyond images and modality, in order.
+    """
+
+    inputs: tuple[str, ...] = ()
+    normalized: bool = True  # whether the published system compares L2-normalized embeddings (cosine)
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        self.settings = settings
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+
+    def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
+        """Embeddings (N, D) by layer name from normalized float images; the first is the one to deploy."""
+        raise NotImplementedError
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """uint8 pixels to zero mean and unit variance per channel, float."""
+        if images.dtype != torch.uint8:
+            raise TypeError(f"an embedder takes uint8 pixels 0..255, got {images.dtype}; pass the image as it was decoded")
+        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+
+    def forward(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> Tensor:
+        return next(iter(self.layers(self.normalize(images), modality, *inputs).values()))
+
+
+def save_embedder(embedder: Embedder, path: Path) -> None:
+    """Write `path` (safetensors) whose header says how to rebuild the embedder without its Method."""
+    about = {"class": f"{type(embedder).__module__}.{type(embedder).__qualname__}", "settings": embedder.settings}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in embedder.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={"embedder": json.dumps(about)})
+    partial.replace(path)
+
+
+def load_embedder(path: Path, device: str | torch.device = "cpu") -> Embedder:
+    """Rebuild an embedder in evaluation mode. Only classes of vireid.layers are built: a file never names foreign code."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if "embedder" not in metadata:
+        raise ValueError(f"{path} has no embedder description; expected a file that vireid wrote (embedder.safetensors)")
+    about = json.loads(metadata["embedder"])
+    module, _, name = about["class"].rpartition(".")
+    if not module.startswith("vireid.layers."):
+        raise ValueError(f"{path} names {about['class']}, but only embedders of vireid.layers load from a file; export ONNX")
+    embedder = getattr(importlib.import_module(module), name)(**about["settings"])
+    embedder.load_state_dict(load_file(path, device="cpu"))
+    return embedder.to(device).eval()

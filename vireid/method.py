@@ -1,0 +1,163 @@
+"""The shape of a method: what a file in methods/ has to provide, and what the training loop hands to it.
+
+A Method is an nn.Module that knows its losses and its recipe and owns an `embedder`, the part that is deployed. The
+loop in train.py knows nothing else about it. Shape letters are those of docs/architecture.md, section 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+if TYPE_CHECKING:  # the only names from above: both appear in signatures alone
+    from vireid.data.pipeline import TrainingData
+    from vireid.data.table import Table
+    from vireid.optim import Optimizers
+
+VISIBLE, INFRARED = 0, 1
+MODALITIES = ("visible", "infrared")
+
+
+class Transform(Protocol):
+    """Changes a dict of aligned whole-batch tensors; `images` is uint8 (N, 3, H, W) until Normalize makes it float32."""
+
+    def __call__(self, sample: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]: ...
+
+
+class Sampler(Protocol):
+    """Draws the rows of each batch; row i of both lines is the same person."""
+
+    def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
+        """Yield integer arrays (2, n): line 0 visible rows of the table, line 1 infrared rows, until the epoch ends."""
+        ...
+
+
+class Schedule(Protocol):
+    """Maps progress to the factor by which every learning rate is multiplied, or to one factor per optimizer name."""
+
+    def __call__(self, at: Progress) -> float | Mapping[str, float]: ...
+
+
+@dataclass(frozen=True)
+class OptimizerSpec:
+    """Settings of one named optimizer; the kinds are in optim.py."""
+
+    lr: float
+
+    def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+        raise NotImplementedError(f"{type(self).__name__} does not say how it is built")
+
+
+@dataclass(frozen=True)
+class View:
+    """One image stream of the batch: which modality it reads and how its images are transformed."""
+
+    modality: int
+    transform: Transform
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What one training stage needs. `step` names the method's function that takes one training step."""
+
+    size: tuple[int, int]  # (height, width)
+    sampler: Sampler
+    views: tuple[View, ...]
+    epochs: int
+    optimizers: dict[str, OptimizerSpec]
+    schedule: Schedule
+    step: str = "step"
+
+
+@dataclass
+class Progress:
+    """Where training stands; epochs and iterations count from 0, `iteration` runs through the whole stage."""
+
+    stage: int = 0
+    epoch: int = 0
+    iteration: int = 0
+    epochs: int = 1
+    iterations_per_epoch: int = 1
+
+
+@dataclass
+class Batch:
+    """Images of several views, one after the other; row i of every view is the same person."""
+
+    images: Tensor  # (N, 3, H, W) float32, normalized by the views' transforms
+    label: Tensor  # (N,) int64, 0..num_pids-1
+    camid: Tensor  # (N,) int64, the dataset's own camera numbers
+    modality: Tensor  # (N,) int64, VISIBLE or INFRARED
+    view: Tensor  # (N,) int64, index into recipe.views
+    extras: dict[str, Tensor] = field(default_factory=dict)  # (N, ...), e.g. heatmaps
+
+    def __len__(self) -> int:
+        return len(self.label)
+
+    def __getitem__(self, rows: Tensor | slice) -> Batch:
+        """The same batch with only these rows (boolean mask, indices or slice)."""
+        extras = {name: value[rows] for name, value in self.extras.items()}
+        return Batch(self.images[rows], self.label[rows], self.camid[rows], self.modality[rows], self.view[rows], extras)
+
+    @property
+    def visible(self) -> Batch:
+        return self[self.modality == VISIBLE]
+
+    @property
+    def infrared(self) -> Batch:
+        return self[self.modality == INFRARED]
+
+    def of_view(self, index: int) -> Batch:
+        return self[self.view == index]
+
+
+class Method(nn.Module):
+    """What is trained. A subclass sets `recipe` and `embedder` and writes `losses` (or `step`).
+
+    Its constructor takes `num_pids` and `camids` (the sorted camera numbers of the training rows) and then its own
+    keyword settings, each with a default; those keywords can be set by name on the command line.
+    """
+
+    recipe: ClassVar[Recipe | tuple[Recipe, ...]]  # several recipes are stages, in order
+    embedder: nn.Module
+
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = ()) -> None:
+        super().__init__()
+        self.num_pids = num_pids
+        self.camids = tuple(camids)
+        self.watch: dict[str, float | Tensor] = {}  # numbers that a step wants in the log beside its losses
+
+    @classmethod
+    def recipe_for(cls, dataset: str) -> Recipe | tuple[Recipe, ...]:
+        """The recipe for a dataset by name; a method overrides this only where its paper demands it."""
+        return cls.recipe
+
+    def params(self) -> dict[str, list[nn.Parameter]]:
+        """Trainable parameters by optimizer name."""
+        return {"main": [p for p in self.parameters() if p.requires_grad]}
+
+    def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        """Scalar losses by name, already weighted: their sum is the objective."""
+        raise NotImplementedError(f"{type(self).__name__} writes neither losses nor step")
+
+    def step(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
+        """Take one training step and return the losses for the log."""
+        losses = self.losses(batch, at)
+        optim.step(torch.stack(list(losses.values())).sum())
+        return losses
+
+    def after_step(self, at: Progress) -> None:
+        """Called after every step: averaged copies, memory banks."""
+
+    def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+        """The batches of epoch `at.epoch`; the default draws images by recipe.sampler and recipe.views."""
+        return data.batches(recipe, at)
+
+    def load_weights(self, state: dict[str, Tensor]) -> list[str]:
+        """Load public pretrained weights into the trunk; returns the keys of `state` that were not used."""
+        raise ValueError(f"{type(self).__name__} has no trunk that takes pretrained weights; leave `weights` out")
