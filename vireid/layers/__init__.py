@@ -1,0 +1,1 @@
+"""Layers: network parts that two or more methods use, one part per file."""
