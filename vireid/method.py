@@ -72,6 +72,7 @@ class Recipe:
     optimizers: dict[str, OptimizerSpec]
     schedule: Schedule
     step: str = "step"
+    filter: str = "lanczos"  # how pictures are resized once, before training: "lanczos" or "bilinear"
 
 
 @dataclass
@@ -148,7 +149,7 @@ class Method(nn.Module):
     def step(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
         """Take one training step and return the losses for the log."""
         losses = self.losses(batch, at)
-        optim.step(torch.stack(list(losses.values())).sum())
+        optim.step(losses)  # by name, so that an error can say which of them is not finite
         return losses
 
     def after_step(self, at: Progress) -> None:

@@ -1,0 +1,113 @@
+"""Samplers: the published batches under the published seeds, epoch lengths, and what unusable data gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vireid.data.samplers import Chunks, IdentityBatches
+from vireid.data.table import DataError, Table, table_from_columns
+from vireid.method import INFRARED, VISIBLE
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def table_of(pid: object, modality: object) -> Table:
+    pid, modality = np.asarray(pid), np.asarray(modality)
+    path = [f"{row}.png" for row in range(len(pid))]
+    columns = {"path": path, "pid": pid, "camid": modality + 1, "modality": modality, "split": ["train"] * len(pid)}
+    return table_from_columns(Path("."), columns, dataset="test")
+
+
+def table_of_counts(visible: dict[int, int], infrared: dict[int, int]) -> Table:
+    pids, modality = [], []
+    for line, counts in ((VISIBLE, visible), (INFRARED, infrared)):
+        for pid, count in counts.items():
+            pids += [pid] * count
+            modality += [line] * count
+    return table_of(pids, modality)
+
+
+def test_identity_batches_are_those_of_agw() -> None:
+    golden = np.load(GOLDEN / "agw_identity_sampler.npz")
+    visible, infrared = golden["label_color"], golden["label_thermal"]
+    table = table_of(np.concatenate([visible, infrared]), [VISIBLE] * len(visible) + [INFRARED] * len(infrared))
+    random = np.random.RandomState(int(golden["seed"]))
+    sampler = IdentityBatches(pids=int(golden["batch_ids"]), images=int(golden["num_pos"]))
+    for epoch in ("ep0", "ep1"):
+        rows = np.concatenate(list(sampler.epoch(table, random)), axis=1)
+        np.testing.assert_array_equal(rows[0], golden[f"index_color_{epoch}"])
+        np.testing.assert_array_equal(rows[1], golden[f"index_thermal_{epoch}"] + len(visible))
+
+
+def test_chunks_are_those_of_mpanet() -> None:
+    golden = np.load(GOLDEN / "mpanet_sampler.npz")
+    table = table_of(golden["ids"], np.where(np.isin(golden["cams"], (3, 6)), INFRARED, VISIBLE))
+    random = np.random.RandomState(int(golden["seed"]))
+    images = int(golden["k"]) // 2
+    sampler = Chunks(pids=int(golden["batch"]) // int(golden["k"]), images=images)
+    for epoch in ("epoch1", "epoch2"):
+        rows = np.concatenate(list(sampler.epoch(table, random)), axis=1)
+        np.testing.assert_array_equal(rows[1], golden[epoch][0::2])  # published: infrared and visible in turn
+        np.testing.assert_array_equal(rows[0], golden[epoch][1::2])
+
+
+def test_published_epoch_lengths() -> None:
+    # SYSU-MM01: 395 training identities, 22,258 visible and 11,909 infrared images; RegDB: 206 x 10 x 10.
+    pids = np.arange(395)
+    sysu = table_of(
+        np.concatenate([np.resize(pids, 22_258), np.resize(pids, 11_909)]),
+        np.repeat([VISIBLE, INFRARED], [22_258, 11_909]),
+    )
+    regdb = table_of_counts({pid: 10 for pid in range(206)}, {pid: 10 for pid in range(206)})
+    assert IdentityBatches().iterations(sysu) == 696
+    assert len(list(IdentityBatches().epoch(regdb, np.random.RandomState(0)))) == 65
+    assert len(list(Chunks(pids=12, images=5).epoch(regdb, np.random.RandomState(1)))) == 34
+    assert 160 <= len(list(Chunks(pids=16, images=4).epoch(sysu, np.random.RandomState(1)))) <= 186
+
+
+def test_identity_batches_keep_the_person_and_the_modality() -> None:
+    table = table_of_counts({5: 3, 9: 1, 2: 7}, {9: 2, 5: 2, 2: 1})
+    for rows in IdentityBatches(pids=2, images=3).epoch(table, np.random.RandomState(3)):
+        assert rows.shape == (2, 6)
+        np.testing.assert_array_equal(table.pid[rows[0]], table.pid[rows[1]])
+        assert (table.modality[rows[0]] == VISIBLE).all() and (table.modality[rows[1]] == INFRARED).all()
+        assert len(np.unique(table.pid[rows[0]])) == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    counts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=3, max_size=8),
+    images=st.integers(1, 4),
+    seed=st.integers(0, 1000),
+)
+def test_chunks_use_long_lists_without_repeats(counts: list[tuple[int, int]], images: int, seed: int) -> None:
+    visible, infrared = ({pid: pair[line] for pid, pair in enumerate(counts)} for line in (VISIBLE, INFRARED))
+    table = table_of_counts(visible, infrared)
+    batches = list(Chunks(pids=2, images=images).epoch(table, np.random.RandomState(seed)))
+    rows = np.concatenate(batches, axis=1)
+    np.testing.assert_array_equal(table.pid[rows[0]], table.pid[rows[1]])
+    assert (table.modality[rows] == np.array([[VISIBLE], [INFRARED]])).all()
+    for pid, pair in enumerate(counts):
+        for line, count in zip(rows, pair, strict=True):
+            drawn = line[table.pid[line] == pid]
+            if count >= images:
+                assert len(np.unique(drawn)) == len(drawn)
+        assert (table.pid[rows[0]] == pid).sum() <= max(images, min(pair))
+
+
+@pytest.mark.parametrize("sampler", [IdentityBatches(pids=2, images=2), Chunks(pids=2, images=2)])
+def test_unusable_data_is_named(sampler: IdentityBatches | Chunks) -> None:
+    random = np.random.RandomState(0)
+    with pytest.raises(DataError, match=r"no infrared image: pid 7\b"):
+        next(sampler.epoch(table_of_counts({7: 2, 8: 2, 9: 1}, {8: 2, 9: 1}), random))
+    with pytest.raises(DataError, match=r"no visible image: pid 4\b"):
+        next(sampler.epoch(table_of_counts({8: 2, 9: 2}, {8: 2, 9: 2, 4: 1}), random))
+    with pytest.raises(DataError, match=r"sampler\.pids=1"):
+        next(sampler.epoch(table_of_counts({8: 2}, {8: 2}), random))
+    with pytest.raises(ValueError, match="pids of 1 or more, got 0"):
+        type(sampler)(pids=0)

@@ -1,0 +1,147 @@
+"""Samplers: which rows of the table make each batch of an epoch; row i of both lines is always the same person.
+
+`IdentityBatches` is the sampler of the AGW family (Ye et al., "Deep Learning for Person Re-identification: A Survey and
+Outlook", TPAMI 2021; checked against mangye16/Cross-Modal-Re-ID-baseline). `Chunks` is that of MPANet (Wu et al.,
+"Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification", CVPR 2021; checked against
+DoubtedSteam/MPANet). Both consume numpy's legacy random stream in the published order, so that one seed gives the
+published batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vireid.data.table import DataError, Table
+from vireid.method import INFRARED, VISIBLE
+
+
+def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
+    """Rows of each pid, visible and infrared; both in order of first appearance, rows ascending.
+
+    Raises DataError if a pid has images in one modality only.
+    """
+    found: list[dict[int, np.ndarray]] = []
+    for modality in (VISIBLE, INFRARED):
+        rows = np.flatnonzero(table.modality == modality)
+        order = rows[np.argsort(table.pid[rows], kind="stable")]
+        pids, starts = np.unique(table.pid[order], return_index=True)
+        by_pid = dict(zip(pids.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
+        found.append(dict(sorted(by_pid.items(), key=lambda item: item[1][0])))
+    visible, infrared = found
+    for missing, have, name in ((visible, infrared, "visible"), (infrared, visible, "infrared")):
+        alone = sorted(set(have) - set(missing))
+        if alone:
+            listed = ", ".join(map(str, alone[:10])) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")
+            raise DataError(
+                f"training needs every identity in both modalities; {len(alone)} of {len(table.pids)} have no {name} "
+                f"image: pid {listed}. Leave these out of the training split, or add their {name} images"
+            )
+    return visible, infrared
+
+
+def _check_settings(sampler: IdentityBatches | Chunks) -> None:
+    for name, value in (("pids", sampler.pids), ("images", sampler.images)):
+        if value < 1:
+            raise ValueError(f"{type(sampler).__name__} needs {name} of 1 or more, got {value}")
+
+
+def _check_enough(sampler: IdentityBatches | Chunks, available: int) -> None:
+    if available < sampler.pids:
+        raise DataError(
+            f"a batch of {type(sampler).__name__} takes {sampler.pids} identities, the training rows have {available}; "
+            f"set sampler.pids={available} or less, or train on more identities"
+        )
+
+
+@dataclass(frozen=True)
+class IdentityBatches:
+    """`pids` identities without replacement, then `images` of each in each modality with replacement.
+
+    An epoch has floor(max(visible, infrared images) / (pids * images)) + 1 batches: 696 on SYSU-MM01 and 65 on RegDB
+    with the published 8 x 4.
+    """
+
+    pids: int = 8
+    images: int = 4  # of one person in one modality
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
+    def iterations(self, table: Table) -> int:
+        """Number of batches in every epoch."""
+        most = max(int((table.modality == modality).sum()) for modality in (VISIBLE, INFRARED))
+        return most // (self.pids * self.images) + 1
+
+    def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
+        """Yield integer arrays (2, pids * images): line 0 visible rows, line 1 infrared rows, blocks of one person.
+
+        Raises DataError if a pid is seen in one modality only or if there are fewer identities than a batch takes.
+        """
+        visible, infrared = rows_of_pids(table)
+        _check_enough(self, len(visible))
+        pids = np.array(sorted(visible))
+        for _ in range(self.iterations(table)):
+            rows = np.empty((2, self.pids, self.images), dtype=np.int64)
+            for place, pid in enumerate(random.choice(pids, self.pids, replace=False).tolist()):
+                rows[0, place] = random.choice(visible[pid], self.images)  # visible before infrared: published order
+                rows[1, place] = random.choice(infrared[pid], self.images)
+            yield rows.reshape(2, -1)
+
+
+@dataclass(frozen=True)
+class Chunks:
+    """Each person's images paired across the modalities, cut into chunks of `images` pairs, each chunk drawn once.
+
+    Per identity, in order of the first infrared row: when both lists are shorter than `images` both are redrawn with
+    replacement, otherwise the longer one is cut to the length of the shorter; both are shuffled and paired. A batch
+    takes the next chunk of `pids` identities drawn without replacement; the epoch ends when fewer identities than that
+    have chunks left, so its length varies a little (about 34 batches on RegDB with 12 x 5). It always runs to that end:
+    the released code run with a later version of its training library stops at half.
+
+    Deviation: where only one list is shorter than `images` that list is redrawn with replacement; the released code
+    stops with an error there.
+    """
+
+    pids: int = 16
+    images: int = 4  # of one person in one modality: half of the published "k"
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
+    def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
+        """Yield integer arrays (2, pids * images): line 0 visible rows, line 1 infrared rows, blocks of one person.
+
+        Raises DataError if a pid is seen in one modality only or if there are fewer identities than a batch takes.
+        """
+        visible, infrared = rows_of_pids(table)
+        _check_enough(self, len(visible))
+        chunks = {pid: self._chunks(visible[pid], infrared[pid], random) for pid in infrared}
+        taken = dict.fromkeys(chunks, 0)
+        left = list(chunks)
+        while len(left) >= self.pids:
+            drawn = random.choice(left, self.pids, replace=False).tolist()
+            yield np.concatenate([chunks[pid][taken[pid]] for pid in drawn], axis=1)
+            for pid in drawn:
+                taken[pid] += 1
+            left = [pid for pid in left if taken[pid] < len(chunks[pid])]
+
+    def _chunks(self, visible: np.ndarray, infrared: np.ndarray, random: np.random.RandomState) -> np.ndarray:
+        """(chunks, 2, images) rows of one person."""
+        # The order of the draws (infrared before visible) is that of the released code.
+        if len(infrared) < self.images:
+            infrared = random.choice(infrared, self.images)
+        if len(visible) < self.images:
+            visible = random.choice(visible, self.images)
+        if len(infrared) > len(visible):
+            infrared = random.choice(infrared, len(visible), replace=False)
+        elif len(visible) > len(infrared):
+            visible = random.choice(visible, len(infrared), replace=False)
+        infrared, visible = infrared.copy(), visible.copy()
+        random.shuffle(infrared)
+        random.shuffle(visible)
+        whole = len(visible) // self.images
+        pairs = np.stack([visible, infrared])[:, : whole * self.images]
+        return pairs.reshape(2, whole, self.images).transpose(1, 0, 2)
