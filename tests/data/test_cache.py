@@ -158,7 +158,6 @@ def test_a_folder_that_cannot_be_written_uses_the_users_cache(tmp_path: Path, mo
 
 
 def test_workers_write_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "IN_PROCESS", 0)
     monkeypatch.setattr(cache, "CHUNK", 5)
     table = picture_table(tmp_path, 33)
     (tmp_path / "cam0" / "0003.png").write_bytes(b"no picture")

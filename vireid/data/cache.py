@@ -14,24 +14,20 @@ decoded again, it alone: all other rows are copied, from this file or from any o
 filter in the folder (the file of the whole dataset serves the file of its training rows). Two processes that want the
 same file wait for each other. Pixels are exactly those of Pillow: open, convert to RGB, resize.
 
-Where Python starts worker processes by `spawn` (macOS, Windows), a script that calls `pixels` needs the usual
-`if __name__ == "__main__":` around its own work.
+Threads do the work: Pillow releases Python's lock while it decodes and resizes.
 """
 
 from __future__ import annotations
 
 import errno
 import hashlib
-import multiprocessing
 import os
 import shutil
 import sys
-import threading
 import time
-import warnings
 import zipfile
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,8 +39,7 @@ from PIL import Image
 from vireid.data.table import DataError, Table
 
 FILTERS = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}
-IN_PROCESS = 256  # up to this many pictures the start of worker processes costs more than they save
-CHUNK = 32  # pictures per task of a worker
+CHUNK = 32  # pictures per task of a thread
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota error
 FLUSH_S = 2.0  # seconds between two records of what is done: a kill loses at most the work of so long
 BYTES, MTIME_NS, HEIGHT, WIDTH, DONE = range(5)  # columns of the row record
@@ -251,7 +246,7 @@ def _build(
         _copy_known(table, path.parent, family, stamps, array, record, missing)
         rows = np.flatnonzero(missing)
         record[rows, DONE] = 0
-        faults = _decode_all(table, rows, partial, size, filter, array, record, stamps, workers, progress)
+        faults = _decode_all(table, rows, size, filter, array, record, stamps, workers, progress)
         if faults:
             raise DataError(_unreadable(faults, len(table), os.fspath(table.root)))
         array.flush()
@@ -346,7 +341,6 @@ def _copy_known(
 def _decode_all(
     table: Table,
     rows: np.ndarray,
-    partial: Path,
     size: tuple[int, int],
     filter: str,
     array: np.memmap,
@@ -370,12 +364,16 @@ def _decode_all(
         record.flush()
         pending.clear()
 
-    tasks = [
-        (partial, chunk, [os.fspath(table.full_path(row)) for row in chunk], size, filter)
-        for chunk in (rows[start : start + CHUNK].tolist() for start in range(0, len(rows), CHUNK))
-    ]
-    with _bar(len(rows), progress) as advance:
-        for decoded in _run(tasks, min(_cores() if workers is None else max(workers, 1), len(tasks)), len(rows)):
+    chunks = [rows[start : start + CHUNK].tolist() for start in range(0, len(rows), CHUNK)]
+    pool = ThreadPoolExecutor(_cores() if workers is None else max(workers, 1))
+    with _bar(len(rows), progress) as advance, pool:
+        tasks = [pool.submit(_decode, table, chunk, size, filter, array) for chunk in chunks]
+        for task in as_completed(tasks):
+            try:
+                decoded = task.result()
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
             pending.append(decoded)
             faults += [(str(table.path[row]), reason) for row, reason in decoded.faults]
             advance(len(decoded.rows) + len(decoded.faults))
@@ -395,56 +393,15 @@ class Decoded:
     faults: list[tuple[int, str]]
 
 
-Task = tuple[Path, list[int], list[str], tuple[int, int], str]
-
-
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _run(tasks: list[Task], workers: int, pictures: int) -> Iterator[Decoded]:
-    """Decode every task, in this process when they are few; results come as they are ready."""
-    if workers <= 1 or pictures <= IN_PROCESS:
-        yield from map(_decode, tasks)
-        return
-    with ProcessPoolExecutor(workers, initializer=_end_with_parent) as pool:
-        queue = iter(tasks)
-        running: set[Future[Decoded]] = set()
-        try:
-            with warnings.catch_warnings():
-                # Python 3.12 and later warn of every fork beside threads. The workers run Pillow and numpy alone,
-                # which hold no lock that another thread could have left closed.
-                warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-                running |= {pool.submit(_decode, task) for _, task in zip(range(2 * workers), queue, strict=False)}
-            while running:
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-                running |= {pool.submit(_decode, task) for _, task in zip(finished, queue, strict=False)}
-        finally:
-            for future in running:
-                future.cancel()
-
-
-def _end_with_parent() -> None:
-    """Let a worker end when the main process was killed: it would otherwise hold the lock of the build for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def _decode(task: Task) -> Decoded:
+def _decode(table: Table, rows: list[int], size: tuple[int, int], filter: str, array: np.memmap) -> Decoded:
     """Decode the pictures of one task straight into the half-built file."""
-    partial, rows, files, size, filter = task
-    array = np.load(partial, mmap_mode="r+")
     done, sizes, faults = [], [], []
-    for row, file in zip(rows, files, strict=True):
+    for row in rows:
+        file = os.fspath(table.full_path(row))
         try:  # Pillow raises any of these on a damaged file
             picture, source_size = decode(file, size, filter)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
@@ -477,7 +434,6 @@ def _bar(total: int, progress: bool) -> Iterator[Callable[[int], None]]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("decode and resize"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    # no thread of its own, so that the workers are not forked beside one
     with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
         task, drawn = bar.add_task("", total=total), 0.0
 
