@@ -1,0 +1,64 @@
+"""Files that are written whole or not at all: under a temporary name, flushed to the disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota reached, file size limit
+
+
+class DiskFull(OSError):
+    """A file did not fit on the disk; nothing partial was left and the former file is untouched."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path} could not be written: the disk is full or a quota is reached. Nothing partial was left and the "
+            "former file, if any, is untouched; free some space and start the command again."
+        )
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that is flushed and renamed to `path` when the block succeeds and removed when it fails.
+
+    Raises DiskFull where the file did not fit.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        if os.name != "nt":  # the rename itself has to reach the disk; Windows has no handle for a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except BaseException as error:
+        for left in (partial, partial.with_name(f"{partial.name}.partial")):  # the second is save_embedder's own
+            left.unlink(missing_ok=True)
+        if no_space(error):
+            raise DiskFull(path) from error
+        raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed process left of `replacing` in this folder."""
+    for left in folder.glob(".*.partial"):
+        left.unlink(missing_ok=True)
+
+
+def no_space(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that a file did not fit on the disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in SPACE_ERRORS:
+            return True
+        if any(f"(os error {number})" in str(error) for number in SPACE_ERRORS):  # how safetensors reports it
+            return True
+        error = error.__cause__ or error.__context__
+    return False
