@@ -13,7 +13,9 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(bash|python|csv [\w.]+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-DOCUMENTS = sorted(p for p in [*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")] if BLOCK.search(p.read_text("utf-8")))
+DOCUMENTS = sorted(
+    p for p in [*ROOT.glob("README*.md"), *ROOT.glob("docs/**/*.md")] if BLOCK.search(p.read_text("utf-8"))
+)
 
 
 @pytest.mark.slow
@@ -32,7 +34,11 @@ def test_snippets_run(document: Path, tmp_path: Path) -> None:
 
 def test_the_readmes_hold_the_same_commands() -> None:
     english, chinese = (
-        [line.split("#")[0].strip() for _, code in BLOCK.findall((ROOT / name).read_text("utf-8")) for line in code.splitlines()]
+        [
+            line.split("#")[0].strip()
+            for _, code in BLOCK.findall((ROOT / name).read_text("utf-8"))
+            for line in code.splitlines()
+        ]
         for name in ("README.md", "README.zh.md")
     )
     assert english == chinese and len(english) > 5
@@ -41,4 +47,6 @@ def test_the_readmes_hold_the_same_commands() -> None:
 def test_links_in_documents_point_at_files() -> None:
     for document in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
         for target in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", document.read_text("utf-8")):
-            assert (document.parent / target).exists(), f"{document.relative_to(ROOT)} links to {target}, which is not there"
+            assert (document.parent / target).exists(), (
+                f"{document.relative_to(ROOT)} links to {target}, which is not there"
+            )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ MODALITIES = ("visible", "infrared")
 
 
 class Transform(Protocol):
-    """Changes a dict of aligned whole-batch tensors; `images` is uint8 (N, 3, H, W) until Normalize makes it float32."""
+    """Changes a dict of aligned whole-batch tensors; `images` (N, 3, H, W) are uint8 until Normalize, then float."""
 
     def __call__(self, sample: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]: ...
 
@@ -103,7 +103,9 @@ class Batch:
     def __getitem__(self, rows: Tensor | slice) -> Batch:
         """The same batch with only these rows (boolean mask, indices or slice)."""
         extras = {name: value[rows] for name, value in self.extras.items()}
-        return Batch(self.images[rows], self.label[rows], self.camid[rows], self.modality[rows], self.view[rows], extras)
+        return Batch(
+            self.images[rows], self.label[rows], self.camid[rows], self.modality[rows], self.view[rows], extras
+        )
 
     @property
     def visible(self) -> Batch:
@@ -125,7 +127,9 @@ class Method(nn.Module):
     """
 
     recipe: ClassVar[Recipe | tuple[Recipe, ...]]  # several recipes are stages, in order
-    embedder: nn.Module
+    no_gradient: ClassVar[Mapping[str, str]] = {}  # trainable parameters (patterns) without gradient, and the reason
+    tiny: ClassVar[Mapping[str, object]] = {}  # settings of a network small enough for tests; empty: width and blocks
+    embedder: Any  # an Embedder (layers/embedder.py): what is deployed
 
     def __init__(self, num_pids: int, camids: tuple[int, ...] = ()) -> None:
         super().__init__()

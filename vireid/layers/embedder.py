@@ -40,7 +40,9 @@ class Embedder(nn.Module):
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 pixels to zero mean and unit variance per channel, float."""
         if images.dtype != torch.uint8:
-            raise TypeError(f"an embedder takes uint8 pixels 0..255, got {images.dtype}; pass the image as it was decoded")
+            raise TypeError(
+                f"an embedder takes uint8 pixels 0..255, got {images.dtype}; pass the image as it was decoded"
+            )
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def forward(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> Tensor:
@@ -57,17 +59,21 @@ def save_embedder(embedder: Embedder, path: Path) -> None:
 
 
 def load_embedder(path: Path, device: str | torch.device = "cpu") -> Embedder:
-    """Rebuild an embedder in evaluation mode. Only classes of vireid.layers are built: a file never names foreign code."""
+    """Rebuild an embedder in evaluation mode. Only classes of vireid.layers are built: a file names no foreign code."""
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if "embedder" not in metadata:
-        raise ValueError(f"{path} has no embedder description; expected a file that vireid wrote (embedder.safetensors)")
+        raise ValueError(
+            f"{path} has no embedder description; expected a file that vireid wrote (embedder.safetensors)"
+        )
     about = json.loads(metadata["embedder"])
     module, _, name = about["class"].rpartition(".")
     if not module.startswith("vireid.layers."):
-        raise ValueError(f"{path} names {about['class']}, but only embedders of vireid.layers load from a file; export ONNX")
+        raise ValueError(
+            f"{path} names {about['class']}, but only embedders of vireid.layers load from a file; export ONNX"
+        )
     embedder = getattr(importlib.import_module(module), name)(**about["settings"])
     embedder.load_state_dict(load_file(path, device="cpu"))
     return embedder.to(device).eval()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -41,7 +42,7 @@ def import_file(path: Path) -> ModuleType:
     path = path.resolve()
     if not path.is_file() or path.suffix != ".py":
         raise ValueError(f"no method file at {path}; expected a Python file that defines one subclass of Method")
-    name = f"vireid_method_{path.stem}_{abs(hash(str(path))):x}"
+    name = f"vireid_method_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)

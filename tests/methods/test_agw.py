@@ -1,0 +1,132 @@
+"""AGW: losses written out, groups of parameters, published recipe, weights, settings."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from vireid.losses.hard_triplet import batch_hard_triplet
+from vireid.losses.weighted_triplet import weighted_regularized_triplet
+from vireid.method import INFRARED, VISIBLE, Batch, Progress
+from vireid.methods.agw import AGW
+from vireid.optim import SGD, Optimizers
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
+
+
+def batch(pids: int = 4, images: int = 2, views: tuple[int, ...] = (VISIBLE, INFRARED)) -> Batch:
+    label = torch.arange(pids).repeat_interleave(images)
+    n = len(label)
+    noise = torch.randn(n * len(views), 3, 64, 32, generator=torch.Generator().manual_seed(0))
+    modality = torch.tensor(views).repeat_interleave(n)
+    return Batch(noise, label.repeat(len(views)), modality + 1, modality, torch.arange(len(views)).repeat_interleave(n))
+
+
+def test_losses_are_cross_entropy_and_wrt() -> None:
+    torch.manual_seed(0)
+    method, given = AGW(4, **TINY), batch()
+    losses = method.losses(given, Progress())
+    assert list(losses) == ["identity", "triplet"]
+    encoded = method.embedder.encode(given.images, given.modality)
+    logits = encoded.embedding @ method.classifier.weight.T
+    expected = -(logits.log_softmax(1)[torch.arange(16), given.label]).mean()
+    torch.testing.assert_close(losses["identity"], expected)
+    wrt = weighted_regularized_triplet(encoded.pooled, given.label)
+    torch.testing.assert_close(losses["triplet"], wrt.loss)
+    assert float(method.watch["lost_negatives"]) == float(wrt.lost)
+    assert float(method.watch["correct"]) == float(wrt.correct)
+
+
+def test_base_variant() -> None:
+    torch.manual_seed(0)
+    method, given = AGW(4, attention=False, pooling="average", triplet="hard", **TINY), batch()
+    losses = method.losses(given, Progress())
+    maps, pooled, _ = method.embedder.encode(given.images, given.modality)
+    torch.testing.assert_close(pooled, maps.mean((2, 3)))
+    torch.testing.assert_close(losses["triplet"], batch_hard_triplet(pooled, given.label))
+    assert not [name for name, _ in method.named_parameters() if "nonlocal" in name]
+
+
+def test_groups_hold_every_trainable_parameter_once() -> None:
+    method = AGW(4, pooling="gem-learned", **TINY)
+    groups = method.params()
+    assert [p.shape for p in groups["head"]] == [(128,), (4, 128)]
+    trainable = {id(p) for p in method.parameters() if p.requires_grad}
+    listed = [id(p) for group in groups.values() for p in group]
+    assert sorted(listed) == sorted(trainable) and len(set(listed)) == len(listed)
+    assert id(method.embedder.neck.bias) not in trainable
+    names = {id(p): name for name, p in method.named_parameters()}
+    assert any("nonlocal3" in names[id(p)] for p in groups["backbone"])
+    assert {"embedder.pool.p"} <= {names[id(p)] for p in groups["backbone"]}
+
+
+def test_recipe_is_the_published_one() -> None:
+    recipe = AGW.recipe
+    assert not isinstance(recipe, tuple)
+    assert (recipe.size, recipe.epochs, recipe.sampler.pids, recipe.sampler.images) == ((288, 144), 81, 8, 4)  # pyright: ignore
+    assert [view.modality for view in recipe.views] == [VISIBLE, INFRARED]
+    for name, lr in (("backbone", 0.01), ("head", 0.1)):
+        spec = recipe.optimizers[name]
+        assert isinstance(spec, SGD)
+        assert (spec.lr, spec.momentum, spec.nesterov, spec.weight_decay) == (lr, 0.9, True, 5e-4)
+    factors = [recipe.schedule(Progress(epoch=epoch, epochs=81)) for epoch in (0, 9, 10, 19, 20, 49, 50, 80)]
+    assert factors == pytest.approx([0.1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
+    Optimizers(AGW(4, **TINY).params(), recipe)  # names of groups and optimizers agree
+
+
+def test_official_checkpoint_fills_network_and_classifier() -> None:
+    full = json.loads((GOLDEN / "agw_state_keys.json").read_text())
+    generator = torch.Generator().manual_seed(0)
+    state = {}
+    for name, shape in full.items():
+        sizes = [n if n in (1, 3, 7) else 6 if n == 395 else n // 16 for n in shape]
+        state[name] = torch.rand(sizes, generator=generator) + 0.1 if sizes else torch.tensor(1)
+    method = AGW(6, width=4)
+    unused = method.load_weights(state)
+    assert method.classifier.weight.equal(state["classifier.weight"])
+    assert method.embedder.neck.weight.equal(state["bottleneck.weight"])
+    assert method.embedder.infrared.conv1.weight.equal(state["thermal_module.thermal.conv1.weight"])
+    assert method.embedder.trunk.nonlocal3[2].bn.running_var.equal(state["NL_3.2.W.1.running_var"])  # pyright: ignore
+    assert not [k for k in unused if k.startswith(("NL", "bottleneck", "classifier", "base_resnet.base.layer"))]
+    other = AGW(5, width=4)
+    before = other.classifier.weight.detach().clone()
+    assert "classifier.weight" in other.load_weights(state)  # other people: reported, not taken
+    assert other.classifier.weight.equal(before)
+
+
+def test_unknown_words_are_refused() -> None:
+    with pytest.raises(ValueError, match="'weighted' or 'hard', got 'soft'"):
+        AGW(4, triplet="soft", **TINY)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(TypeError, match="margin"):
+        AGW(4, margin=0.3, **TINY)  # pyright: ignore[reportCallIssue]
+
+
+def test_float64_step_lowers_the_loss() -> None:
+    torch.manual_seed(0)
+    method, given = AGW(4, **TINY).double(), batch()
+    given.images = given.images.double()
+    first = torch.stack(list(method.losses(given, Progress()).values())).sum()
+    assert first.dtype == torch.float64
+    first.backward()
+    with torch.no_grad():
+        for group in method.params().values():
+            for p in group:
+                assert p.grad is not None
+                p -= 1e-3 * p.grad
+    later = sum(float(v.detach()) for v in method.losses(given, Progress()).values())
+    assert later < float(first.detach())
+
+
+def test_bfloat16_autocast_keeps_losses_in_float32() -> None:
+    torch.manual_seed(0)
+    method, given = AGW(4, **TINY), batch()
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = method.losses(given, Progress())
+    assert losses["triplet"].dtype == losses["identity"].dtype == torch.float32
+    exact = F.cross_entropy(
+        method.classifier(method.embedder.encode(given.images, given.modality).embedding), given.label
+    )
+    assert float(losses["identity"].detach()) == pytest.approx(float(exact.detach()), rel=0.02)

@@ -1,0 +1,76 @@
+"""Two processes on half the people each take the same steps as one process, for every method."""
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from vireid import distributed
+from vireid.method import Batch, Method, Progress, Recipe
+from vireid.methods import find, names
+from vireid.optim import Optimizers
+
+PIDS, IMAGES, STEPS = 4, 2, 3
+TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
+
+
+def batch(recipe: Recipe, step: int, rank: int, world: int) -> Batch:
+    """Noise; every rank takes its share of the people of each view."""
+    label = torch.arange(PIDS).repeat_interleave(IMAGES)
+    generator = torch.Generator().manual_seed(step)
+    images = torch.randn(len(recipe.views), len(label), 3, 64, 32, dtype=torch.float64, generator=generator)
+    share = slice(rank * len(label) // world, (rank + 1) * len(label) // world)
+    own = label[share]
+    modality = torch.tensor([view.modality for view in recipe.views]).repeat_interleave(len(own))
+    view = torch.arange(len(recipe.views)).repeat_interleave(len(own))
+    return Batch(images[:, share].flatten(0, 1), own.repeat(len(recipe.views)), modality + 1, modality, view)
+
+
+def steps(name: str) -> dict[str, Tensor]:
+    """The method's state after a few steps per stage."""
+    kind = find(name)
+    settings = {k: v for k, v in getattr(kind, "tiny", TINY).items() if k in inspect.signature(kind).parameters}
+    torch.manual_seed(0)
+    method: Method = kind(PIDS, (1, 2), **settings).double().train()
+    rank, world = distributed.rank(), distributed.world()
+    if world > 1:
+        distributed.convert_batchnorm(method)
+    recipes = kind.recipe if isinstance(kind.recipe, tuple) else (kind.recipe,)
+    for stage, recipe in enumerate(recipes):
+        optim = Optimizers(method.params(), recipe)
+        for step in range(STEPS):
+            at = Progress(stage, 0, step, 1, STEPS)
+            getattr(method, recipe.step)(batch(recipe, step, rank, world), optim, at)
+            method.after_step(at)
+    return method.state_dict()
+
+
+@pytest.fixture(scope="module")
+def by_two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("two")
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([sys.executable, *launcher, __file__, str(folder)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", names())
+def test_two_processes_equal_one(name: str, by_two: Path) -> None:
+    found = torch.load(by_two / f"{name}.pt", weights_only=True)
+    for key, value in steps(name).items():
+        torch.testing.assert_close(found[key], value, rtol=1e-7, atol=1e-9, msg=lambda text, key=key: f"{key}: {text}")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    distributed.start()
+    for method_name in names():
+        state = steps(method_name)
+        if distributed.is_main():
+            torch.save(state, Path(sys.argv[1]) / f"{method_name}.pt")
+    distributed.stop()

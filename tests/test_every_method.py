@@ -1,0 +1,296 @@
+"""What every method must do, each at a tiny size on the CPU. A method joins by being a file in vireid/methods/.
+
+A method's network is made tiny by those settings of TINY that its constructor knows, or by its class attribute `tiny`;
+parameters that rightly receive no gradient are listed with the reason in its class attribute `no_gradient`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vireid.data.pipeline import TrainingData
+from vireid.data.table import Table, table_from_columns
+from vireid.layers.embedder import Embedder, load_embedder, save_embedder
+from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe
+from vireid.methods import find, names
+from vireid.optim import Constant, Optimizers
+from vireid.settings import resolve
+from vireid.train import train
+
+TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
+SIZE, PIDS, STEPS = (64, 32), 4, 20
+VENUES = (
+    "CVPR|ICCV|ECCV|AAAI|IJCAI|NeurIPS|ICLR|ICML|ACM MM|ICME|ICASSP|TPAMI|IJCV|TIP|TMM|TIFS|TCSVT|Pattern Recognition"
+)
+
+pytestmark = pytest.mark.parametrize("name", names())
+
+
+def build(name: str) -> Method:
+    kind = find(name)
+    settings = kind.tiny or TINY
+    known = inspect.signature(kind).parameters
+    torch.manual_seed(0)
+    return kind(PIDS, (1, 2), **{key: value for key, value in settings.items() if key in known})
+
+
+def stages(name: str) -> tuple[Recipe, ...]:
+    """The method's recipes at a tiny size, without warm-up."""
+    recipe = find(name).recipe
+    changes = {"size": SIZE, "epochs": 2, "schedule": Constant()}
+    found = recipe if isinstance(recipe, tuple) else (recipe,)
+    return tuple(dataclasses.replace(r, sampler=tiny_sampler(r), **changes) for r in found)
+
+
+def tiny_sampler(recipe: Recipe) -> object:
+    return dataclasses.replace(recipe.sampler, pids=PIDS, images=2)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small only lose by sharing their work among threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
+    """Four people, three small pictures of each and modality: a color that differs between people, and noise."""
+    root = tmp_path_factory.mktemp("people")
+    random = np.random.RandomState(0)
+    columns: dict[str, list] = defaultdict(list)
+    for pid in range(PIDS):
+        for modality in (VISIBLE, INFRARED):
+            color = random.randint(40, 216, 3) if modality == VISIBLE else random.randint(40, 216, 1)
+            for i in range(3):
+                pixels = np.clip(color + random.randn(*SIZE, 3) * 20, 0, 255).astype(np.uint8)
+                path = f"{pid}_{modality}_{i}.png"
+                Image.fromarray(pixels).save(root / path)
+                keypoints = random.rand(17, 3) * (*SIZE[::-1], 1)
+                row = {"path": path, "pid": pid, "camid": modality + 1, "modality": modality, "split": "train"}
+                for key, value in {**row, "keypoints": keypoints}.items():
+                    columns[key].append(value)
+    table: Table = table_from_columns(root, columns, "tiny")
+    return TrainingData(table, cache_folder=root / "cache", progress=False)
+
+
+@dataclass
+class Trained:
+    """A method after STEPS steps on one batch, per stage."""
+
+    method: Method
+    batch: Batch
+    totals: list[list[float]]  # per stage
+    touched: set[str]  # parameters that had a gradient other than 0 at some step
+
+
+@pytest.fixture
+def trained(name: str, data: TrainingData) -> Trained:
+    return trained_once(name, data)
+
+
+@cache
+def trained_once(name: str, data: TrainingData) -> Trained:
+    method, totals, touched = build(name).train(), [], set()
+    at = Progress(epochs=1, iterations_per_epoch=STEPS)
+    batch: Batch | None = None
+    for at.stage, recipe in enumerate(stages(name)):
+        at.epoch = at.iteration = 0
+        batch = next(iter(method.batches(data, recipe, at)))
+        optim, step = Optimizers(method.params(), recipe), getattr(method, recipe.step)
+        totals.append([])
+        for at.iteration in range(STEPS):
+            optim.scale(recipe.schedule(at))
+            losses: dict[str, Tensor] = step(batch, optim, at)
+            method.after_step(at)
+            assert all(torch.isfinite(loss).all() and loss.dim() == 0 for loss in losses.values()), losses
+            totals[-1].append(sum(float(loss.detach()) for loss in losses.values()))
+            touched |= {n for n, p in method.named_parameters() if p.grad is not None and bool(p.grad.any())}
+    assert batch is not None
+    return Trained(method.eval(), batch, totals, touched)
+
+
+def embedder_of(trained: Trained) -> Embedder:
+    embedder = getattr(trained.method, "embedder", None)
+    if embedder is None:
+        pytest.skip("this method refines embeddings and has no embedder of its own")
+    assert isinstance(embedder, Embedder)
+    return embedder.eval()
+
+
+def inputs(embedder: Embedder, batch: Batch, rows: int) -> tuple[Tensor, ...]:
+    """Random pixels, both modalities in turn, and what else the embedder declares, from the batch."""
+    images = torch.randint(0, 256, (rows, 3, *SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(rows))
+    modality = torch.arange(rows) % 2
+    return images, modality, *(batch.extras[name][:rows] for name in embedder.inputs)
+
+
+def test_settings_and_recipe_are_valid(name: str) -> None:
+    for dataset in ("sysu", "regdb", "llcm", "manifest"):
+        recipes, settings = resolve(find(name), dataset, ["epochs=3"])
+        assert [recipe.epochs for recipe in recipes] == [3] * len(recipes)
+    with torch.device("meta"):  # the published size builds too
+        assert find(name)(395, (1, 2, 3, 4, 5, 6), **settings).num_pids == 395
+
+
+def test_every_trainable_parameter_learns(name: str, trained: Trained) -> None:
+    listed = trained.method.no_gradient
+    trainable = {n for n, p in trained.method.named_parameters() if p.requires_grad}
+    excused = {n for n in trainable if any(fnmatch(n, pattern) for pattern in listed)}
+    assert not trainable - trained.touched - excused, "no gradient, and no reason in `no_gradient`"
+    unused = [pattern for pattern in listed if not any(fnmatch(n, pattern) for n in trainable)]
+    assert not unused, "listed in `no_gradient`, but there is no such parameter"
+    assert all(len(reason) > 10 for reason in listed.values())
+
+
+def test_every_group_is_named_once(name: str) -> None:
+    method = build(name)
+    for recipe in stages(name):
+        groups = method.params()
+        assert set(groups) == set(recipe.optimizers)
+        listed = [id(p) for group in groups.values() for p in group]
+        assert len(listed) == len(set(listed)), "a parameter stands in two groups"
+
+
+def test_losses_fall(name: str, trained: Trained) -> None:
+    for totals in trained.totals:
+        assert np.mean(totals[-3:]) < np.mean(totals[:3]), totals
+
+
+class Interrupted(Exception):
+    pass
+
+
+class Breaking:
+    """Training data whose process dies at an iteration of the last stage."""
+
+    def __init__(self, data: TrainingData, stage: int, iteration: int) -> None:
+        self.data, self.stage, self.iteration = data, stage, iteration
+        self.table = data.table
+
+    def batches(self, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+        for batch in self.data.batches(recipe, at):
+            if (at.stage, at.iteration) == (self.stage, self.iteration):
+                raise Interrupted
+            yield batch
+
+
+def test_resume_equals_no_interruption(name: str, data: TrainingData, tmp_path: Path) -> None:
+    recipes = stages(name)
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    train(build(name), data, whole, recipes=recipes, progress=False)
+    state = torch.load(whole / "last.pt", weights_only=True)
+    per_epoch = state["progress"]["iterations_per_epoch"]
+    with pytest.raises(Interrupted):
+        breaking = Breaking(data, len(recipes) - 1, per_epoch + per_epoch // 2)
+        train(build(name), breaking, parts, recipes=recipes, progress=False)  # pyright: ignore[reportArgumentType]
+    train(build(name), data, parts, recipes=recipes, resume=True, progress=False)
+    again = torch.load(parts / "last.pt", weights_only=True)
+    assert state["finished"] and again["finished"]
+    assert_same(state["method"], again["method"])
+    assert_same(state["optimizers"], again["optimizers"])
+
+
+def assert_same(a: object, b: object, path: str = "") -> None:
+    """Bit for bit."""
+    if isinstance(a, dict):
+        assert isinstance(b, dict) and a.keys() == b.keys(), path
+        for key in a:
+            assert_same(a[key], b[key], f"{path}.{key}")
+    elif isinstance(a, list | tuple):
+        assert isinstance(b, list | tuple) and len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_same(x, y, f"{path}.{i}")
+    elif isinstance(a, Tensor):
+        assert isinstance(b, Tensor) and a.equal(b), path
+    else:
+        assert a == b, path
+
+
+def test_mixed_and_single_modality_batches_agree(name: str, trained: Trained) -> None:
+    embedder = embedder_of(trained)
+    given = inputs(embedder, trained.batch, 8)
+    with torch.no_grad():
+        together = embedder(*given)
+        assert together.dim() == 2 and len(together) == 8 and torch.isfinite(together).all()
+        for modality in (VISIBLE, INFRARED):
+            rows = given[1] == modality
+            torch.testing.assert_close(embedder(*(x[rows] for x in given)), together[rows], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(embedder(*(x[:1] for x in given)), together[:1], rtol=1e-4, atol=1e-4)
+        layers = embedder.layers(embedder.normalize(given[0]), *given[1:])
+        torch.testing.assert_close(next(iter(layers.values())), together)
+
+
+def test_onnx_equals_torch(name: str, trained: Trained, tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    from vireid.export import export_onnx
+
+    embedder = embedder_of(trained)
+    extras = tuple(trained.batch.extras[name][:2] for name in embedder.inputs)
+    path = export_onnx(embedder, SIZE, tmp_path / "embedder.onnx", extras)
+    session = runtime.InferenceSession(path)
+    assert [output.name for output in session.get_outputs()] == ["embeddings"]
+    for rows in (1, 2, 7):
+        given = inputs(embedder, trained.batch, rows)
+        feed = {key: value.numpy() for key, value in zip(("images", "modality", *embedder.inputs), given, strict=True)}
+        (found,) = session.run(None, feed)
+        with torch.no_grad():
+            np.testing.assert_allclose(found, embedder(*given), rtol=1e-3, atol=1e-4)
+
+
+LOAD_ALL = """
+import sys
+from pathlib import Path
+from vireid.layers.embedder import load_embedder
+for path in map(Path, sys.argv[1:]):
+    try:
+        load_embedder(path)
+        print(path.stem, "loaded")
+    except Exception as error:
+        print(path.stem, repr(error))
+assert not [module for module in sys.modules if module.startswith("vireid.methods")]
+"""
+
+
+@cache
+def loaded_elsewhere(folder: Path) -> str:
+    """What one fresh process says that loads the embedder of every method and imports none of them."""
+    for name in names():
+        embedder = getattr(build(name), "embedder", None)
+        if embedder is not None:
+            save_embedder(embedder, folder / f"{name}.safetensors")
+    paths = map(str, folder.glob("*.safetensors"))
+    return subprocess.run([sys.executable, "-c", LOAD_ALL, *paths], check=True, capture_output=True, text=True).stdout
+
+
+def test_embedder_file_needs_no_method(name: str, trained: Trained, data: TrainingData, tmp_path: Path) -> None:
+    embedder = embedder_of(trained)
+    save_embedder(embedder, tmp_path / "embedder.safetensors")
+    given = inputs(embedder, trained.batch, 3)
+    with torch.no_grad():
+        assert load_embedder(tmp_path / "embedder.safetensors")(*given).equal(embedder(*given))
+    assert f"{name} loaded" in loaded_elsewhere(data.table.root).splitlines()
+
+
+def test_docstring_names_the_paper(name: str) -> None:
+    about = inspect.getmodule(find(name)).__doc__ or ""
+    assert re.search(rf"\b({VENUES})\b,? \(?(19|20)\d\d", about.replace("\n", " ")), "venue and year of the paper"

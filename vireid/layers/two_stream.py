@@ -1,0 +1,125 @@
+"""Two-stream network: one stem per modality, a shared residual trunk with non-local blocks, pooling and a BN neck.
+
+Ye, Shen, Lin, Xiang, Shao, Hoi: "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021 (AGW,
+visible-infrared version); checked against its released code, mangye16/Cross-Modal-Re-ID-baseline. CAJL, MCLNet,
+MSCLNet, SPOT and MAUM build on the same network.
+
+    images (N, 3, H, W) -> stem of its modality (64) -> layer1 (256) -> layer2 (512) -> layer3 (1024)
+    -> layer4 (2048, stride 1) = maps -> pooled -> BN neck = embedding
+
+Non-local blocks stand behind the last two bottlenecks of layer2 and the last three of layer3.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vireid.layers.embedder import Embedder
+from vireid.layers.neck import bn_neck
+from vireid.layers.nonlocal_block import InnerWidth, NonLocalBlock
+from vireid.layers.pooling import Pooling, pool
+from vireid.layers.resnet import EXPANSION, Stem, init_resnet, output_channels, stages
+from vireid.method import INFRARED, VISIBLE
+
+
+class Encoded(NamedTuple):
+    """What training losses act on."""
+
+    maps: Tensor  # (N, C, h, w)
+    pooled: Tensor  # (N, D), before the neck
+    embedding: Tensor  # (N, D), behind the neck
+
+
+class Trunk(nn.Module):
+    """Maps of a stem (N, width, h, w) to maps of layer4 (N, 32 width, h/4, w/4); the part worth compiling."""
+
+    def __init__(
+        self, width: int, blocks: tuple[int, ...], last_stride: int, attention: bool, nonlocal_width: InnerWidth
+    ) -> None:
+        super().__init__()
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(width, blocks, last_stride)
+        init_resnet(self)
+        # Shallow networks have fewer bottlenecks than non-local blocks: then each bottleneck is followed by one.
+        two, three = (min(2, blocks[1]), min(3, blocks[2])) if attention else (0, 0)
+        inner = width * EXPANSION
+        self.nonlocal2 = nn.ModuleList(NonLocalBlock(2 * inner, nonlocal_width) for _ in range(two))
+        self.nonlocal3 = nn.ModuleList(NonLocalBlock(4 * inner, nonlocal_width) for _ in range(three))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer1(x)
+        x = attended(self.layer2, self.nonlocal2, x)
+        x = attended(self.layer3, self.nonlocal3, x)
+        return self.layer4(x)
+
+
+def attended(layer: nn.Sequential, attention: nn.ModuleList, x: Tensor) -> Tensor:
+    """Run the bottlenecks of a layer, the last ones each followed by its non-local block."""
+    first = len(layer) - len(attention)
+    for i, bottleneck in enumerate(layer):
+        x = bottleneck(x)
+        if i >= first:
+            x = attention[i - first](x)
+    return x
+
+
+class TwoStream(Embedder):
+    """Maps images and modality to {"neck": (N, D), "pooled": (N, D)}, D = 32 width; the neck's output is deployed.
+
+    width: stem channels (64 for ResNet-50); blocks: bottlenecks per layer; attention: with non-local blocks of inner
+    width `nonlocal_width`; pooling: "gem", "gem-learned" or "average". Raises ValueError for settings out of range.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        blocks: tuple[int, ...] = (3, 4, 6, 3),
+        last_stride: int = 1,
+        attention: bool = True,
+        nonlocal_width: InnerWidth = "one",
+        pooling: Pooling = "gem",
+    ) -> None:
+        super().__init__(
+            width=width,
+            blocks=list(blocks),  # a list, as a file gives it back
+            last_stride=last_stride,
+            attention=attention,
+            nonlocal_width=nonlocal_width,
+            pooling=pooling,
+        )
+        self.visible, self.infrared = Stem(width), Stem(width)
+        init_resnet(self.visible)
+        self.infrared.load_state_dict(self.visible.state_dict())  # both streams start alike, with or without ImageNet
+        self.trunk = Trunk(width, tuple(blocks), last_stride, attention, nonlocal_width)
+        self.pool = pool(pooling)
+        self.dim = output_channels(width)
+        self.neck = bn_neck(self.dim)
+
+    def stem(self, images: Tensor, modality: Tensor) -> Tensor:
+        """Maps (N, width, H/4, W/4), each row from the stem of its modality.
+
+        In training rows are split, so that the batch norm of a stem sees its own modality only. In evaluation both
+        stems see all rows and the right one is selected, so that one exported graph serves any mixture.
+        """
+        if not self.training:
+            visible = (modality == VISIBLE).view(-1, 1, 1, 1)
+            return torch.where(visible, self.visible(images), self.infrared(images))
+        rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
+        if sum(map(len, rows)) != len(modality):
+            found = modality.unique().tolist()
+            raise ValueError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+        parts = [stem(images[r]) for stem, r in zip((self.visible, self.infrared), rows, strict=True) if len(r)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]  # back in the order of the batch
+
+    def encode(self, images: Tensor, modality: Tensor) -> Encoded:
+        """Maps, pooled and embedding of normalized float images (N, 3, H, W) with modality (N,)."""
+        maps = self.trunk(self.stem(images, modality))
+        pooled = self.pool(maps)
+        return Encoded(maps, pooled, self.neck(pooled))
+
+    def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
+        encoded = self.encode(images, modality)
+        return {"neck": encoded.embedding, "pooled": encoded.pooled}

@@ -1,0 +1,34 @@
+"""Batch-hard triplet: each anchor's farthest positive must be nearer than its nearest negative by a margin.
+
+Hermans, Beyer, Leibe: "In Defense of the Triplet Loss for Person Re-Identification", arXiv 2017; the `base` setting of
+AGW's released code, mangye16/Cross-Modal-Re-ID-baseline, loss.py.
+
+    L = mean_i max(0, m + max_{P_i} d_ij - min_{N_i} d_ij)        m = 0.3, distances of losses/distance.py
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vireid.distributed import gather
+from vireid.losses.distance import pairwise_distance
+
+
+def batch_hard_triplet(x: Tensor, label: Tensor, margin: float = 0.3) -> Tensor:
+    """The loss (scalar) over x (N, D) with label (N,); rows of all processes take part.
+
+    Raises ValueError for lengths that differ. In a batch of one person there is no negative and the loss is 0.
+
+    >>> x = torch.tensor([[0.0], [1.0], [1.5], [2.0]])
+    >>> round(batch_hard_triplet(x, torch.tensor([0, 0, 1, 1])).item(), 4)
+    0.275
+    """
+    if len(x) != len(label):
+        raise ValueError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
+    x, label = gather(x), gather(label)
+    d = pairwise_distance(x, x)
+    same = label[:, None] == label[None, :]
+    positive = d.masked_fill(~same, -torch.inf).amax(1)
+    negative = d.masked_fill(same, torch.inf).amin(1)
+    return (margin + positive - negative).clamp(min=0).mean()
