@@ -1,0 +1,112 @@
+"""k-reciprocal re-ranking beside the dense textbook form: time, memory and agreement.
+
+Each form runs in a process of its own, whose peak of resident memory over that at the start is told; both start from
+the same vectors and include the distances. In float32 the two can order neighbors differently whose distances it cannot
+tell apart, so agreement is told for float32 (share of results that differ) and for float64 (largest difference).
+
+    python benchmarks/reranking.py [--images 10000] [--dim 512]     writes benchmarks/results/reranking.txt
+    python benchmarks/reranking.py --without-double                 leaves the float64 runs out (the dense one is slow)
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import describe
+
+from vireid.retrieval.rerank import KReciprocal
+
+HERE = Path(__file__).parent
+FORMS = ("vireid", "dense")
+
+
+def vectors(images: int, dim: int, kind: str) -> np.ndarray:
+    """Unit vectors around one center for every forty images."""
+    random = np.random.default_rng(0)
+    centers = random.standard_normal((max(1, images // 40), dim))
+    found = centers[random.integers(0, len(centers), images)] + random.standard_normal((images, dim))
+    return (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(kind)
+
+
+def run_one(form: str, images: int, dim: int, kind: str, target: Path) -> None:
+    """Re-rank 38 % queries against the rest, write the final distances and print seconds and bytes."""
+    sys.path.append(str(HERE.parent / "tests" / "retrieval"))
+    from dense_k_reciprocal import dense_k_reciprocal
+
+    whole = vectors(images, dim, kind)
+    query, gallery = whole[: images * 38 // 100], whole[images * 38 // 100 :]
+    KReciprocal()(torch.from_numpy(query[:50]), torch.from_numpy(gallery[:50]))  # libraries loaded before the measure
+    scale = 1 if sys.platform == "darwin" else 1024
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    start = time.perf_counter()
+    if form == "dense":
+        final = dense_k_reciprocal(query, gallery)
+    else:
+        final = 1 - KReciprocal()(torch.from_numpy(query), torch.from_numpy(gallery)).numpy()
+    seconds = time.perf_counter() - start
+    above = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * scale
+    np.save(target, final)
+    estimate = KReciprocal().memory_bytes(len(query), len(gallery))
+    print(json.dumps({"seconds": seconds, "bytes": above, "estimate": estimate}))
+
+
+def both(images: int, dim: int, kind: str, folder: Path) -> tuple[dict[str, dict[str, float]], np.ndarray]:
+    """What each form measured, and the differences of their results."""
+    told, found = {}, []
+    for form in FORMS:
+        target = folder / f"{form}.npy"
+        words = [sys.executable, __file__, "--form", form, "--images", images, "--dim", dim, "--kind", kind]
+        done = subprocess.run(
+            [*map(str, words), "--target", str(target)], check=True, stdout=subprocess.PIPE, text=True
+        )
+        told[form] = json.loads(done.stdout)
+        found.append(np.load(target))
+    return told, np.abs(found[0] - found[1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--without-double", action="store_true", help="leave the float64 runs out")
+    parser.add_argument("--form", choices=FORMS, help=argparse.SUPPRESS)
+    parser.add_argument("--kind", default="float32", help=argparse.SUPPRESS)
+    parser.add_argument("--target", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.form:
+        run_one(given.form, given.images, given.dim, given.kind, given.target)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        told, apart = both(given.images, given.dim, "float32", Path(folder))
+        ours, dense = told["vireid"], told["dense"]
+        lines = [
+            describe(),
+            f"{given.images} images of {given.dim} dimensions, 38 % of them queries, k1 20, k2 6, weight 0.3",
+            f"  time    vireid {ours['seconds']:.2f} s   dense {dense['seconds']:.2f} s   "
+            f"x{dense['seconds'] / ours['seconds']:.1f} faster",
+            f"  memory  vireid {ours['bytes'] / 2**20:.0f} MiB (estimate {ours['estimate'] / 2**20:.0f})   "
+            f"dense {dense['bytes'] / 2**20:.0f} MiB   share {ours['bytes'] / dense['bytes']:.3f}",
+            f"  float32: share {(apart > 1e-5).mean():.1e} of the results differs by more than 1e-5, "
+            f"the largest difference is {apart.max():.1e}",
+        ]
+        if not given.without_double:
+            _, apart = both(given.images, given.dim, "float64", Path(folder))
+            lines.append(f"  float64: the largest difference is {apart.max():.1e}")
+    text = "\n".join([*lines, ""])
+    target = HERE / "results" / "reranking.txt"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text(text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()
