@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
@@ -72,7 +72,8 @@ class Recipe:
     optimizers: dict[str, OptimizerSpec]
     schedule: Schedule
     step: str = "step"
-    filter: str = "lanczos"  # how pictures are resized once, before training: "lanczos" or "bilinear"
+    filter: Literal["lanczos", "bilinear"] = "lanczos"  # how pictures are resized once, before training
+    similarity: Literal["cosine", "euclidean"] = "cosine"  # by which the published system compares embeddings
 
 
 @dataclass

@@ -22,7 +22,6 @@ class Embedder(nn.Module):
     """
 
     inputs: tuple[str, ...] = ()
-    normalized: bool = True  # whether the published system compares L2-normalized embeddings (cosine)
 
     mean: Tensor
     std: Tensor

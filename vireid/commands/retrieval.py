@@ -1,0 +1,353 @@
+"""`vireid embed`, `evaluate` and `results`: from a run folder to vectors, figures, ranked pictures and one table."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from vireid import datasets
+from vireid.commands.training import choose_device, test_rows, training_splits
+from vireid.data.protocol import Protocol
+from vireid.data.table import DataError, Table
+from vireid.figures.ranked import choose_queries, ranked_list
+from vireid.files import replacing
+from vireid.retrieval.embed import BATCH, Embeddings, embed_layers
+from vireid.retrieval.evaluate import Rerank, Similarity, evaluate, ranked_rows
+from vireid.retrieval.results import NAME, Results
+from vireid.run import EMBEDDER, Run, RunError
+
+Draw = Literal["official", "agw"]
+RESULTS, TABLE = "results.json", "table.md"
+MADE_FROM = "made from"  # entry of the embeddings' stamp that says whether they are up to date; not printed
+OWN = ("run", "embedder", "data", "images")  # entries of the stamp that differ between the runs of one experiment
+
+
+def embed_run(
+    run: Path | str,
+    data: str | None = None,
+    *,
+    trial: int | None = None,
+    flip: bool = False,
+    split: str = "test",
+    batch_size: int = BATCH,
+    device: str = "auto",
+    cross: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> dict[str, Path]:
+    """Write RUN/embeddings/LAYER.npz for the images of a split and return the files by layer, the deployed one first.
+
+    Files that are up to date (same embedder, pictures and options) are left alone. `data` is by default what the run
+    was trained on; anything else needs `cross`, which is stamped. Raises RunError and DataError.
+    """
+    opened = Run.open(run)
+    table = data_of(opened, data, trial, cross)
+    own, rows = belongs(opened, table), test_rows(table, split)
+    stamp, made_from = run_stamp(opened, rows, own), fingerprint(opened, rows, flip)
+    folder, suffix = opened.path / "embeddings", file_suffix(rows, own, split, flip)
+    if files := up_to_date(folder, suffix, made_from):
+        say(f"embeddings of {len(rows)} images are up to date: {folder}")
+        return files
+    found = embed_layers(
+        opened.embedder(choose_device(device)),
+        rows,
+        image_size(opened),
+        flip=flip,
+        batch_size=batch_size,
+        filter=image_filter(opened),
+        progress=progress,
+    )
+    note = f"{made_from} {' '.join(found)}"
+    for name, embeddings in found.items():
+        stamped = replace(embeddings, stamp={**stamp, **embeddings.stamp, MADE_FROM: note})
+        files[name] = stamped.save(folder / f"{name}{suffix}.npz")
+        say(f"wrote {files[name]} ({len(rows)} x {embeddings.vectors.shape[1]})")
+    return files
+
+
+def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Path]:
+    """The files of all layers, the deployed one first, if each was made from just this; nothing otherwise."""
+    there = {path.name.removesuffix(f"{suffix}.npz"): path for path in folder.glob(f"*{suffix}.npz")}
+    notes = {name: Embeddings.load(path).stamp.get(MADE_FROM, "") for name, path in there.items() if "@" not in name}
+    for note in notes.values():
+        digest, *layers = note.split()
+        if digest == made_from and all(notes.get(layer) == note for layer in layers):
+            return {layer: there[layer] for layer in layers}
+    return {}
+
+
+def evaluate_run(
+    run: Path | str,
+    protocols: Sequence[str] = (),
+    data: str | None = None,
+    *,
+    trial: int | None = None,
+    draw: Draw | None = None,
+    layer: str | None = None,
+    flip: bool = False,
+    rerank: Rerank | None = None,
+    similarity: Similarity = "cosine",
+    ignore: Sequence[str] = (),
+    cross: bool = False,
+    batch_size: int = BATCH,
+    device: str = "auto",
+    pictures: int = 8,
+    lang: Literal["en", "zh"] = "en",
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Results:
+    """Evaluate a run and write RUN/results.json, table.md and figures/ranked-PROTOCOL.png; returns what was measured.
+
+    `protocols` are all of the data set by default, of which those that the data cannot serve are left out with a note;
+    `layer` is the deployed one by default, a name, or "all"; `rerank` is KReciprocal() for instance. results.json keeps
+    earlier figures of the same embedder and images. `pictures` is the number of queries in each picture, 0 for none.
+    Raises RunError, DataError, ValueError.
+    """
+    opened = Run.open(run)
+    table = data_of(opened, data, trial, cross)
+    chosen = choose_protocols(table, protocols, draw, ignore)
+    files = embed_run(
+        run, data, trial=trial, flip=flip, batch_size=batch_size, device=device, cross=cross, progress=progress, say=say
+    )
+    own, rows = belongs(opened, table), test_rows(table)
+    layers = choose_layers(files, layer)
+    vectors = {name: strip(replace(Embeddings.load(files[name]), table=rows)) for name in layers}
+    measured: list[Results] = []
+    drawn: list[Protocol] = []
+    reasons: list[str] = []
+    for protocol in chosen:
+        try:
+            found = [evaluate(v, protocol, rerank=rerank, similarity=similarity) for v in vectors.values()]
+        except DataError as error:
+            if protocols:
+                raise
+            reasons.append(f"left out {protocol.name}: {error}")
+            continue
+        measured += found
+        drawn.append(protocol)
+    if not measured:
+        raise DataError("no protocol fits this data:\n" + "\n".join(reasons))
+    for reason in reasons:
+        say(reason)
+    results = measured[0]
+    for more in measured[1:]:
+        results += more
+    write_results(opened.path, results, say)
+    if pictures:
+        for protocol in drawn:
+            first = vectors[layers[0]]
+            say(draw_ranked(opened, first, protocol, similarity, pictures, lang, file_suffix(rows, own, "test", False)))
+    return results
+
+
+def results_of(runs: Sequence[Path | str]) -> Results:
+    """The results of several runs as one table, each line named by its method (and folder where that is not enough).
+
+    Runs that differ in their partition alone (RegDB's ten splits) are averaged. Raises DataError, RunError.
+    """
+    opened = [Run.open(run) for run in runs]
+    if not opened:
+        raise ValueError("give at least one run folder")
+    paths = [str(run.path.resolve()) for run in opened]
+    if twice := {path for path in paths if paths.count(path) > 1}:
+        raise ValueError(f"{', '.join(sorted(twice))} is given twice; name each run once")
+    kinds = [(r.about["method"], r.about["partition"], r.about["seed"], r.about["dataset"]) for r in opened]
+    rows = []
+    for run, kind in zip(opened, kinds, strict=True):
+        name = str(run.about["method"])
+        name += f" ({run.path.name})" if kinds.count(kind) > 1 else ""
+        for row in Results.load(run.path / RESULTS).rows:
+            kept = {key: value for key, value in row.stamp.items() if key not in OWN}
+            rows.append(replace(row, stamp={**kept, NAME: name}))
+    return Results(tuple(rows))
+
+
+def formatted(results: Results, form: Literal["md", "csv", "json", "latex"]) -> str:
+    """The results as text."""
+    if form == "json":
+        from pydantic import TypeAdapter
+
+        return TypeAdapter(tuple).dump_json(results.rows, indent=1).decode()
+    return {"md": results.markdown, "csv": results.csv, "latex": results.latex}[form]()
+
+
+# --- what a run may be evaluated on -----------------------------------------------------------------------------------
+
+
+def data_of(run: Run, data: str | None, trial: int | None, cross: bool) -> Table:
+    """The table a run is evaluated on; RunError where it is not the data it was trained on and `cross` is not asked."""
+    about, recorded = run.about, run.about.get("source", {})
+    if data is None and "data" not in recorded:
+        raise RunError(f"{run.path} does not say where its data lie; pass --data {about['dataset']}=PATH")
+    name, path = datasets.split_spec(data or str(recorded["data"]))
+    if trial is None and name == about["dataset"]:
+        trial = recorded.get("trial")
+    table = datasets.load(f"{name}={path}", **({} if trial is None else {"trial": trial}))
+    trained, came = (about["dataset"], about["partition"]), (table.dataset, table.partition)
+    if cross:
+        return table
+    if trained != came:
+        raise RunError(
+            f"{run.path} was trained on {_named(*trained)}, this data is {_named(*came)}, whose test people may have "
+            "been trained on. Evaluate on the run's own data (leave --data and --trial out), or pass --cross, which is "
+            "stamped on the figures"
+        )
+    if not belongs(run, table):
+        raise RunError(
+            f"{run.path} was trained on {_named(*trained)} with training rows {about['data']}, those of {path} are "
+            f"{training_fingerprint(table, about)}: another release or a changed list. Evaluate on the run's own data "
+            f"({recorded.get('data', 'unknown')}), or pass --cross, which is stamped"
+        )
+    return table
+
+
+def belongs(run: Run, table: Table) -> bool:
+    """Whether a table is the one that the run was trained on."""
+    same = (run.about["dataset"], run.about["partition"]) == (table.dataset, table.partition)
+    return same and training_fingerprint(table, run.about) == run.about["data"]
+
+
+def training_fingerprint(table: Table, about: dict[str, Any]) -> str:
+    """The fingerprint of the rows that a run would have been trained on, had it been given this table."""
+    rows = table.where(tuple(about.get("trained_on", training_splits(table))))
+    return rows[~np.isin(rows.pid, about.get("held_out_pids", []))].fingerprint
+
+
+def _named(dataset: str, partition: str) -> str:
+    return partition if partition.startswith(dataset) else f"{dataset} {partition}".strip()
+
+
+def run_stamp(run: Run, rows: Table, own: bool) -> dict[str, str]:
+    """The run's stamp with what the embeddings are of; other data than the run's `own` is named as such."""
+    stamp = run.stamp
+    trained_on = _named(stamp.pop("dataset"), stamp.pop("partition", ""))
+    if not own:
+        stamp["trained on"] = f"{trained_on}, not on this data"
+    stamp |= {"dataset": rows.dataset, **({"partition": rows.partition} if rows.partition else {})}
+    if not (run.path / EMBEDDER).exists():
+        run.embedder()  # raises what there is to say
+    with (run.path / EMBEDDER).open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
+    return {**stamp, "embedder": digest, "images": rows.fingerprint}
+
+
+def fingerprint(run: Run, rows: Table, flip: bool) -> str:
+    """Of everything that the vectors depend on: embedder file, rows, the pictures' sizes and times, flip."""
+    digest = hashlib.sha256(f"{rows.fingerprint}/{image_size(run)}/{image_filter(run)}/{flip}".encode())
+    digest.update((run.path / EMBEDDER).read_bytes())
+    for row in range(len(rows)):
+        path = rows.full_path(row)
+        if not path.exists():
+            raise DataError(f"the picture {path} is missing; `vireid data check` lists all that are")
+        found = path.stat()
+        digest.update(f"{found.st_size}/{found.st_mtime_ns};".encode())
+    return digest.hexdigest()[:16]
+
+
+def file_suffix(rows: Table, own: bool, split: str, flip: bool) -> str:
+    """What tells files of one layer apart: nothing for the test images of the run's own data."""
+    parts = [split] if split != "test" else []
+    parts += [] if own else [f"{rows.dataset}-{rows.fingerprint[:6]}"]
+    return "".join(f"@{part}" for part in [*parts, *(["flip"] if flip else [])])
+
+
+def image_size(run: Run) -> tuple[int, int]:
+    """(height, width) that the run's last stage was trained at."""
+    height, width = run.about["recipes"][-1]["size"]
+    return int(height), int(width)
+
+
+def image_filter(run: Run) -> str:
+    """How the run's pictures were resized."""
+    return run.about["recipes"][-1]["filter"]
+
+
+# --- what is measured -------------------------------------------------------------------------------------------------
+
+
+def choose_protocols(table: Table, names: Sequence[str], draw: Draw | None, ignore: Sequence[str]) -> list[Protocol]:
+    """The protocols by name, or all; `draw` is SYSU-MM01's gallery draw, `ignore` lists a manifest's rules."""
+    if draw is not None and table.dataset != "sysu":
+        raise ValueError(f"--draw belongs to SYSU-MM01, this data is {table.dataset}; leave it out")
+    if draw not in (None, "official", "agw"):
+        raise ValueError(f"--draw is official or agw, got {draw!r}")
+    wanted = list(names) or list(datasets.protocols_for(table))
+    if draw is not None:
+        stems = dict.fromkeys(name.removesuffix("/agw") for name in wanted)
+        known = datasets.protocols_for(table)
+        wanted = [stem + ("/agw" if draw == "agw" else "") for stem in stems]
+        wanted = wanted if names else [name for name in wanted if name in known]  # agw draws single shots alone
+    return [datasets.protocol(name, table, list(ignore) or None) for name in dict.fromkeys(wanted)]
+
+
+def choose_layers(files: dict[str, Path], layer: str | None) -> list[str]:
+    names = list(files)
+    if layer in (None, "all"):
+        return names if layer else names[:1]
+    if layer not in files:
+        raise ValueError(f"the embedder has no layer {layer!r}; it has {', '.join(names)} (or all)")
+    return [layer]
+
+
+def strip(embeddings: Embeddings) -> Embeddings:
+    """Without the entry of the stamp that is for up-to-date checks alone."""
+    return replace(embeddings, stamp={k: v for k, v in embeddings.stamp.items() if k != MADE_FROM})
+
+
+def write_results(folder: Path, results: Results, say: Callable[[str], None]) -> None:
+    """results.json and table.md: these figures, and earlier ones of the same embedder and images under other stamps."""
+    kept = Results(())
+    if (folder / RESULTS).exists():
+        stamp, groups = results.rows[0].stamp, {row.group for row in results.rows}
+        fresh = [
+            row
+            for row in Results.load(folder / RESULTS).rows
+            if row.stamp.get("embedder") == stamp["embedder"] and row.group not in groups
+            and (row.stamp.get("dataset") != stamp["dataset"] or row.stamp.get("images") == stamp["images"])
+        ]  # fmt: skip
+        kept = Results(tuple(fresh))
+    everything = results + kept
+    say(f"wrote {everything.save(folder / RESULTS)}")
+    with replacing(folder / TABLE) as partial:
+        partial.write_text(everything.markdown(), encoding="utf-8")
+    say(f"wrote {folder / TABLE}")
+
+
+def draw_ranked(
+    run: Run,
+    embeddings: Embeddings,
+    protocol: Protocol,
+    similarity: Similarity,
+    count: int,
+    lang: Literal["en", "zh"],
+    suffix: str = "",
+) -> str:
+    """Write the ranked lists of trial 0 and return the line that says so."""
+    queries = np.asarray(protocol.trials(embeddings.table)[0][0])
+    ranked = ranked_rows(embeddings, protocol, similarity=similarity)
+    places = choose_queries(embeddings.table, queries, ranked, count)
+    queries, ranked = queries[places], ranked[places]
+    values = similarities(embeddings.vectors, queries, ranked, similarity)
+    stamp = {"protocol": protocol.name, "trial": "0", **embeddings.stamp, **protocol.stamp, "rerank": "none"}
+    name = "ranked-" + protocol.name.replace("/", "-").replace(":", "-") + f"{suffix}.png"
+    title = f"{run.about['method']}  {protocol.name}"
+    drawn = ranked_list(
+        embeddings.table, queries, ranked, values, run.path / "figures" / name, title=title, stamp=stamp, lang=lang
+    )
+    return f"wrote {drawn.path}" + (f" ({drawn.note})" if drawn.note else "")
+
+
+def similarities(vectors: np.ndarray, queries: np.ndarray, ranked: np.ndarray, similarity: Similarity) -> np.ndarray:
+    """(Q, k) similarity of each query to the images of its list; 0 where the list holds none (-1)."""
+    query, gallery = vectors[queries][:, None], vectors[np.maximum(ranked, 0)]  # (Q, 1, D), (Q, k, D)
+    if similarity == "euclidean":
+        found = -np.square(query - gallery).sum(2)
+    else:
+        norms = np.linalg.norm(query, axis=2) * np.linalg.norm(gallery, axis=2)
+        found = (query * gallery).sum(2) / np.maximum(norms, np.finfo(np.float32).tiny)
+    return np.where(ranked >= 0, found, 0.0)

@@ -1,0 +1,130 @@
+"""Doctor: what this machine has for vireid, what is missing, and the line that installs it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import platform
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from vireid.version import __version__
+
+CORE = ("torch", "numpy", "scipy", "pillow", "safetensors", "pydantic", "pyyaml", "typer", "rich")
+EXTRAS = {
+    "tensorboard": ("log", "TensorBoard logs (train --tensorboard)"),
+    "onnx": ("export", "ONNX export"),
+    "onnxscript": ("export", "ONNX export"),
+    "onnxruntime": ("export", "running an exported embedder"),
+    "huggingface_hub": ("hub", "weights by hf:// address"),
+}
+LEAST_DISK_GB = 2.0
+
+
+@dataclass
+class Report:
+    """(name, value) of every finding, and what is missing with what to do; `ok` where nothing needed is missing."""
+
+    facts: list[tuple[str, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)  # vireid does not work with these
+    missing: list[str] = field(default_factory=list)  # options that are not there
+
+    @property
+    def ok(self) -> bool:
+        return not self.faults
+
+    def lines(self) -> list[str]:
+        """The report as lines of text."""
+        width = max(len(name) for name, _ in self.facts)
+        text = [f"{name:<{width}}  {value}" for name, value in self.facts]
+        text += ["", *(f"not there: {line}" for line in self.missing), *(f"FAULT: {line}" for line in self.faults)]
+        return [*text, "all that is needed is there" if self.ok else f"{len(self.faults)} faults"]
+
+
+def examine(folder: Path | None = None) -> Report:
+    """Look at the machine; `folder` is where runs would be written (by default the current one)."""
+    folder = Path.cwd() if folder is None else folder
+    report = Report([("vireid", __version__), ("python", f"{platform.python_version()} ({sys.executable})")])
+    report.facts.append(("system", platform.platform()))
+    _packages(report)
+    _torch(report)
+    report.facts.append(("cores", f"{_cores()} usable of {os.cpu_count()}"))
+    report.facts.append(("memory", _memory()))
+    _folders(report, folder)
+    _font(report)
+    return report
+
+
+def _packages(report: Report) -> None:
+    for name in CORE:
+        try:
+            report.facts.append((name, importlib.metadata.version(name)))
+        except importlib.metadata.PackageNotFoundError:
+            report.faults.append(f"{name} is missing: pip install {name}")
+    extras: dict[str, list[str]] = {}
+    for name, (extra, purpose) in EXTRAS.items():
+        if importlib.util.find_spec(name) is None:
+            report.missing.append(f"{name}, for {purpose}: pip install 'vireid[{extra}]'")
+        else:
+            extras.setdefault(extra, []).append(f"{name} {importlib.metadata.version(name)}")
+    for extra, names in extras.items():
+        report.facts.append((f"extra {extra}", ", ".join(names)))
+
+
+def _torch(report: Report) -> None:
+    try:
+        import torch
+    except (ImportError, OSError) as error:  # OSError: a shared library does not load
+        report.faults.append(f"torch does not import ({error}): pip install --force-reinstall torch")
+        return
+    report.facts.append(("torch threads", str(torch.get_num_threads())))
+    if torch.cuda.is_available():
+        for index in range(torch.cuda.device_count()):
+            about = torch.cuda.get_device_properties(index)
+            bf16 = "bf16" if torch.cuda.is_bf16_supported() else "no bf16"
+            report.facts.append((f"GPU {index}", f"{about.name}, {about.total_memory / 2**30:.1f} GiB, {bf16}"))
+    else:
+        report.facts.append(("GPU", "none that this torch can use; training a full ResNet-50 needs one"))
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> str:
+    try:
+        page, pages, free = (os.sysconf(name) for name in ("SC_PAGE_SIZE", "SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not told by this system
+        return "unknown on this system"
+    return f"{page * pages / 2**30:.1f} GiB, {page * free / 2**30:.1f} GiB free"
+
+
+def _folders(report: Report, folder: Path) -> None:
+    home = os.environ.get("XDG_CACHE_HOME")
+    caches = (Path(home) if home else Path.home() / ".cache") / "vireid"
+    for name, place in (("this folder", folder), ("cache folder", caches), ("temporary", Path(tempfile.gettempdir()))):
+        there = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
+        free = shutil.disk_usage(there).free / 1e9
+        report.facts.append((name, f"{place}, {free:.1f} GB free"))
+        try:
+            with tempfile.TemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            report.faults.append(
+                f"{there} cannot be written ({error.strerror}); runs and caches need a folder that can"
+            )
+        if free < LEAST_DISK_GB:
+            report.missing.append(f"disk space at {there}: {free:.1f} GB; caches and runs want {LEAST_DISK_GB:.0f} GB")
+
+
+def _font(report: Report) -> None:
+    from vireid.figures.fonts import INSTALL, chinese_file
+
+    found = chinese_file()
+    report.facts.append(("Chinese font", str(found or "none")))
+    if found is None:
+        report.missing.append(f"a Chinese font, for pictures with --lang zh: {INSTALL}")
