@@ -1,0 +1,202 @@
+"""MPANet: gated instance norms, pattern maps, and classifiers of the two modalities that learn from each other.
+
+Wu, Dai, Chen, Lin, Wu, Huang, Zhong, Ji: "Discover Cross-Modality Nuances for Visible-Infrared Person
+Re-Identification", CVPR 2021; checked against its released code, DoubtedSteam/MPANet.
+
+One ResNet-50 serves both modalities. Gates decide per channel how much style to remove, six pattern maps M_k pool six
+vectors beside the global one (layers/mpanet.py). W is the joint classifier, W_v and W_i those of the modalities.
+
+    L = 0.5 L_sep + L_cc + L_id + L_v + L_i + 2.5 L_kl
+    L_sep = mean over images and pairs k < l of <M_k, M_l>       sum over positions, so it grows with the resolution
+    L_cc  = center cluster of the pooled vectors (losses/center_cluster.py)
+    L_id  = cross-entropy of W over all images; L_v, L_i: of W_v over the visible, of W_i over the infrared ones
+    L_kl  = mean_i KL(p_i || q_i), p_i = softmax of the classifier of image i's own modality, q_i = softmax of the
+            averaged classifier of the other modality on the same embedding, without gradient
+    averaged W_m <- (1 - a) averaged W_m + a W_m before each loss;  a = 0.2 min(100 / (epoch + 2), 1), epoch from 0
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vireid.data.samplers import Chunks
+from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.layers.mpanet import PatternNet, load_pattern_net
+from vireid.layers.pooling import at_least_float32
+from vireid.losses.center_cluster import center_cluster
+from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
+from vireid.optim import Adam, Steps
+
+AUGMENT = Chain(
+    Flip(0.5),
+    PadCrop(10, fill=127),
+    Normalize(),
+    Erase(0.5, area=(0.02, 0.33), aspect=(0.3, 3.3), fill=(0.0, 0.0, 0.0), tries=10),  # torchvision 0.4's defaults
+)
+SLOWER_FROM = 100  # from this epoch on, counted from 1, the averaging rate falls
+
+# Names in a checkpoint of the released code -> names of the classifiers here.
+HEADS = {
+    "classifier.weight": "classifier.weight",
+    "visible_classifier.weight": "visible_classifier.weight",
+    "infrared_classifier.weight": "infrared_classifier.weight",
+    "visible_classifier_.weight": "visible_average",
+    "infrared_classifier_.weight": "infrared_average",
+}
+
+
+class MPANet(Method):
+    """Settings, the released code's values as defaults:
+
+    width, blocks: size of the network (64, (3, 4, 6, 3) is ResNet-50); parts: pattern maps; gates: 0, 1 or 2 (behind
+    layer3, behind layer4 too); separation, center, mutual: weights of L_sep, L_cc, L_kl, margin that of L_cc;
+    modality_weight: of L_v + L_i, which the "code" of modality_sum adds twice (so 0.5 counts as 1) and the "config",
+    read literally, once; update_rate: a before it falls. A weight of 0 leaves its loss out.
+    """
+
+    recipe = Recipe(
+        size=(384, 128),
+        sampler=Chunks(pids=16, images=4),
+        views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
+        epochs=140,
+        optimizers={"main": Adam(lr=3.5e-4, weight_decay=5e-4)},
+        schedule=Steps(milestones=(80, 120), gamma=0.1),
+        filter="bilinear",
+    )
+
+    visible_average: Tensor
+    infrared_average: Tensor
+
+    def __init__(
+        self,
+        num_pids: int,
+        camids: tuple[int, ...] = (),
+        *,
+        width: int = 64,
+        blocks: tuple[int, ...] = (3, 4, 6, 3),
+        parts: int = 6,
+        gates: int = 2,
+        separation: float = 0.5,
+        center: float = 1.0,
+        margin: float = 0.7,
+        modality_weight: float = 0.5,
+        modality_sum: Literal["code", "config"] = "code",
+        mutual: float = 2.5,
+        update_rate: float = 0.2,
+    ) -> None:
+        super().__init__(num_pids, camids)
+        if num_pids < 1:
+            raise ValueError(f"a classifier needs at least one training identity, got num_pids={num_pids}")
+        if modality_sum not in ("code", "config"):
+            raise ValueError(f"modality_sum is 'code' or 'config', got {modality_sum!r}")
+        if not 0 <= update_rate <= 1:
+            raise ValueError(f"update_rate is a share from 0 to 1, got {update_rate}")
+        self.separation, self.center, self.margin, self.mutual = separation, center, margin, mutual
+        self.modality_weight = modality_weight * (2 if modality_sum == "code" else 1)
+        self.update_rate = update_rate
+        self.embedder: PatternNet = PatternNet(width=width, blocks=blocks, parts=parts, gates=gates)
+        # torch's own initial weights, as in the released code
+        self.classifier, self.visible_classifier, self.infrared_classifier = (
+            nn.Linear(self.embedder.dim, num_pids, bias=False) for _ in range(3)
+        )
+        # buffers: saved and resumed, never optimized
+        self.register_buffer("visible_average", self.visible_classifier.weight.detach().clone())
+        self.register_buffer("infrared_average", self.infrared_classifier.weight.detach().clone())
+
+    @classmethod
+    def recipe_for(cls, dataset: str) -> Recipe:
+        """RegDB: 256 x 128, 12 people x 5, one milestone, Euclidean (released code); all other data as SYSU-MM01."""
+        assert isinstance(cls.recipe, Recipe)  # one stage
+        if dataset != "regdb":
+            return cls.recipe
+        return dataclasses.replace(
+            cls.recipe,
+            size=(256, 128),
+            sampler=Chunks(pids=12, images=5),
+            schedule=Steps(milestones=(110,), gamma=0.1),
+            similarity="euclidean",
+        )
+
+    def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        _, masks, pooled, embedding = self.embedder.encode(batch.images)
+        found: dict[str, Tensor] = {}
+        if self.separation and self.embedder.patterns is not None:
+            found["separation"] = self.separation * overlap(masks)
+        if self.center:
+            found["center"] = self.center * center_cluster(pooled, batch.label, self.margin).loss
+        return {**found, **self.classifier_losses(embedding, batch.label, batch.modality, at)}
+
+    def classifier_losses(self, embedding: Tensor, label: Tensor, modality: Tensor, at: Progress) -> dict[str, Tensor]:
+        """L_id, L_v, L_i and L_kl of embeddings (N, D); in training mode the averaged classifiers move before."""
+        if self.training:
+            # here and not in after_step: the released code moves them between the forward pass and the divergence
+            self.follow(at)
+        logits = self.classifier(embedding)
+        self.watch.update(correct=(logits.detach().argmax(1) == label).float().mean())
+        found = {"identity": F.cross_entropy(logits, label)}
+        visible, infrared = (modality == m for m in (VISIBLE, INFRARED))
+        # all rows pass through both classifiers and the right one is chosen: no row has to be picked out on the device
+        own = torch.where(visible[:, None], self.visible_classifier(embedding), self.infrared_classifier(embedding))
+        if self.modality_weight:
+            each = F.cross_entropy(own, label, reduction="none")
+            for name, rows in (("identity-visible", visible), ("identity-infrared", infrared)):
+                found[name] = self.modality_weight * (each * rows).sum() / rows.sum()
+        if self.mutual:
+            with torch.no_grad():
+                teachers = (F.linear(embedding, w) for w in (self.infrared_average, self.visible_average))
+                other = torch.where(visible[:, None], *teachers)
+            found["mutual"] = self.mutual * divergence(own, other)
+        return found
+
+    @torch.no_grad()
+    def follow(self, at: Progress) -> None:
+        """Move the averaged classifiers towards the live ones."""
+        rate = averaging_rate(at.epoch, self.update_rate)
+        self.visible_average.lerp_(self.visible_classifier.weight, rate)
+        self.infrared_average.lerp_(self.infrared_classifier.weight, rate)
+
+    def load_weights(self, state: dict[str, Tensor]) -> list[str]:
+        """ImageNet's ResNet-50, a checkpoint of the released code, or an embedder file; returns the keys not used.
+
+        Classifiers are taken when they know as many identities as these, else their keys are among those returned.
+        """
+        unused = load_pattern_net(self.embedder, state)
+        own = self.state_dict()
+        taken = [key for key in unused if key in HEADS and state[key].shape == own[HEADS[key]].shape]
+        for key in taken:
+            own[HEADS[key]].copy_(state[key])
+        return [key for key in unused if key not in taken]
+
+
+def averaging_rate(epoch: int, start: float = 0.2) -> float:
+    """Share a of the live weights that enters the averaged ones in an epoch, counted from 0.
+
+    >>> [round(averaging_rate(epoch), 4) for epoch in (0, 98, 99, 139)]
+    [0.2, 0.2, 0.198, 0.1418]
+    """
+    return start * min(SLOWER_FROM / (epoch + 2), 1.0)
+
+
+def overlap(masks: Tensor) -> Tensor:
+    """L_sep of masks (N, K, h, w); 0 for a single pattern.
+
+    >>> overlap(torch.ones(1, 3, 2, 2)).item()
+    4.0
+    """
+    masks = at_least_float32(masks)
+    pairs = max(masks.shape[1] * (masks.shape[1] - 1) / 2, 1)
+    # sum_{k<l} M_k M_l = ((sum_k M_k)^2 - sum_k M_k^2) / 2 at every position
+    inner = (masks.sum(1).square() - masks.square().sum(1)).sum() / 2
+    return inner / (len(masks) * pairs)
+
+
+def divergence(logits: Tensor, other: Tensor) -> Tensor:
+    """Mean over rows of KL(softmax(logits) || softmax(other)); gradients flow through what is given them."""
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    log_p, log_q = F.log_softmax(logits.to(dtype), 1), F.log_softmax(other.to(dtype), 1)
+    return (log_p.exp() * (log_p - log_q)).sum(1).mean()
