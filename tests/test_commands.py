@@ -156,6 +156,38 @@ def test_resume_select_weights_and_yaml(place: Path, tmp_path: Path) -> None:
     assert call("evaluate", tmp_path / "run", "--quiet", "--pictures", 0).exit_code == 0
 
 
+def test_a_network_of_ones_own_is_evaluated_by_naming_its_file(place: Path, tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from torch import nn\n"
+        "from vireid.layers.embedder import Embedder\n"
+        "from vireid.methods.agw import AGW as Base\n\n\n"
+        "class Flat(Embedder):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.layer = nn.Linear(3, 8)\n\n"
+        "    def layers(self, images, modality, *inputs):\n"
+        "        return {'mean': self.layer(images.mean((2, 3)))}\n\n\n"
+        "class Mine(Base):\n"
+        "    def __init__(self, num_pids, camids=(), *, scale: float = 1.0):\n"
+        "        super().__init__(num_pids, camids, width=4, blocks=(1, 1, 1, 1))\n"
+        "        self.embedder, self.classifier = Flat(), nn.Linear(8, num_pids)\n\n"
+        "    def params(self):\n"
+        "        return {'backbone': [*self.embedder.parameters()], 'head': [*self.classifier.parameters()]}\n\n"
+        "    def losses(self, batch, at):\n"
+        "        found = self.embedder.layers(batch.images, batch.modality)['mean']\n"
+        "        return {'identity': nn.functional.cross_entropy(self.classifier(found), batch.label)}\n"
+    )
+    words = ("size=[64,32]", "epochs=1", "sampler.pids=2", "sampler.images=2", "similarity=euclidean")
+    done = call("train", mine, "--data", place / "data", "--run", tmp_path / "run", "--device", "cpu", *words)
+    assert done.exit_code == 0, done.output
+    assert "embedders of vireid.layers" in told(call("evaluate", tmp_path / "run"))
+    done = call("evaluate", tmp_path / "run", "--method", mine, "--pictures", 0)
+    assert done.exit_code == 0, done.output
+    stamp = Results.load(tmp_path / "run" / "results.json").rows[0].stamp
+    assert (stamp["layer"], stamp["similarity"]) == ("mean", "euclidean")  # what the recipe says, unasked
+
+
 def test_selection_on_the_test_set_is_stamped(place: Path, tmp_path: Path) -> None:
     words = ("--run", tmp_path / "run", "--select", "test", "--quiet")
     assert call("train", "cajl", "--data", place / "data", *words, *TINY).exit_code == 0

@@ -114,6 +114,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 Cross = Annotated[bool, typer.Option("--cross", help="Allow other data than the run's own; stamped on the figures.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image; stamped on the figures.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
+OwnMethod = Annotated[str | None, typer.Option("--method", help="Your method's file, if its network is your own.")]
 OutForm = Annotated[Form, typer.Option("--format", help="How the figures are printed.")]
 
 
@@ -241,13 +242,14 @@ def embed(
     split: Annotated[str, typer.Option(help="test (with query and gallery), train or val.")] = "test",
     batch_size: BatchSize = 64,
     device: Device = "auto",
+    method: OwnMethod = None,
     cross: Cross = False,
     quiet: Quiet = False,
 ) -> None:
     """Write RUN/embeddings/LAYER.npz; files that are up to date are left alone."""
     from vireid.commands.retrieval import embed_run
 
-    shared = {"batch_size": batch_size, "device": device, "cross": cross, "progress": not quiet}
+    shared = {"batch_size": batch_size, "device": device, "method": method, "cross": cross, "progress": not quiet}
     embed_run(run, data, trial=trial, flip=flip, split=split, say=print, **shared)
 
 
@@ -263,11 +265,12 @@ def evaluate(
     rerank: Annotated[bool, typer.Option("--rerank", help="k-reciprocal re-ranking; stamped on the figures.")] = False,
     k1: Annotated[int, typer.Option(min=1, help="With --rerank: neighbors.")] = 20,
     k2: Annotated[int, typer.Option(min=1, help="With --rerank: neighbors that a vector is averaged over.")] = 6,
-    similarity: Similarity = Similarity.cosine,
+    similarity: Annotated[Similarity | None, typer.Option(help="By default that of the run's recipe.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Manifest: column whose equal value is ignored.")] = None,
     form: OutForm = Form.table,
     batch_size: BatchSize = 64,
     device: Device = "auto",
+    method: OwnMethod = None,
     cross: Cross = False,
     pictures: Annotated[int, typer.Option(min=0, help="Queries in the picture of ranked lists; 0: none.")] = 8,
     lang: Annotated[Lang, typer.Option(help="Language of the picture.")] = Lang.en,
@@ -277,7 +280,7 @@ def evaluate(
     from vireid.commands.retrieval import evaluate_run
     from vireid.retrieval.rerank import KReciprocal
 
-    shared = {"batch_size": batch_size, "device": device, "cross": cross, "progress": not quiet}
+    shared = {"batch_size": batch_size, "device": device, "method": method, "cross": cross, "progress": not quiet}
     results = evaluate_run(
         run,
         protocol or (),
@@ -287,7 +290,7 @@ def evaluate(
         layer=layer,
         flip=flip,
         rerank=KReciprocal(k1, k2) if rerank else None,
-        similarity=similarity.value,
+        similarity=similarity.value if similarity else None,
         ignore=ignore or (),
         pictures=pictures,
         lang=lang.value,

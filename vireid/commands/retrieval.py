@@ -10,12 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from vireid import datasets
+from vireid import datasets, methods
 from vireid.commands.training import choose_device, test_rows, training_splits
 from vireid.data.protocol import Protocol
 from vireid.data.table import DataError, Table
 from vireid.figures.ranked import choose_queries, ranked_list
 from vireid.files import replacing
+from vireid.layers.embedder import Embedder
 from vireid.retrieval.embed import BATCH, Embeddings, embed_layers
 from vireid.retrieval.evaluate import Rerank, Similarity, evaluate, ranked_rows
 from vireid.retrieval.results import NAME, Results
@@ -36,6 +37,7 @@ def embed_run(
     split: str = "test",
     batch_size: int = BATCH,
     device: str = "auto",
+    method: str | None = None,
     cross: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
@@ -43,7 +45,8 @@ def embed_run(
     """Write RUN/embeddings/LAYER.npz for the images of a split and return the files by layer, the deployed one first.
 
     Files that are up to date (same embedder, pictures and options) are left alone. `data` is by default what the run
-    was trained on; anything else needs `cross`, which is stamped. Raises RunError and DataError.
+    was trained on; anything else needs `cross`, which is stamped. `method` is the file of a method of one's own whose
+    network is not one of vireid's: only then is code of the user's run. Raises RunError and DataError.
     """
     opened = Run.open(run)
     table = data_of(opened, data, trial, cross)
@@ -54,7 +57,7 @@ def embed_run(
         say(f"embeddings of {len(rows)} images are up to date: {folder}")
         return files
     found = embed_layers(
-        opened.embedder(choose_device(device)),
+        embedder_of(opened, method).to(choose_device(device)),
         rows,
         image_size(opened),
         flip=flip,
@@ -68,6 +71,15 @@ def embed_run(
         files[name] = stamped.save(folder / f"{name}{suffix}.npz")
         say(f"wrote {files[name]} ({len(rows)} x {embeddings.vectors.shape[1]})")
     return files
+
+
+def embedder_of(run: Run, method: str | None) -> Embedder:
+    """The run's embedder from its file, or built by the method that the user names and filled from the checkpoint."""
+    if method is None:
+        return run.embedder()
+    about = run.about
+    built = methods.find(method)(about["num_pids"], tuple(about["camids"]), **about["settings"])
+    return run.load(built).eval().embedder
 
 
 def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Path]:
@@ -91,8 +103,9 @@ def evaluate_run(
     layer: str | None = None,
     flip: bool = False,
     rerank: Rerank | None = None,
-    similarity: Similarity = "cosine",
+    similarity: Similarity | None = None,
     ignore: Sequence[str] = (),
+    method: str | None = None,
     cross: bool = False,
     batch_size: int = BATCH,
     device: str = "auto",
@@ -104,16 +117,17 @@ def evaluate_run(
     """Evaluate a run and write RUN/results.json, table.md and figures/ranked-PROTOCOL.png; returns what was measured.
 
     `protocols` are all of the data set by default, of which those that the data cannot serve are left out with a note;
-    `layer` is the deployed one by default, a name, or "all"; `rerank` is KReciprocal() for instance. results.json keeps
-    earlier figures of the same embedder and images. `pictures` is the number of queries in each picture, 0 for none.
+    `layer` is the deployed one by default, a name, or "all"; `rerank` is KReciprocal() for instance; `similarity` is by
+    default that of the run's recipe; `method` as in `embed_run`. results.json keeps earlier figures of the same embedder
+    and images. `pictures` is the number of queries in each picture, 0 for none.
     Raises RunError, DataError, ValueError.
     """
     opened = Run.open(run)
     table = data_of(opened, data, trial, cross)
     chosen = choose_protocols(table, protocols, draw, ignore)
-    files = embed_run(
-        run, data, trial=trial, flip=flip, batch_size=batch_size, device=device, cross=cross, progress=progress, say=say
-    )
+    shared = {"batch_size": batch_size, "device": device, "method": method, "cross": cross, "progress": progress}
+    files = embed_run(run, data, trial=trial, flip=flip, say=say, **shared)
+    compared: Similarity = similarity or opened.about["recipes"][-1]["similarity"]
     own, rows = belongs(opened, table), test_rows(table)
     layers = choose_layers(files, layer)
     vectors = {name: strip(replace(Embeddings.load(files[name]), table=rows)) for name in layers}
@@ -122,7 +136,7 @@ def evaluate_run(
     reasons: list[str] = []
     for protocol in chosen:
         try:
-            found = [evaluate(v, protocol, rerank=rerank, similarity=similarity) for v in vectors.values()]
+            found = [evaluate(v, protocol, rerank=rerank, similarity=compared) for v in vectors.values()]
         except DataError as error:
             if protocols:
                 raise
@@ -141,7 +155,7 @@ def evaluate_run(
     if pictures:
         for protocol in drawn:
             first = vectors[layers[0]]
-            say(draw_ranked(opened, first, protocol, similarity, pictures, lang, file_suffix(rows, own, "test", False)))
+            say(draw_ranked(opened, first, protocol, compared, pictures, lang, file_suffix(rows, own, "test", False)))
     return results
 
 

@@ -165,9 +165,8 @@ def selection(table: Table, held_out: Table | None, select: Select, recipe: Reci
         protocol, rule = datasets.protocol(name, rows), TEST_SET
 
     def mean_precision(method: Method, at: Progress) -> float:
-        return evaluate(embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False), protocol).mean[
-            "mAP"
-        ]
+        embeddings = embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False)
+        return evaluate(embeddings, protocol, similarity=recipe.similarity).mean["mAP"]
 
     return Selection(mean_precision, rule)
 
