@@ -37,6 +37,7 @@ TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 SIZE, PIDS, STEPS = (64, 32), 4, 20
 VENUES = (
     "CVPR|ICCV|ECCV|AAAI|IJCAI|NeurIPS|ICLR|ICML|ACM MM|ICME|ICASSP|TPAMI|IJCV|TIP|TMM|TIFS|TCSVT|Pattern Recognition"
+    "|arXiv"
 )
 
 pytestmark = pytest.mark.parametrize("name", names())

@@ -33,7 +33,7 @@ def batch(recipe: Recipe, step: int, rank: int, world: int) -> Batch:
 def steps(name: str) -> dict[str, Tensor]:
     """The method's state after a few steps per stage."""
     kind = find(name)
-    settings = {k: v for k, v in kind.tiny or TINY.items() if k in inspect.signature(kind).parameters}
+    settings = {k: v for k, v in (kind.tiny or TINY).items() if k in inspect.signature(kind).parameters}
     torch.manual_seed(0)
     method: Method = kind(PIDS, (1, 2), **settings).double().train()
     rank, world = distributed.rank(), distributed.world()

@@ -35,11 +35,16 @@ class Stripes(nn.Module):
                 nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, maps: Tensor) -> Tensor:
-        rows = maps.shape[2]
-        if rows % self.parts:
-            raise ValueError(
-                f"maps of {rows} rows cannot be cut into {self.parts} equal stripes; choose an image height that is a "
-                f"multiple of {16 * self.parts} (where a row stands for 16 pixels) or another number of parts"
-            )
-        bands = maps.chunk(self.parts, dim=2)
-        return torch.stack([reduce(self.pool(band)) for reduce, band in zip(self.reduce, bands, strict=True)], dim=1)
+        parts = zip(self.reduce, bands(maps, self.parts), strict=True)
+        return torch.stack([reduce(self.pool(band)) for reduce, band in parts], dim=1)
+
+
+def bands(maps: Tensor, parts: int) -> tuple[Tensor, ...]:
+    """Maps (N, C, h, w) cut into `parts` bands (N, C, h / parts, w) from the top down; ValueError if h does not fit."""
+    rows = maps.shape[2]
+    if rows % parts:
+        raise ValueError(
+            f"maps of {rows} rows cannot be cut into {parts} equal stripes; choose an image height that is a "
+            f"multiple of {16 * parts} (where a row stands for 16 pixels) or another number of parts"
+        )
+    return maps.chunk(parts, dim=2)

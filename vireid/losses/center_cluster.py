@@ -17,11 +17,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.distributed import gather
 from vireid.layers.pooling import at_least_float32
+from vireid.losses.batch_centers import batch_centers
 
 
 class CenterCluster(NamedTuple):
@@ -45,10 +45,7 @@ def center_cluster(x: Tensor, label: Tensor, margin: float = 0.7) -> CenterClust
     if len(x) != len(label):
         raise ValueError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
     x, label = at_least_float32(gather(x)), gather(label)
-    person = label.unique(return_inverse=True)[1]
-    belongs = F.one_hot(person).to(x.dtype)  # (N, P)
-    with torch.autocast(x.device.type, enabled=False):  # centers in bfloat16 would lose the distances between them
-        centers = (belongs / belongs.sum(0)).T @ x  # (P, D)
+    centers, person, _ = batch_centers(x, label)
     pull = (x - centers[person]).norm(dim=1).mean()  # a vector that is its own center receives no gradient
     people = len(centers)
     # differences and not products: |a|^2 + |b|^2 - 2ab loses distances below the margin between long vectors

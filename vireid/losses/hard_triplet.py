@@ -29,6 +29,14 @@ def batch_hard_triplet(x: Tensor, label: Tensor, margin: float = 0.3) -> Tensor:
     x, label = gather(x), gather(label)
     d = pairwise_distance(x, x)
     same = label[:, None] == label[None, :]
-    positive = d.masked_fill(~same, -torch.inf).amax(1)
-    negative = d.masked_fill(same, torch.inf).amin(1)
+    positive, negative = hardest(d, same, ~same)
     return (margin + positive - negative).clamp(min=0).mean()
+
+
+def hardest(distance: Tensor, positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """The largest distance of each row to a positive and the smallest to a negative, both (..., N).
+
+    Of distances (..., N, M) and masks (N, M). A row without a positive has -inf there, one without a negative inf:
+    a hinge over both is then closed.
+    """
+    return distance.masked_fill(~positive, -torch.inf).amax(-1), distance.masked_fill(~negative, torch.inf).amin(-1)

@@ -29,6 +29,7 @@ from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
 from vireid.layers.mpanet import PatternNet, load_pattern_net
 from vireid.layers.pooling import at_least_float32
 from vireid.losses.center_cluster import center_cluster
+from vireid.losses.divergence import divergence
 from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
 from vireid.optim import Adam, Steps
 
@@ -150,7 +151,7 @@ class MPANet(Method):
             with torch.no_grad():
                 teachers = (F.linear(embedding, w) for w in (self.infrared_average, self.visible_average))
                 other = torch.where(visible[:, None], *teachers)
-            found["mutual"] = self.mutual * divergence(own, other)
+            found["mutual"] = self.mutual * divergence(own, other).mean()
         return found
 
     @torch.no_grad()
@@ -193,10 +194,3 @@ def overlap(masks: Tensor) -> Tensor:
     # sum_{k<l} M_k M_l = ((sum_k M_k)^2 - sum_k M_k^2) / 2 at every position
     inner = (masks.sum(1).square() - masks.square().sum(1)).sum() / 2
     return inner / (len(masks) * pairs)
-
-
-def divergence(logits: Tensor, other: Tensor) -> Tensor:
-    """Mean over rows of KL(softmax(logits) || softmax(other)); gradients flow through what is given them."""
-    dtype = torch.promote_types(logits.dtype, torch.float32)
-    log_p, log_q = F.log_softmax(logits.to(dtype), 1), F.log_softmax(other.to(dtype), 1)
-    return (log_p.exp() * (log_p - log_q)).sum(1).mean()

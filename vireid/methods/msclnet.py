@@ -1,0 +1,245 @@
+"""MSCLNet: a recurrent network fuses both modalities of a person, centers of cameras and of people shape the space.
+
+Zhang, Zhao, Kang, Shen: "Modality Synergy Complement Learning with Cascaded Aggregation for Visible-Infrared Person
+Re-identification", ECCV 2022. No code was released: a re-implementation from the published equations.
+
+Pairs of a visible and an infrared picture of a person y; pooled vectors f of AGW's network; maps with instance norm,
+pooled whole to g and in stripes to b_j; S fuses the pair stripe by stripe, b_j^s = S(b_j^v, b_j^r), f^s = mean_j b_j^s.
+
+    L = L_AGW + .5 L_div + 1.25 L_t + .8 L_local + 1.5 L_global + L_sub + L_intra + L_inter
+    L_div    = - mean min(KL(p^v || p^r), 1)                   p^v, p^r: softmax of heads on g^v and on g^r
+    L_t      = cross-entropy of the head on g^v + that of the head on g^r
+    L_local  = mean over pairs of sum_j (1 - c_j) + sqrt(2 - 2 c_j)      c_j = cos(b_j^s, b_j^v); moves S alone
+    L_global = mean over pairs of |C_y^s - C_y^r|^2            batch centers of f^s and of f^r; moves S alone
+    L_sub, L_intra, L_inter: losses/center_cascade.py with f^v, f^r and f^s as rows, a sub-class being what one camera
+                             sees of a person, for f^s the pair of cameras; moves everything
+
+Where a printed equation has no lower bound, repels or cannot be computed, this is our reading; the page lists both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vireid.data.samplers import IdentityBatches
+from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.distributed import gather
+from vireid.layers.msclnet import NormalizedPooling, Synergy
+from vireid.layers.neck import bn_neck, classifier
+from vireid.layers.nonlocal_block import InnerWidth
+from vireid.layers.pooling import Pooling
+from vireid.losses.batch_centers import batch_centers
+from vireid.losses.center_cascade import Inter, center_cascade
+from vireid.losses.divergence import divergence
+from vireid.losses.weighted_triplet import Softmax
+from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Progress, Recipe, View
+from vireid.methods.agw import AGW
+from vireid.optim import SGD
+
+AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.2, 0.8)))
+Local = Literal["attract", "literal"]
+
+
+@dataclass(frozen=True)
+class WarmupFactors:
+    """Linear warm-up, (epoch + 1) / warmup_epochs, times the factor of the last milestone (epoch) reached."""
+
+    warmup_epochs: int = 10
+    milestones: tuple[int, ...] = (20, 50, 100)
+    factors: tuple[float, ...] = (0.5, 0.1, 0.01)
+
+    def __post_init__(self) -> None:
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(f"every milestone has a factor, got {self.milestones} and {self.factors}")
+
+    def __call__(self, at: Progress) -> float:
+        warmup = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
+        return warmup * (1.0, *self.factors)[sum(at.epoch >= m for m in self.milestones)]
+
+
+class MSCLNet(AGW):
+    """Settings of the network and of the triplet as AGW's, and:
+
+    *_weight: of each term, agw_weight of AGW's losses (0 leaves a term out); parts: stripes; hidden, rounds: of the
+    Mogrifier LSTM; normalized_pooling: of g and the stripes; head_neck: a BN neck before each head of L_t;
+    div_on: KL of the heads' "logits" or of g itself ("pooled"); div_cap: bound of the KL, null as printed;
+    local_form: "attract", or "literal" as printed, which repels below cos 1/2; inter_form: "bounded" or "literal";
+    unit_length: L_global and the cascade see f of length 1, false as printed; cascade: f^v, f^r, f^s "joint" in the
+    same identities, each "separate" (mean of three), or f^s alone ("synergy").
+    """
+
+    recipe = Recipe(
+        size=(288, 144),
+        sampler=IdentityBatches(pids=8, images=4),
+        views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
+        epochs=200,
+        optimizers={"backbone": SGD(lr=0.01), "head": SGD(lr=0.1)},
+        schedule=WarmupFactors(),
+    )
+
+    # Stripes that fit the four rows of the maps of a test picture.
+    tiny: ClassVar[dict[str, object]] = {"width": 4, "blocks": (1, 1, 1, 1), "parts": 2, "hidden": 8}
+
+    def __init__(
+        self,
+        num_pids: int,
+        camids: tuple[int, ...] = (),
+        *,
+        width: int = 64,
+        blocks: tuple[int, ...] = (3, 4, 6, 3),
+        attention: bool = True,
+        nonlocal_width: InnerWidth = "one",
+        pooling: Pooling = "gem",
+        triplet: Literal["weighted", "hard"] = "weighted",
+        softmax: Softmax = "official",
+        agw_weight: float = 1.0,
+        div_weight: float = 0.5,
+        identity_weight: float = 1.25,
+        local_weight: float = 0.8,
+        global_weight: float = 1.5,
+        sub_weight: float = 1.0,
+        intra_weight: float = 1.0,
+        inter_weight: float = 1.0,
+        parts: int = 6,
+        hidden: int = 512,
+        rounds: int = 5,
+        normalized_pooling: Pooling = "gem",
+        head_neck: bool = True,
+        div_on: Literal["logits", "pooled"] = "logits",
+        div_cap: float | None = 1.0,
+        local_form: Local = "attract",
+        inter_form: Inter = "bounded",
+        unit_length: bool = True,
+        cascade: Literal["joint", "separate", "synergy"] = "joint",
+    ) -> None:
+        super().__init__(
+            num_pids,
+            camids,
+            width=width,
+            blocks=blocks,
+            attention=attention,
+            nonlocal_width=nonlocal_width,
+            pooling=pooling,
+            triplet=triplet,
+            softmax=softmax,
+        )
+        for name, value, words in (
+            ("div_on", div_on, ("logits", "pooled")),
+            ("local_form", local_form, ("attract", "literal")),
+            ("inter_form", inter_form, ("bounded", "literal")),
+            ("cascade", cascade, ("joint", "separate", "synergy")),
+        ):
+            if value not in words:
+                raise ValueError(f"{name} is one of {', '.join(words)}; got {value!r}")
+        if parts < 1 or hidden < 1 or (div_cap is not None and div_cap <= 0):
+            raise ValueError(
+                f"parts and hidden are 1 or more and div_cap is above 0 or null; got parts={parts}, hidden={hidden}, "
+                f"div_cap={div_cap}"
+            )
+        self.weights = {"identity": agw_weight, "triplet": agw_weight, "div": div_weight, "heads": identity_weight}
+        self.weights |= {"local": local_weight, "global": global_weight}
+        self.weights |= {"sub": sub_weight, "intra": intra_weight, "inter": inter_weight}
+        self.div_on, self.div_cap, self.cascade, self.unit_length = div_on, div_cap, cascade, unit_length
+        self.local_form: Local = local_form
+        self.inter_form: Inter = inter_form
+        dim = self.embedder.dim
+        self.normalized = nn.ModuleList(NormalizedPooling(dim, parts, normalized_pooling) for _ in MODALITIES)
+        self.heads = nn.ModuleList(
+            nn.Sequential(bn_neck(dim) if head_neck else nn.Identity(), classifier(dim, num_pids)) for _ in MODALITIES
+        )
+        self.synergy = Synergy(dim, hidden, rounds)
+
+    def params(self) -> dict[str, list[nn.Parameter]]:
+        """What ImageNet's weights do not fill, non-local blocks excepted, is the "head" with ten times the rate."""
+        new = (self.embedder.neck, self.classifier, self.normalized, self.heads, self.synergy)
+        head = [p for part in new for p in part.parameters()]
+        inside = {id(p) for p in head}
+        backbone = [p for p in self.parameters() if id(p) not in inside]
+        return {name: [p for p in group if p.requires_grad] for name, group in (("backbone", backbone), ("head", head))}
+
+    def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        maps, pooled, embedding = self.embedder.encode(batch.images, batch.modality)
+        rows = pairs(batch)
+        label, camids = batch.label[rows[VISIBLE]], [batch.camid[r] for r in rows]
+        normed = [part(maps[r]) for part, r in zip(self.normalized, rows, strict=True)]
+        found = {
+            "identity": F.cross_entropy(self.classifier(embedding), batch.label),
+            "triplet": self.triplet_loss(pooled, batch.label),
+            **self.synergy_losses(normed[VISIBLE][0], normed[INFRARED][0], label),
+        }
+        if any(self.weights[name] for name in ("local", "global", "sub", "intra", "inter")):
+            stripes, held = (torch.cat([b, b.detach()]) for _, b in normed), normed[VISIBLE][1].detach()
+            # one pass for both: the first half carries gradients to the network, the second to S alone
+            fused, apart = self.synergy(*stripes).chunk(2)
+            found |= self.complement_losses(apart, held, pooled[rows[INFRARED]].detach(), label)
+            found |= self.cascade_losses([*(pooled[r] for r in rows), fused.mean(1)], label, camids)
+        return {name: self.weights[name] * loss for name, loss in found.items() if self.weights[name]}
+
+    def synergy_losses(self, visible: Tensor, infrared: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """L_div and L_t of g (N, D) of both modalities, without their weights."""
+        logits = [head(g) for head, g in zip(self.heads, (visible, infrared), strict=True)]
+        apart = divergence(*(logits if self.div_on == "logits" else (visible, infrared)))
+        self.watch["divergence"] = apart.detach().mean()
+        heads = torch.stack([F.cross_entropy(z, label) for z in logits]).sum()
+        return {"div": -apart.clamp(max=self.div_cap or torch.inf).mean(), "heads": heads}
+
+    def complement_losses(self, fused: Tensor, visible: Tensor, infrared: Tensor, label: Tensor) -> dict[str, Tensor]:
+        """L_local and L_global of stripes of S and of the visible pictures (N, parts, D), and f^r (N, D), both held."""
+        cosine = F.cosine_similarity(fused.detach(), visible, dim=2)
+        self.watch["stripe_cosine"] = cosine.mean()
+        return {
+            "local": stripe_distance(fused, visible, self.local_form),
+            "global": center_distance(self.scaled(fused.mean(1)), self.scaled(infrared), label),
+        }
+
+    def cascade_losses(self, f: list[Tensor], label: Tensor, camids: list[Tensor]) -> dict[str, Tensor]:
+        """L_sub, L_intra and L_inter of f^v, f^r and f^s (N, D), label (N,) and the pictures' cameras (N,)."""
+        visible, infrared = camids
+        seen = [(visible, visible), (infrared, infrared), (visible, infrared)]
+        # the first column keeps the three apart where one camera takes pictures of both modalities
+        parts = [torch.stack([torch.full_like(v, kind), v, r], dim=1) for kind, (v, r) in enumerate(seen)]
+        given = [(self.scaled(x), label, part) for x, part in zip(f, parts, strict=True)]
+        if self.cascade == "joint":
+            given = [tuple(torch.cat(column) for column in zip(*given, strict=True))]
+        elif self.cascade == "synergy":
+            given = given[2:]
+        terms = [center_cascade(*rows, inter=self.inter_form) for rows in given]
+        return {name: torch.stack([getattr(t, name) for t in terms]).mean() for name in ("sub", "intra", "inter")}
+
+    def scaled(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1) if self.unit_length else x
+
+
+def pairs(batch: Batch) -> tuple[Tensor, Tensor]:
+    """Rows of the visible and of the infrared pictures; ValueError unless the i-th of both are the same person."""
+    visible, infrared = ((batch.modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED))
+    if not batch.label[visible].equal(batch.label[infrared]):
+        raise ValueError(
+            f"MSCLNet fuses pairs: row i of the {len(visible)} visible and of the {len(infrared)} infrared pictures "
+            "must be the same person; give the recipe one view of each modality"
+        )
+    return visible, infrared
+
+
+def stripe_distance(x: Tensor, target: Tensor, form: Local = "attract") -> Tensor:
+    """L_local of stripes x and target (N, parts, D), summed over parts, averaged over rows.
+
+    "literal" has cos for 1 - cos, as printed: its minima are cos = 1 and cos = -1, its maximum cos = 1/2.
+    """
+    x, target = F.normalize(x, dim=2), F.normalize(target, dim=2)
+    cosine = (x * target).sum(2)
+    # sqrt(2 - 2 cos) is the distance of vectors of length 1, which rounding cannot make negative under the root
+    distance = ((x - target).square().sum(2) + 1e-12).sqrt()
+    return ((cosine if form == "literal" else 1 - cosine) + distance).sum(1).mean()
+
+
+def center_distance(x: Tensor, target: Tensor, label: Tensor) -> Tensor:
+    """L_global of rows x and target (N, D) with label (N,); rows of all processes take part."""
+    x, target, label = gather(x), gather(target), gather(label)
+    centers, row, _ = batch_centers(x, label)
+    return (centers - batch_centers(target, label).centers)[row].square().sum(1).mean()
