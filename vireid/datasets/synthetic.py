@@ -13,11 +13,13 @@ from __future__ import annotations
 
 import io
 import json
-import multiprocessing
 import os
+import pickle
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -145,15 +147,37 @@ def _standing(root: Path) -> dict | None:
 
 
 def _render(jobs: list[_Job], workers: int) -> tuple[list[str], list[np.ndarray]]:
-    if workers == 1 or len(jobs) == 1:
+    workers = min(workers, len(jobs))
+    if workers == 1:
         done = [_write_person(job) for job in jobs]
     else:
-        # spawn, because forking a process in which torch has started threads can hang
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
-            done = list(pool.map(_write_person, jobs, chunksize=max(1, min(4, len(jobs) // workers))))
+        with ThreadPoolExecutor(workers) as pool:
+            done = [
+                part
+                for parts in pool.map(_render_elsewhere, [jobs[i::workers] for i in range(workers)])
+                for part in parts
+            ]
     pairs = sorted((pair for part in done for pair in part), key=lambda pair: pair[0])
     return [path for path, _ in pairs], [points for _, points in pairs]
+
+
+def _render_elsewhere(jobs: list[_Job]) -> list[list[tuple[str, np.ndarray]]]:
+    """Render in a program of its own: a forked torch may hang, and a spawned worker runs the user's script again."""
+    code = "from vireid.datasets.synthetic import _serve; _serve()"
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+    environment = {**os.environ, "PYTHONPATH": path}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, input=pickle.dumps(jobs), capture_output=True, env=environment, check=False)
+    if ended.returncode:
+        told = ended.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
+        raise RuntimeError(f"a rendering process ended early ({told[0]}); run again, or with workers=1 to see why")
+    return pickle.loads(ended.stdout)
+
+
+def _serve() -> None:
+    """The other end of `_render_elsewhere`: jobs on standard input, results on standard output."""
+    results = [_write_person(job) for job in pickle.load(sys.stdin.buffer)]
+    sys.stdout.buffer.write(pickle.dumps(results))
 
 
 def _write_person(job: _Job) -> list[tuple[str, np.ndarray]]:
