@@ -118,8 +118,8 @@ def evaluate_run(
 
     `protocols` are all of the data set by default, of which those that the data cannot serve are left out with a note;
     `layer` is the deployed one by default, a name, or "all"; `rerank` is KReciprocal() for instance; `similarity` is by
-    default that of the run's recipe; `method` as in `embed_run`. results.json keeps earlier figures of the same embedder
-    and images. `pictures` is the number of queries in each picture, 0 for none.
+    default that of the run's recipe; `method` as in `embed_run`. results.json keeps earlier figures of the same
+    embedder and images. `pictures` is the number of queries in each picture, 0 for none.
     Raises RunError, DataError, ValueError.
     """
     opened = Run.open(run)

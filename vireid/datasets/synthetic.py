@@ -208,9 +208,11 @@ def _ids(pids: list[int], digits: int = 0) -> str:
 
 
 def _sysu(folder: Path, people: int, images: int, seed: int, trials: int) -> dict[int, list[_Shot]]:
-    """Six tenths train, one tenth val, the rest test; not everyone is seen by every camera, as in the release."""
+    """Six tenths train, one tenth val, the rest test but at most 96; not everyone is seen by every camera, as in the
+    release, which tests on 96 as well."""
     rng = np.random.default_rng((seed, people, 10))
-    train, val = max(2, round(0.6 * people)), max(1, round(0.1 * people))
+    val, test = max(1, round(0.1 * people)), min(96, people - max(2, round(0.6 * people)) - max(1, round(0.1 * people)))
+    train = people - val - test
     splits = {"train": range(1, train + 1), "val": range(train + 1, train + val + 1),
               "test": range(train + val + 1, people + 1)}  # fmt: skip
     plan: dict[int, list[_Shot]] = {}

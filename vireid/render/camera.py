@@ -40,8 +40,8 @@ class Camera:
     noise: float = 3.0
     motion: float = 0.2
     views: tuple[float, ...] = (0.0, 180.0, 90.0, 270.0)
-    occlusion: float = 0.12
-    jitter: float = 1.0
+    occlusion: float = 0.08
+    jitter: float = 0.8
 
     @property
     def light(self) -> tuple[float, float, float]:
@@ -59,15 +59,15 @@ def _nir(camid: int, place: str, rig: int, **more) -> Camera:
 
 SYSU = (
     Camera(1, VISIBLE, "visible", "office", 1, 8.0, (-30, 65), 0.66, 0.5, (1.08, 1.0, 0.84), 1.02, 0.9, 3.0,
-           views=(0, 180, 90, 45, 225)),
+           views=(0, 180, 0, 180, 90, 45)),
     Camera(2, VISIBLE, "visible", "hall", 2, 14.0, (25, 70), 0.7, 0.45, (0.96, 1.02, 1.0), 0.85, 0.85, 3.5,
-           views=(0, 180, 270, 315, 135)),
-    _nir(3, "hall", 3, pitch=14.0, sun=(10, 14), views=(0, 180, 90, 270), exposure=1.12),
+           views=(0, 180, 0, 180, 270, 315)),
+    _nir(3, "hall", 3, pitch=14.0, sun=(10, 14), views=(0, 180, 0, 180, 90), exposure=1.12),
     Camera(4, VISIBLE, "visible", "gate", 4, 18.0, (60, 40), 0.5, 0.85, (1.0, 0.99, 0.95), 1.1, 0.62, 3.0,
-           views=(0, 180, 45, 135, 90), occlusion=0.2),
+           views=(0, 180, 0, 180, 135, 90)),
     Camera(5, VISIBLE, "visible", "garden", 5, 11.0, (-120, 55), 0.72, 0.7, (0.9, 1.0, 1.08), 0.8, 0.7, 4.0,
-           views=(90, 270, 0, 180, 225), occlusion=0.2),
-    _nir(6, "passage", 6, pitch=18.0, sun=(-12, 18), views=(180, 0, 90, 270), sharpness=0.64, noise=4.5),
+           views=(0, 180, 0, 180, 270, 225)),
+    _nir(6, "passage", 6, pitch=18.0, sun=(-12, 18), views=(180, 0, 180, 0, 270), sharpness=0.64, noise=4.5),
 )  # fmt: skip
 REGDB = (
     Camera(1, VISIBLE, "visible", "street", 1, 10.0, (40, 45), 0.6, 0.7, (1.0, 1.0, 0.98), 0.95, 0.5, 3.0,

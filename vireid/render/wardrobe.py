@@ -108,9 +108,9 @@ def cloth(rng: np.random.Generator, palette: tuple = PALETTE, warmth: float = 4.
 
 def _trim(rng: np.random.Generator, base: Material) -> Material:
     """Another cloth sewn to `base`: at times of nearly its color, always of another make and reflectance."""
-    other, near = cloth(rng), rng.random() < 0.35
-    if abs(other.nir - base.nir) < 0.22:
-        other = replace(other, nir=base.nir + (0.3 if base.nir < 0.5 else -0.3))
+    other, near = cloth(rng), rng.random() < 0.1
+    if abs(other.nir - base.nir) < 0.3:
+        other = replace(other, nir=base.nir + (0.4 if base.nir < 0.5 else -0.4))
     shade = rng.uniform(0.7, 1.35)
     color = tuple(int(min(250, 8 + c * shade)) for c in base.color)
     return replace(other, color=(color[0], color[1], color[2])) if near else other
@@ -152,7 +152,7 @@ def draw_outfit(rng: np.random.Generator, female: bool) -> Outfit:
     styles = ("long", "bob", "ponytail", "bun", "short", "volume") if female else ("short", "crop", "volume", "bob")
     top = cloth(rng, warmth=5.5 - 60 * ease)
     shapes = tuple(Piece(str(k), _trim(rng, top), float(rng.uniform(0.7, 1.35)))
-                   for k in rng.choice(PIECES, size=int(rng.integers(2, 6)), replace=False))  # fmt: skip
+                   for k in rng.choice(PIECES, size=int(rng.integers(3, 7)), replace=False))  # fmt: skip
     denim = low in ("long", "slim", "cropped", "shorts") and rng.random() < 0.45
     leather = cloth(rng, warmth=2.0)
     return Outfit(
@@ -165,7 +165,7 @@ def draw_outfit(rng: np.random.Generator, female: bool) -> Outfit:
         glasses=_pick(rng, ("none", "thin", "thick", "sun"), (68, 12, 14, 6)),
         rim=Material((28, 24, 24), float(rng.uniform(0.05, 0.5)), 1.5),
         top=top,
-        top_dye=_dye(rng, 0.72),
+        top_dye=_dye(rng, 0.35),
         inner=cloth(rng, warmth=6.5),
         sleeve=float(rng.uniform(*sleeve)),
         hem=float(rng.uniform(*hem)),
@@ -176,7 +176,7 @@ def draw_outfit(rng: np.random.Generator, female: bool) -> Outfit:
         tucked=cut in ("tee", "shirt") and bool(rng.random() < 0.3),
         bottom="skirt" if low == "skirt" else "trousers",
         bottom_material=cloth(rng, DENIM if denim else PALETTE, 4.5),
-        bottom_dye=_dye(rng, 0.3),
+        bottom_dye=_dye(rng, 0.15),
         bottom_length=float(rng.uniform(*length)),
         bottom_ease=float(low_ease),
         flare=float(rng.uniform(-0.01, 0.012) + (0.03 if low == "wide" else 0.0)),
