@@ -16,7 +16,7 @@ from torch import Tensor
 from vireid.data.protocol import Protocol, Trial
 from vireid.data.table import DataError, Table
 from vireid.retrieval.embed import Embeddings
-from vireid.retrieval.metrics import LENGTH, Tally
+from vireid.retrieval.metrics import LENGTH, Tally, take_columns
 from vireid.retrieval.results import Results, Row
 
 Similarity = Literal["cosine", "euclidean"]
@@ -124,14 +124,14 @@ def _tally_group(
     galleries = [trials[t][1][tallies[t].order] for t in group]
     union = galleries[0] if len(group) == 1 else np.unique(np.concatenate(galleries))
     against = _vectors(embeddings, union, similarity, device)
-    columns = [torch.from_numpy(np.searchsorted(union, g)).to(device) for g in galleries] if len(group) > 1 else []
+    columns = [np.searchsorted(union, g) for g in galleries] if len(group) > 1 else []
     gallery_tables = [table[gallery] for gallery in galleries]
     for part in _blocks(len(queries), len(union)):
         rows = queries[part]
         block = _compare(_vectors(embeddings, rows, similarity, device), against, similarity)
         query_table = table[rows]
         for place, trial in enumerate(group):
-            own = block.index_select(1, columns[place]) if columns else block
+            own = take_columns(block, columns[place]) if columns else block
             tallies[trial].add(own, table.pid[rows], _ignored(protocol, query_table, gallery_tables[place]))
 
 
