@@ -12,7 +12,6 @@ does; in training it works ahead in a thread of its own.
 from __future__ import annotations
 
 import argparse
-import platform
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from machine import describe
 from PIL import Image
 
 from vireid.data.pipeline import TrainingData
@@ -121,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         table = table_of_noise(Path(folder))
         lines = [
-            f"python {platform.python_version()}, torch {torch.__version__}, {torch.get_num_threads()} threads",
+            describe(),
             "one view of 32 pictures, 288 x 144:",
             *transform_times(table),
         ]
