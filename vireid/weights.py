@@ -127,6 +127,17 @@ def read(path: Path) -> dict[str, Tensor]:
     return {str(key).removeprefix("module."): value for key, value in content.items() if isinstance(value, Tensor)}
 
 
+def new_names(state: Mapping[str, Tensor], patterns: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """Key of `state` -> its name here, for the keys whose start a pattern (regular expression, replacement) matches."""
+    found: dict[str, str] = {}
+    for key in state:
+        for pattern, name in patterns:
+            if re.match(pattern, key):
+                found[key] = re.sub("^" + pattern, name, key)
+                break
+    return found
+
+
 def fill(module: nn.Module, state: Mapping[str, Tensor], prefixes: Sequence[str] = ("",)) -> list[str]:
     """Copy `state` into all entries of `module` whose names begin with one of `prefixes`; returns the unused keys.
 

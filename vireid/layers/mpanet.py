@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from vireid.layers.embedder import Embedder
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.resnet import Stem, init_resnet, output_channels, stages
-from vireid.weights import fill
+from vireid.weights import fill, new_names
 
 REDUCTION = 16  # channels of a gate's inner layer: one for so many of its input's
 EPS = 1e-5  # of the instance norm's variance
@@ -165,10 +165,4 @@ def load_pattern_net(network: PatternNet, state: Mapping[str, Tensor]) -> list[s
 
 def official_names(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Names in a checkpoint of the released code -> names in PatternNet, for the tensors that the network has."""
-    found: dict[str, str] = {}
-    for key in state:
-        for pattern, name in OFFICIAL:
-            if re.match(pattern, key):
-                found[key] = re.sub("^" + pattern, name, key)
-                break
-    return found
+    return new_names(state, OFFICIAL)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from vireid.layers.two_stream import TwoStream
-from vireid.weights import fill
+from vireid.weights import fill, new_names
 
 # Names in mangye16/Cross-Modal-Re-ID-baseline (AGW and CAJ; MCLNet's code is of the same family) -> names here. Each of
 # its two stems holds a whole ResNet-50, of which only conv1 and bn1 are used; the rest matches nothing here.
@@ -60,10 +60,4 @@ def from_resnet(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def from_official(state: Mapping[str, Tensor]) -> dict[str, str]:
     """Names in a checkpoint of AGW's released code -> names in TwoStream, for the tensors that the network uses."""
-    found: dict[str, str] = {}
-    for key in state:
-        for pattern, name in OFFICIAL:
-            if re.match(pattern, key):
-                found[key] = re.sub("^" + pattern, name, key)
-                break
-    return found
+    return new_names(state, OFFICIAL)
