@@ -45,10 +45,10 @@ pytestmark = pytest.mark.parametrize("name", names())
 
 def build(name: str) -> Method:
     kind = find(name)
-    settings = kind.tiny or TINY
     known = inspect.signature(kind).parameters
+    settings = kind.tiny or {key: value for key, value in TINY.items() if key in known}
     torch.manual_seed(0)
-    return kind(PIDS, (1, 2), **{key: value for key, value in settings.items() if key in known})
+    return kind(PIDS, (1, 2), **settings)  # a wrong word in `tiny` is an error
 
 
 def stages(name: str) -> tuple[Recipe, ...]:
