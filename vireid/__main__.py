@@ -301,6 +301,36 @@ def evaluate(
 
 
 @app.command()
+def compare(
+    data: Annotated[list[str], typer.Option(help=DATA_HELP + " Repeatable.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[METHOD]... [KEY=VALUE]...", help="Methods, and settings of all.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="YAML: methods, their settings, seeds, protocols.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of each method; 3 by default.")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="By name, repeatable; the data's usual ones.")] = None,
+    run: Annotated[Path, typer.Option(help="Folder of the comparison; goes on where it was stopped.")] = Path(
+        "runs/compare"
+    ),
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; they share the cores.")] = 1,
+    trial: Trial = None,
+    device: Device = "auto",
+    form: OutForm = Form.table,
+) -> None:
+    """Train methods from several seeds, evaluate all and rank them: vireid compare agw cajl --data sysu=PATH."""
+    from vireid.commands.compare import Plan, compare_runs
+
+    names = [word for word in words or () if "=" not in word]
+    if plan is None and not names:
+        raise ValueError("name the methods to compare, or a file with --plan; `vireid methods` lists them")
+    chosen = (Plan.read(plan) if plan else Plan(methods={})).only(names)
+    changes = {"seeds": seeds, "protocols": tuple(protocol) if protocol else None}
+    chosen = chosen.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    settings = [word for word in words or () if "=" in word]
+    show(compare_runs(chosen, data, run, settings=settings, jobs=jobs, device=device, trial=trial, say=note), form)
+
+
+@app.command()
 def results(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
     form: OutForm = Form.table,

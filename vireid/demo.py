@@ -6,13 +6,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from vireid.commands.compare import chance
 from vireid.commands.retrieval import evaluate_run, results_of
 from vireid.commands.training import train_run
-from vireid.datasets import protocols_for
 from vireid.datasets.synthetic import make
-from vireid.retrieval.embed import Embeddings
-from vireid.retrieval.evaluate import evaluate
-from vireid.retrieval.results import NAME, Results
+from vireid.retrieval.results import Results
 
 PEOPLE, IMAGES, SEED = 800, 2, 0  # many people with few pictures each: from scratch, people are what is learned from
 PROTOCOLS = ("sysu/all/single-shot", "sysu/indoor/single-shot")
@@ -56,22 +54,9 @@ def run_demo(root: Path, progress: bool = True, say: Callable[[str], None] = pri
             method, f"sysu={data}", run=root / method, settings=settings, resume=True, progress=progress, say=say
         )
         evaluate_run(runs[method], PROTOCOLS, progress=progress, say=say)
-    table = chance(runs["agw"] / "embeddings" / "neck.npz") + results_of(list(runs.values()))
+    table = chance(runs["agw"] / "embeddings" / "neck.npz", PROTOCOLS, SEED) + results_of(list(runs.values()))
     for run in runs.values():
         for picture in sorted((run / "figures").glob("*.png")):
             say(f"picture: {picture}")
     say(f"done in {time.monotonic() - began:.0f} s; data, runs, tables and pictures are in {root}")
     return table
-
-
-def chance(embeddings: Path) -> Results:
-    """What vectors without any content reach on the same images."""
-    import numpy as np
-
-    real = Embeddings.load(embeddings)
-    noise = np.random.RandomState(SEED).randn(len(real), 64).astype(np.float32)
-    random = Embeddings(noise, real.table, {NAME: "chance", "layer": "random vectors"})
-    found = Results(())
-    for name in PROTOCOLS:
-        found += evaluate(random, protocols_for(real.table)[name])
-    return found

@@ -203,11 +203,13 @@ class Given:
 
 
 class Loader(yaml.SafeLoader):
-    """safe_load that refuses a key given twice."""
+    """safe_load that refuses a key given twice; `<<: *anchor` may stand beside keys that win over it."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":
+                continue
             name = str(self.construct_object(key, deep=True))
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"`{name}` is given twice", key.start_mark)
@@ -236,27 +238,35 @@ def read_words(words: Sequence[str], faults: list[str]) -> dict[str, Given]:
 def read_file(path: Path, faults: list[str]) -> dict[str, Given]:
     """The settings of a YAML file, nested or dotted, by dotted key."""
     try:
-        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)  # Loader is a SafeLoader
-    except FileNotFoundError:
-        faults.append(f"no settings file at {path}; give the path of a YAML file or leave --config out")
-        return {}
-    except UnicodeDecodeError:
-        faults.append(f"{path} is not a text file in UTF-8; expected YAML such as `epochs: 60`")
-        return {}
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
-        where = f"{path} line {mark.line + 1}" if mark else str(path)
-        faults.append(f"{where}: {problem}; expected YAML such as `epochs: 60`")
-        return {}
-    if content is not None and not isinstance(content, dict):
-        faults.append(f"{path} holds {kind_name(content)}, expected names and values such as `epochs: 60`")
+        content = read_yaml(path)
+    except SettingsError as error:
+        faults += error.faults
         return {}
     found: dict[str, Given] = {}
-    for key, value in flat(content or {}):
+    for key, value in flat(content):
         if key in found:
             faults.append(f"`{key}` is given twice in {path}, nested and dotted; keep one")
         found[key] = Given(value)
     return found
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The names and values of a YAML file, read as plain data; SettingsError says what is wrong with it."""
+    try:
+        content = yaml.load(Path(path).read_text(encoding="utf-8"), Loader)  # Loader is a SafeLoader
+    except FileNotFoundError:
+        fault = f"no settings file at {path}; give the path of a YAML file or leave it out"
+    except UnicodeDecodeError:
+        fault = f"{path} is not a text file in UTF-8; expected YAML such as `epochs: 60`"
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)
+        where = f"{path} line {mark.line + 1}" if mark else str(path)
+        fault = f"{where}: {problem}; expected YAML such as `epochs: 60`"
+    else:
+        if content is None or isinstance(content, dict):
+            return content or {}
+        fault = f"{path} holds {kind_name(content)}, expected names and values such as `epochs: 60`"
+    raise SettingsError([fault])
 
 
 def flat(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

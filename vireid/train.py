@@ -158,6 +158,8 @@ class _Loop:
         self.report.bar.begin(at.stage, len(self.stages), at.epoch, recipe.epochs)
         seen: defaultdict[str, list[Tensor]] = defaultdict(list)
         images, speed, started = 0, 0.0, time.monotonic()
+        # pictures drawn per row of a batch: views of one modality show the same pictures
+        pictures = len({view.modality for view in recipe.views}) / len(recipe.views) if recipe.views else 1
         method.train()
         first = at.iteration
         for batch in method.batches(self.data, recipe, at):
@@ -184,7 +186,7 @@ class _Loop:
                 f"{at.iterations_per_epoch}; batches() has to set at.iterations_per_epoch to the number it yields"
             )
         means = {name: torch.stack(values).float().mean() for name, values in seen.items()}
-        return self.record("epoch", means, optim, speed)
+        return {**self.record("epoch", means, optim, speed), "pictures": round(images * pictures)}
 
     def guarded(
         self, step: Callable[..., dict[str, Tensor]], batch: Batch, optim: Optimizers, recipe: Recipe

@@ -17,6 +17,7 @@ from vireid.data.table import DataError, Table
 from vireid.figures.ranked import choose_queries, ranked_list
 from vireid.files import replacing
 from vireid.layers.embedder import Embedder
+from vireid.retrieval.comparison import Comparison
 from vireid.retrieval.embed import BATCH, Embeddings, embed_layers
 from vireid.retrieval.evaluate import Rerank, Similarity, evaluate, ranked_rows
 from vireid.retrieval.results import NAME, Results
@@ -181,13 +182,10 @@ def results_of(runs: Sequence[Path | str]) -> Results:
     return Results(tuple(rows))
 
 
-def formatted(results: Results, form: Literal["md", "csv", "json", "latex"]) -> str:
-    """The results as text."""
-    if form == "json":
-        from pydantic import TypeAdapter
-
-        return TypeAdapter(tuple).dump_json(results.rows, indent=1).decode()
-    return {"md": results.markdown, "csv": results.csv, "latex": results.latex}[form]()
+def formatted(results: Results | Comparison, form: Literal["md", "csv", "json", "latex"]) -> str:
+    """The table as text."""
+    writers = {"md": results.markdown, "csv": results.csv, "json": results.json, "latex": results.latex}
+    return writers[form]()
 
 
 # --- what a run may be evaluated on -----------------------------------------------------------------------------------

@@ -124,19 +124,11 @@ class Results:
 
     def markdown(self) -> str:
         """The table in percent, followed by the stamps."""
-        header, cells = self._cells()
-        lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-        lines += ["| " + " | ".join(row) + " |" for row in cells]
-        return "\n".join([*lines, "", *self._stamp_lines(), ""])
+        return markdown_table(*self._cells(), self._notes())
 
     def latex(self) -> str:
         """The table as a LaTeX tabular, the stamps as comments."""
-        header, cells = self._cells()
-        words = [[_latex_word(cell) for cell in row] for row in (header, *cells)]
-        body = [" & ".join(row) + r" \\" for row in words]
-        begin, end = rf"\begin{{tabular}}{{{'l' * len(header)}}}", r"\end{tabular}"
-        comments = ["% " + line for line in self._stamp_lines()]
-        return "\n".join([begin, body[0], r"\hline", *body[1:], end, *comments, ""])
+        return latex_table(*self._cells(), self._notes())
 
     def csv(self) -> str:
         """One line per trial, fractions, with every entry of the stamps as a column."""
@@ -150,14 +142,12 @@ class Results:
             writer.writerow([row.protocol, row.trial, *figures, *counts, *(row.stamp.get(key, "") for key in keys)])
         return text.getvalue()
 
+    def json(self) -> str:
+        """The rows with their stamps, as they lie in a results file."""
+        return TypeAdapter(tuple[Row, ...]).dump_json(self.rows, indent=1).decode()
+
     def __rich__(self) -> RichTable:
-        header, cells = self._cells()
-        table = RichTable(caption=Text("\n".join(self._stamp_lines())), caption_justify="left")
-        for name in header:
-            table.add_column(name)
-        for row in cells:
-            table.add_row(*map(Text, row))
-        return table
+        return rich_table(*self._cells(), self._notes())
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         summaries = self.summaries
@@ -166,20 +156,14 @@ class Results:
         cells = []
         for number, s in enumerate(summaries, 1):
             name = [s.stamp.get(NAME, "")] if named else []
-            figures = [_percent(s.mean[c], None if s.std is None else s.std[c]) for c in COLUMNS]
+            figures = [percent(s.mean[c], None if s.std is None else s.std[c]) for c in COLUMNS]
             counts = [str(s.trials), s.num_queries, s.num_valid, s.num_gallery]
             cells.append([*name, s.protocol, *figures, *counts, f"[{number}]"])
         return header, cells
 
-    def _stamp_lines(self) -> list[str]:
-        """What all lines of the table share, then what each has of its own."""
+    def _notes(self) -> list[str]:
         stamps = [{k: v for k, v in s.stamp.items() if k != NAME} for s in self.summaries]
-        shared = {k: v for k, v in (stamps[0] if stamps else {}).items() if all(s.get(k) == v for s in stamps)}
-        lines = [_stamp_text("all lines", shared)] if shared else []
-        for number, stamp in enumerate(stamps, 1):
-            own = {k: v for k, v in stamp.items() if k not in shared}
-            lines += [_stamp_text(f"[{number}]", own)] if own else []
-        return [*lines, "percent; mean ± standard deviation over the trials (n - 1)"]
+        return [*stamp_lines(stamps), "percent; mean ± standard deviation over the trials (n - 1)"]
 
     def save(self, path: Path | str) -> Path:
         """Write the rows as JSON, whole or not at all; returns the path."""
@@ -225,8 +209,45 @@ def _span(numbers: list[int]) -> str:
     return str(low) if low == high else f"{low}-{high}"
 
 
-def _percent(mean: float, std: float | None) -> str:
+# --- how tables look --------------------------------------------------------------------------------------------------
+
+
+def percent(mean: float, std: float | None = None) -> str:
+    """A fraction in percent with two decimals, with its standard deviation if there is one."""
     return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
+
+
+def stamp_lines(stamps: list[dict[str, str]]) -> list[str]:
+    """What all lines of a table share, then what each, numbered from 1, has of its own."""
+    shared = {k: v for k, v in (stamps[0] if stamps else {}).items() if all(s.get(k) == v for s in stamps)}
+    lines = [_stamp_text("all lines", shared)] if shared else []
+    for number, stamp in enumerate(stamps, 1):
+        own = {k: v for k, v in stamp.items() if k not in shared}
+        lines += [_stamp_text(f"[{number}]", own)] if own else []
+    return lines
+
+
+def markdown_table(header: list[str], cells: list[list[str]], notes: list[str]) -> str:
+    """A Markdown table with lines of text below it."""
+    lines = ["| " + " | ".join(row) + " |" for row in (header, *cells)]
+    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:], "", *notes, ""])
+
+
+def latex_table(header: list[str], cells: list[list[str]], notes: list[str]) -> str:
+    """A LaTeX tabular, the notes as comments."""
+    body = [" & ".join(map(_latex_word, row)) + r" \\" for row in (header, *cells)]
+    begin, end = rf"\begin{{tabular}}{{{'l' * len(header)}}}", r"\end{tabular}"
+    return "\n".join([begin, body[0], r"\hline", *body[1:], end, *("% " + note for note in notes), ""])
+
+
+def rich_table(header: list[str], cells: list[list[str]], notes: list[str]) -> RichTable:
+    """A table for the terminal, the notes as its caption."""
+    table = RichTable(caption=Text("\n".join(notes)), caption_justify="left")
+    for name in header:
+        table.add_column(name)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def _stamp_text(name: str, stamp: dict[str, str]) -> str:
