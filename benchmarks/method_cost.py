@@ -1,0 +1,139 @@
+"""What each method costs beside AGW, all in one run at the published sizes: parameters, multiply-adds, milliseconds.
+
+    python benchmarks/method_cost.py [METHOD]...        writes benchmarks/results/method_cost.txt (all methods by default)
+
+A training step is one on 4 people x 2 pictures x 2 modalities of the synthetic set, every stage of a method on its own
+line; an image is one of a batch of 8 through the deployed embedder. AGW is measured anew before every method, and the
+ratio is to that measurement, so that other work on the machine blurs both alike. Multiply-adds are those of matrix
+products and convolutions, counted by torch. A method that refines another run's embeddings has no network of its own for
+pictures and is left to its own benchmark.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from machine import describe
+from torch.utils.flop_counter import FlopCounterMode
+
+from vireid.data.pipeline import TrainingData
+from vireid.datasets import load
+from vireid.datasets.synthetic import make
+from vireid.method import Method, Progress, Recipe
+from vireid.methods import find, names
+from vireid.optim import Optimizers
+
+PEOPLE, CAMERAS = 395, (1, 2, 3, 4, 5, 6)  # the identities and cameras that SYSU-MM01 trains with
+STEPS, IMAGES = 2, 8
+
+
+@dataclass
+class Cost:
+    """Of one method, or of AGW measured just before it."""
+
+    trained: int
+    deployed: int
+    multiply_adds: int  # of one image
+    image_ms: float
+    step_ms: list[float]  # by stage
+
+
+def seconds(work: Callable[[], object], times: int) -> float:
+    """The least of several tries after one that is not counted."""
+    work()
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        work()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def measure(name: str, data: TrainingData) -> Cost:
+    kind = find(name)
+    torch.manual_seed(0)
+    method = kind(PEOPLE, CAMERAS)
+    recipe = kind.recipe_for("sysu")
+    stages = recipe if isinstance(recipe, tuple) else (recipe,)
+    step_ms = [1000 * step_seconds(method, stage, index, data) for index, stage in enumerate(stages)]
+    embedder = method.embedder.eval()
+    size = stages[-1].size
+    images = torch.randint(0, 256, (IMAGES, 3, *size), dtype=torch.uint8)
+    modality = torch.arange(IMAGES) % 2
+    inputs = extras(embedder, size, data)
+    with torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
+            embedder(images[:1], modality[:1], *(value[:1] for value in inputs))
+        image_ms = 1000 * seconds(lambda: embedder(images, modality, *inputs), STEPS) / IMAGES
+    trained = sum(p.numel() for p in method.parameters() if p.requires_grad)
+    deployed = sum(p.numel() for p in embedder.parameters())
+    return Cost(trained, deployed, counter.get_total_flops() // 2, image_ms, step_ms)
+
+
+def step_seconds(method: Method, recipe: Recipe, stage: int, data: TrainingData) -> float:
+    small = {field.name for field in dataclasses.fields(recipe.sampler)} & {"pids", "images"}  # pyright: ignore
+    sampler = dataclasses.replace(recipe.sampler, **{"pids": 4, "images": 2} if len(small) == 2 else {})  # pyright: ignore
+    recipe = dataclasses.replace(recipe, sampler=sampler)
+    at = Progress(stage=stage)
+    batch = next(iter(method.batches(data, recipe, at)))
+    optim, step = Optimizers(method.params(), recipe), getattr(method, recipe.step)
+    method.train()
+    return seconds(lambda: step(batch, optim, at), STEPS)
+
+
+def extras(embedder: torch.nn.Module, size: tuple[int, int], data: TrainingData) -> tuple[torch.Tensor, ...]:
+    """Example inputs beyond images and modality."""
+    names_of_inputs: tuple[str, ...] = getattr(embedder, "inputs", ())
+    if not names_of_inputs:
+        return ()
+    from vireid.export import example_inputs
+
+    return example_inputs(embedder, size, IMAGES)  # pyright: ignore
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("methods", nargs="*", metavar="METHOD")
+    chosen = parser.parse_args().methods or [n for n in names() if hasattr(find(n), "recipe") and n not in REFINERS]
+    with tempfile.TemporaryDirectory() as folder:
+        root = make(Path(folder) / "night", "sysu", people=24, images_per_camera=2, masks=False)
+        data = TrainingData(load(f"sysu={root}").where(("train", "val")), progress=False)
+        lines = [describe(), __doc__.split("\n\n")[2].replace("\n", " "), ""] if __doc__ else []
+        lines.append(HEADER)
+        print(lines[-1])
+        for name in chosen:
+            agw, own = measure("agw", data), measure(name, data)
+            lines += row(name, own, agw)
+            print("\n".join(row(name, own, agw)), flush=True)
+    target = Path(__file__).parent / "results" / "method_cost.txt"
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+REFINERS = ("nformer",)
+HEADER = (
+    f"{'method':12} {'trained M':>10} {'deployed M':>11} {'G mult-adds':>12} {'ms/image':>9} {'/ AGW':>6} "
+    f"{'ms/step':>9} {'/ AGW':>6}"
+)
+
+
+def row(name: str, own: Cost, agw: Cost) -> list[str]:
+    """The table's lines of one method, one for each of its stages."""
+    found = []
+    for stage, step_ms in enumerate(own.step_ms):
+        label = name if len(own.step_ms) == 1 else f"{name} {stage + 1}"
+        found.append(
+            f"{label:12} {own.trained / 1e6:10.2f} {own.deployed / 1e6:11.2f} {own.multiply_adds / 1e9:12.2f} "
+            f"{own.image_ms:9.1f} {own.image_ms / agw.image_ms:6.2f} {step_ms:9.0f} {step_ms / agw.step_ms[0]:6.2f}"
+        )
+    return found
+
+
+if __name__ == "__main__":
+    main()
