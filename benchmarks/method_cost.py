@@ -1,12 +1,12 @@
 """What each method costs beside AGW, all in one run at the published sizes: parameters, multiply-adds, milliseconds.
 
-    python benchmarks/method_cost.py [METHOD]...        writes benchmarks/results/method_cost.txt (all methods by default)
+    python benchmarks/method_cost.py [METHOD]...        writes benchmarks/results/method_cost.txt (default: all)
 
 A training step is one on 4 people x 2 pictures x 2 modalities of the synthetic set, every stage of a method on its own
 line; an image is one of a batch of 8 through the deployed embedder. AGW is measured anew before every method, and the
 ratio is to that measurement, so that other work on the machine blurs both alike. Multiply-adds are those of matrix
-products and convolutions, counted by torch. A method that refines another run's embeddings has no network of its own for
-pictures and is left to its own benchmark.
+products and convolutions, counted by torch. A method that refines another run's embeddings has no network of its own
+for pictures and is left to its own benchmark.
 """
 
 from __future__ import annotations
