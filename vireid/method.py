@@ -72,7 +72,7 @@ class Recipe:
     optimizers: dict[str, OptimizerSpec]
     schedule: Schedule
     step: str = "step"
-    filter: Literal["lanczos", "bilinear"] = "lanczos"  # how pictures are resized once, before training
+    filter: Literal["lanczos", "bicubic", "bilinear"] = "lanczos"  # how pictures are resized once, before training
     similarity: Literal["cosine", "euclidean"] = "cosine"  # by which the published system compares embeddings
 
 
