@@ -149,7 +149,7 @@ def test_every_image_is_a_pivot_before_one_is_again() -> None:
 
 def test_pivot_pairs_say_how_many_people_they_need() -> None:
     table = table_of_counts({pid: 1 for pid in range(5)}, {pid: 1 for pid in range(5)})
-    with pytest.raises(DataError, match="takes 6 identities, the training rows have 5; set sampler.negatives=shared"):
+    with pytest.raises(DataError, match=r"takes 6 identities, .* have 5; set sampler\.negatives=shared"):
         next(PivotPairs().epoch(table, np.random.RandomState(0)))
     assert len(list(PivotPairs(batches=2, negatives="shared").epoch(table, np.random.RandomState(0)))) == 2
     for wrong in ({"pids": 0}, {"batches": 0}, {"negatives": "none"}):
