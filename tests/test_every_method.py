@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from vireid.data.pipeline import TrainingData
+from vireid.data.samplers import PivotPairs
 from vireid.data.table import Table, table_from_columns
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
 from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe
@@ -60,6 +61,8 @@ def stages(name: str) -> tuple[Recipe, ...]:
 
 
 def tiny_sampler(recipe: Recipe) -> object:
+    if isinstance(recipe.sampler, PivotPairs):  # its batches hold negatives beside the two translated people
+        return PivotPairs(pids=2, batches=3, negatives="shared")
     return dataclasses.replace(recipe.sampler, pids=PIDS, images=2)  # pyright: ignore[reportArgumentType]
 
 
