@@ -1,0 +1,328 @@
+"""D2RL: images of each modality are translated into the other, and one network sees both as four channels.
+
+Wang, Wang, Zheng, Chuang, Satoh: "Learning to Reduce Dual-level Discrepancy for Infrared-Visible Person
+Re-identification", CVPR 2019. No code was released: a reconstruction from the abstract, from descriptions by others and
+from UNIT, which the image level builds on.
+
+The image level T_I (encoders E, generators G, discriminators D of both modalities) closes the gap between modalities,
+the feature level T_F, a re-identification network on four channels, the rest. Sums over both modalities:
+
+    L   = L_I + lambda_F L_F                                                    lambda_F = 1
+    L_I = 10 L_recon + .01 L_kl + L_gan + 10 L_cycle + .01 L_kl_cycle
+    L_recon = mean |x - G_v(z_v)|      L_cycle = mean |x - G_v(z')|, z' of the translated x
+    L_kl = mean of squares of the means of z;      L_kl_cycle = that of z'
+    L_gan, L_D: least squares, sums over scales (losses/least_squares_gan.py), of the translated images
+    L_F = mean cross-entropy of the logits + batch-hard triplet of the pooled vectors, margin 0.3
+
+Three stages: T_I alone; T_F alone on what T_I then makes; both, with new discriminators, L_F moving E and G as well.
+Every step on T_I is two: D first, then E and G against the new D with new noise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vireid import distributed
+from vireid.data.samplers import IdentityBatches, UnpairedBatches
+from vireid.data.transforms import Chain, Flip, PadCrop, Symmetric
+from vireid.layers.d2rl import CHANNELS, Pair, UnifiedResNet, load_unified, own_channels
+from vireid.layers.image_translation import MultiScale, init_normal, strided_critic
+from vireid.layers.neck import classifier
+from vireid.losses.hard_triplet import batch_hard_triplet
+from vireid.losses.least_squares_gan import discriminator_loss, generator_loss
+from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Method, Progress, Recipe, View
+from vireid.optim import SGD, Adam, Constant, Optimizers, WarmupSteps
+
+IMAGES, FEATURES = ("discriminators", "translators"), ("features", "head")  # groups of T_I and of T_F
+FLIPPED = Chain(Flip(0.5), Symmetric())
+AUGMENT = Chain(PadCrop(10), Flip(0.5), Symmetric())
+SIZE = (256, 128)
+
+
+@dataclass(frozen=True)
+class Halving:
+    """The factor is halved after every `iterations` steps of the stage."""
+
+    iterations: int = 100_000
+
+    def __post_init__(self) -> None:
+        if self.iterations < 1:
+            raise ValueError(f"the rate is halved every 1 or more iterations, got {self.iterations}")
+
+    def __call__(self, at: Progress) -> float:
+        return 0.5 ** (at.iteration // self.iterations)
+
+
+def image_adam(lr: float) -> Adam:
+    """UNIT's optimizer."""
+    return Adam(lr=lr, betas=(0.5, 0.999), weight_decay=1e-4)
+
+
+class D2RL(Method):
+    """Settings; the defaults are UNIT's, and AGW's for T_F, where the paper's are not known:
+
+    width, blocks: size of T_F; image_width, image_blocks: channels and residual blocks of E and G; share_latent: E's
+    last and G's first block are common; scales, discriminator_width, discriminator_layers: size of D; recon, kl, gan,
+    cycle, kl_cycle, lambda_f: weights, gan=0 leaves D out; image_every: L_I of every so many-th row in the last stage;
+    keep_discriminators: the last stage goes on with those of the first; triplet, margin, smoothing: of L_F;
+    zero_translated: T_F sees 0 in place of translated channels, the control.
+    """
+
+    recipe = (
+        Recipe(
+            size=SIZE,
+            sampler=UnpairedBatches(images=4),
+            views=(View(VISIBLE, FLIPPED), View(INFRARED, FLIPPED)),
+            epochs=11,  # 61,204 iterations on SYSU-MM01
+            optimizers={**dict.fromkeys(IMAGES, image_adam(1e-4)), **dict.fromkeys(FEATURES, SGD(lr=0.0))},
+            schedule=Halving(),
+            step="step_images",
+        ),
+        Recipe(
+            size=SIZE,
+            sampler=IdentityBatches(pids=8, images=4),
+            views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
+            epochs=60,
+            optimizers={**dict.fromkeys(IMAGES, image_adam(0.0)), "features": SGD(lr=0.01), "head": SGD(lr=0.1)},
+            schedule=WarmupSteps(warmup_epochs=10, milestones=(20, 50), gamma=0.1),
+            step="step_features",
+        ),
+        Recipe(
+            size=SIZE,
+            sampler=IdentityBatches(pids=8, images=4),
+            views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
+            epochs=20,
+            optimizers={**dict.fromkeys(IMAGES, image_adam(1e-5)), "features": SGD(lr=0.001), "head": SGD(lr=0.01)},
+            schedule=Constant(),
+            step="step_joint",
+        ),
+    )
+
+    no_gradient: ClassVar[dict[str, str]] = {
+        f"embedder.translators.{part}.conv.bias": "a shift right before an instance norm, which subtracts it again"
+        for part in (
+            "encoders.*.[012]",
+            "encoders.*.first",
+            "encoders.*.second",
+            "generators.*.first",
+            "generators.*.second",
+        )
+    }
+
+    tiny: ClassVar[dict[str, object]] = {
+        "width": 4,
+        "blocks": (1, 1, 1, 1),
+        "image_width": 4,
+        "image_blocks": 1,
+        "discriminator_width": 4,
+        "discriminator_layers": 2,
+        "scales": 2,
+    }
+
+    noise_seed: Tensor  # () int64, from which the noise of every iteration follows
+
+    def __init__(
+        self,
+        num_pids: int,
+        camids: tuple[int, ...] = (),
+        *,
+        width: int = 64,
+        blocks: tuple[int, ...] = (3, 4, 6, 3),
+        image_width: int = 64,
+        image_blocks: int = 4,
+        share_latent: bool = False,
+        scales: int = 3,
+        discriminator_width: int = 64,
+        discriminator_layers: int = 4,
+        recon: float = 10.0,
+        kl: float = 0.01,
+        gan: float = 1.0,
+        cycle: float = 10.0,
+        kl_cycle: float = 0.01,
+        lambda_f: float = 1.0,
+        image_every: int = 1,
+        keep_discriminators: bool = False,
+        triplet: float = 1.0,
+        margin: float = 0.3,
+        smoothing: float = 0.0,
+        zero_translated: bool = False,
+    ) -> None:
+        super().__init__(num_pids, camids)
+        self.weights = {"recon": recon, "kl": kl, "gan": gan, "cycle": cycle, "kl_cycle": kl_cycle}
+        self.weights |= {"triplet": triplet, "lambda_f": lambda_f}
+        wrong = [f"{name}={weight}" for name, weight in self.weights.items() if weight < 0]
+        if wrong or not (recon or cycle or gan) or not lambda_f:
+            raise ValueError(
+                "weights are 0 or more, lambda_f and one of recon, gan and cycle above 0; got "
+                f"{', '.join(wrong) or f'recon={recon}, gan={gan}, cycle={cycle}, lambda_f={lambda_f}'}"
+            )
+        if image_every < 1 or not 0 <= smoothing < 1:
+            raise ValueError(
+                f"image_every is 1 or more and smoothing from 0 to below 1, got {image_every} and {smoothing}"
+            )
+        self.critic = {"width": discriminator_width, "layers": discriminator_layers}
+        self.scales, self.keep_discriminators, self.image_every = scales, keep_discriminators, image_every
+        self.margin, self.smoothing = margin, smoothing
+        self.register_buffer("noise_seed", torch.randint(2**31, ()))
+        self.embedder: UnifiedResNet = UnifiedResNet(  # pyright: ignore[reportIncompatibleVariableOverride]
+            width=width,
+            blocks=blocks,
+            image_width=image_width,
+            image_blocks=image_blocks,
+            share_latent=share_latent,
+            zero_translated=zero_translated,
+        )
+        self.discriminators = self.new_discriminators()
+        self.classifier = classifier(self.embedder.dim, num_pids)
+
+    @classmethod
+    def recipe_for(cls, dataset: str) -> tuple[Recipe, ...]:
+        """RegDB's first stage has about 20,000 iterations; its smaller set needs fewer."""
+        first, *rest = cls.recipe
+        return (replace(first, epochs=39) if dataset == "regdb" else first, *rest)
+
+    def new_discriminators(self) -> nn.ModuleList:
+        """D_v and D_i with first weights, by the modality that they know."""
+        found = nn.ModuleList(
+            MultiScale([strided_critic(channels, **self.critic) for _ in range(self.scales)]) for channels in CHANNELS
+        )
+        init_normal(found)
+        return found
+
+    def params(self) -> dict[str, list[nn.Parameter]]:
+        """D; E and G; T_F's network, and as AGW its neck and classifier apart, with ten times the rate."""
+        net = self.embedder
+        parts = {
+            "discriminators": [self.discriminators],
+            "translators": [net.translators],
+            "features": [net.stem, net.trunk, net.pool],
+            "head": [net.neck, self.classifier],
+        }
+        return {
+            name: [p for module in modules for p in module.parameters() if p.requires_grad]
+            for name, modules in parts.items()
+        }
+
+    # --- the three steps --------------------------------------------------------------------------------------------
+
+    def step_images(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
+        """T_I alone."""
+        self.check_idle(optim, at, FEATURES)
+        images = self.by_modality(batch)
+        noise = self.noise(images, at)
+        critics = self.critic_step(images, noise[:2], optim)
+        losses = self.image_losses(images, noise[2:])
+        optim.step(losses, "translators")
+        return critics | losses
+
+    def step_features(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
+        """T_F alone: nothing but it receives a gradient."""
+        self.check_idle(optim, at, IMAGES)
+        with torch.no_grad():
+            unified = self.embedder.unify(batch.images, batch.modality)
+        losses = self.feature_losses(unified, batch)
+        optim.step(losses, *FEATURES)
+        return losses
+
+    def step_joint(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
+        """Both; T_F sees the translation without noise, as at test, and sends its gradient through it."""
+        if at.iteration == 0 and not self.keep_discriminators:
+            self.renew_discriminators()
+        images = self.by_modality(batch, self.image_every)
+        noise = self.noise(images, at)
+        critics = self.critic_step(images, noise[:2], optim)
+        features = self.feature_losses(self.embedder.unify(batch.images, batch.modality), batch)
+        losses = self.image_losses(images, noise[2:])
+        losses |= {name: self.weights["lambda_f"] * loss for name, loss in features.items()}
+        optim.step(losses, "translators", *FEATURES)
+        return critics | losses
+
+    def critic_step(self, images: Pair, noise: Sequence[Tensor], optim: Optimizers) -> dict[str, Tensor]:
+        if not self.weights["gan"]:
+            return {}
+        losses = self.critic_losses(images, noise)
+        optim.step(losses, "discriminators")
+        return losses
+
+    def check_idle(self, optim: Optimizers, at: Progress, groups: Sequence[str]) -> None:
+        """A rate that this stage would not use is a misunderstanding; ValueError."""
+        for name in groups:
+            if optim.specs[name].lr:
+                raise ValueError(
+                    f"stage {at.stage} does not train `{name}`: set optimizers.{name}.lr of the stages that do, e.g. "
+                    f"stages.2.optimizers.{name}.lr={optim.specs[name].lr:g}, and leave that of stage {at.stage} at 0"
+                )
+
+    # --- losses -----------------------------------------------------------------------------------------------------
+
+    def critic_losses(self, images: Pair, noise: Sequence[Tensor]) -> dict[str, Tensor]:
+        """L_D of visible (N, 3, H, W) and infrared (N, 1, H, W) images; noise of z_v and of z_i."""
+        with torch.no_grad():
+            made = self.embedder.translators.translated(images, noise)
+        terms = [
+            discriminator_loss(critic(made[1 - m]), critic(images[m])) for m, critic in enumerate(self.discriminators)
+        ]
+        return {"discriminators": self.weights["gan"] * torch.stack(terms).sum()}
+
+    def image_losses(self, images: Pair, noise: Sequence[Tensor]) -> dict[str, Tensor]:
+        """L_I, weighted, of visible and infrared images; noise as RoundTrip's. A term of weight 0 is left out."""
+        trip = self.embedder.translators.round_trip(images, noise)
+        found = {
+            "recon": [F.l1_loss(made, x) for made, x in zip(trip.rebuilt, images, strict=True)],
+            "kl": [mean.square().mean() for mean in trip.mean],
+            "gan": [],
+            "cycle": [F.l1_loss(made, x) for made, x in zip(trip.cycled, images, strict=True)],
+            "kl_cycle": [mean.square().mean() for mean in trip.mean_again],
+        }
+        if self.weights["gan"]:
+            found["gan"] = [generator_loss(self.discriminators[1 - m](x)) for m, x in enumerate(trip.translated)]
+        return {n: self.weights[n] * torch.stack(terms).sum() for n, terms in found.items() if self.weights[n]}
+
+    def feature_losses(self, unified: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """L_F of unified images (N, 4, H, W)."""
+        _, pooled, embedding = self.embedder.encode(unified, batch.modality)
+        logits = self.classifier(embedding)
+        losses = {"identity": F.cross_entropy(logits, batch.label, label_smoothing=self.smoothing)}
+        if self.weights["triplet"]:
+            losses["triplet"] = self.weights["triplet"] * batch_hard_triplet(pooled, batch.label, self.margin)
+        return losses
+
+    # --- what the steps need ----------------------------------------------------------------------------------------
+
+    def by_modality(self, batch: Batch, every: int = 1) -> Pair:
+        """Visible (N, 3, H, W) and infrared (N, 1, H, W) images of every so many-th row."""
+        visible, infrared = (batch.images[batch.modality == m][::every] for m in range(len(MODALITIES)))
+        return own_channels(visible, VISIBLE), own_channels(infrared, INFRARED)
+
+    def noise(self, images: Pair, at: Progress) -> list[Tensor]:
+        """Noise (N, latent, H/4, W/4) of one iteration: two for D, four for E and G (RoundTrip's order).
+
+        A function of the run's seed, the stage and the iteration, so that a resumed run sees the same; every process
+        draws that of the whole batch and takes its rows.
+        """
+        generator = torch.Generator(images[0].device)
+        generator.manual_seed(((int(self.noise_seed) * 1_000_003 + at.stage) * 1_000_003 + at.iteration) % 2**63)
+        rank, world, found = distributed.rank(), distributed.world(), []
+        for x in (*images, *images, *images):
+            n, _, height, width = x.shape
+            shape = (world * n, self.embedder.translators.latent, height // 4, width // 4)
+            drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
+            found.append(drawn[rank * n : (rank + 1) * n])
+        return found
+
+    def renew_discriminators(self) -> None:
+        """First weights again, the same on every process, without a change of the random state."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(self.noise_seed))
+            fresh = self.new_discriminators()
+        self.discriminators.load_state_dict(fresh.state_dict())
+
+    def load_weights(self, state: dict[str, Tensor]) -> list[str]:
+        """ImageNet's ResNet-50 for T_F, or a D2RL embedder file for all but D; returns the keys that were not used."""
+        return load_unified(self.embedder, state)
