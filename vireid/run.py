@@ -5,6 +5,7 @@
     last.pt               method, optimizers, random states, progress; opens with torch.load(weights_only=True)
     best.pt               the same method at its best epoch, only where a selection was asked for
     embedder.safetensors  what is deployed, of the last epoch (or the best), rebuilt without the method
+    samples/*.png         STAGE-EPOCH.png, only of methods that make pictures (Method.samples)
 
 Every file is written under a temporary name, flushed to the disk and renamed: a kill at any moment leaves whole files.
 """
@@ -29,11 +30,13 @@ from torch import nn
 
 from vireid.files import remove_partials, replacing
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
+from vireid.samples import sheet
 from vireid.selection import LAST_EPOCH
 from vireid.version import __version__
 
 FORMAT = 1  # of recipe.json and the checkpoints
 RECIPE, LAST, BEST, EMBEDDER = "recipe.json", "last.pt", "best.pt", "embedder.safetensors"
+SAMPLES = "samples"  # folder
 # what has to agree for a run to go on; the rest of recipe.json (versions, compile) may change
 COMPARED = ("class", "num_pids", "camids", "settings", "recipes", "dataset", "partition", "data", "seed", "data_seed")
 COMPARED += ("precision", "world", "init", "checkpoint")
@@ -147,6 +150,13 @@ class Run:
         """Write embedder.safetensors."""
         with replacing(self.path / EMBEDDER) as partial:
             save_embedder(embedder, partial)
+
+    def save_samples(self, rows: Mapping[str, torch.Tensor], stage: int, epoch: int) -> None:
+        """Write samples/STAGE-EPOCH.png with one named row of images (N, 3, H, W) per entry."""
+        path = self.path / SAMPLES / f"{stage}-{epoch:03d}.png"
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as partial:
+            sheet(rows).save(partial, format="PNG")
 
     def embedder(self, device: str | torch.device = "cpu") -> Embedder:
         """The embedder that the run reports, in evaluation mode; of its last checkpoint if it is unfinished."""

@@ -62,8 +62,9 @@ def train(
 
     `recipes` replaces the method's own. With `resume` a run that was stopped goes on from its last epoch and a finished
     one is left alone. `stamp` is recorded in recipe.json: `settings` (constructor keywords), `init` (what the weights
-    started from) and names of your own. `on_epoch` and `select` run on rank 0 and cannot change the course of training:
-    random states are put back after them. Under torchrun every process calls train() with the same arguments.
+    started from) and names of your own. `on_epoch`, `select` and the method's `samples` run on rank 0 and cannot change
+    the course of training: random states are put back after them. Under torchrun every process calls train() with the
+    same arguments.
 
     Raises TrainingDiverged, OutOfMemory, RunError (folder taken, or resumed with other settings), DiskFull, ValueError.
     """
@@ -134,6 +135,7 @@ class _Loop:
     past: _Past
     report: Report
     at: Progress = field(default_factory=Progress)
+    last: Batch | None = None  # of the epoch, for samples
 
     def run(self, state: Mapping[str, Any] | None) -> None:
         if state is not None:
@@ -164,6 +166,7 @@ class _Loop:
             optim.scale(recipe.schedule(at))
             losses = self.guarded(step, batch, optim, recipe)
             method.after_step(at)
+            self.last = batch
             at.iteration += 1
             self.past.total += 1
             images += len(batch) * distributed.world()
@@ -201,7 +204,7 @@ class _Loop:
             raise OutOfMemory(batch, recipe, self.folder.path / LAST) from error
 
     def end_epoch(self, recipe: Recipe, optim: Optimizers, record: dict[str, Any]) -> None:
-        """Check, select, log and save."""
+        """Check, select, show, log and save."""
         method, at, main = self.method, self.at, distributed.is_main()
         broken = [name for name, p in method.named_parameters() if not bool(torch.isfinite(p).all())]
         if broken:  # checked before a good checkpoint is written over
@@ -214,6 +217,8 @@ class _Loop:
             self.past.best = value if better else self.past.best
         if self.on_epoch and main:
             self.on_epoch(method, at)
+        if main:
+            self.save_samples()
         set_random_state(randoms)
         all_randoms = distributed.gather_objects(randoms)
         self.report.log(record)
@@ -230,6 +235,17 @@ class _Loop:
             progress = asdict(replace(at, epoch=at.epoch + 1))
             self.folder.save({**state, "progress": progress, "past": asdict(self.past), "finished": finished})
         distributed.barrier()
+
+    def save_samples(self) -> None:
+        """Write what the method shows of the epoch's last batch, if it shows anything."""
+        assert self.last is not None
+        was_training = self.method.training
+        self.method.eval()
+        with torch.no_grad():
+            rows = self.method.samples(self.last, self.at)
+        self.method.train(was_training)
+        if rows is not None:
+            self.folder.save_samples(rows, self.at.stage, self.at.epoch)
 
     def record(self, event: str, losses: Mapping[str, Tensor], optim: Optimizers, speed: float) -> dict[str, Any]:
         device = next(iter(losses.values())).device if losses else "cpu"

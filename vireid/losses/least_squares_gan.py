@@ -6,8 +6,8 @@ Mao, Li, Xie, Lau, Wang, Smolley: "Least Squares Generative Adversarial Networks
     discriminator  sum_s [ mean D_s(fake)^2 + mean (D_s(real) - 1)^2 ]
     penalty        sum_s mean_n || d (sum of D_s(x_n)) / d x_n ||^2            x real; its weight is the caller's
 
-D_s is the map (N, 1, h, w) of scale s. The penalty is R1 of Mescheder, Geiger, Nowozin: "Which Training Methods for GANs
-do actually Converge?", ICML 2018, without its factor 1/2 and with the gradient of each scale squared by itself.
+D_s is the map (N, 1, h, w) of scale s. The penalty is that of Mescheder, Geiger, Nowozin: "Which Training Methods for
+GANs do actually Converge?", ICML 2018, without its factor 1/2, each scale's gradient being squared by itself.
 """
 
 from __future__ import annotations
