@@ -60,7 +60,7 @@ def stages(name: str) -> tuple[Recipe, ...]:
 
 
 def tiny_sampler(recipe: Recipe) -> object:
-    sizes = {"pids": PIDS, "images": 2}  # of those that the sampler knows
+    sizes = {"pids": PIDS, "images": 2, "batches": 4}  # of those that the sampler knows
     known = {name: size for name, size in sizes.items() if hasattr(recipe.sampler, name)}
     return dataclasses.replace(recipe.sampler, **known)  # pyright: ignore[reportArgumentType]
 

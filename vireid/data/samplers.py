@@ -153,33 +153,31 @@ class Chunks:
 class UnpairedBatches:
     """`images` of each modality, whoever they show: row i of the two lines are as a rule different people.
 
-    An epoch is one pass over the images of the modality that has more, floor(images there / `images`) batches: 5,564 on
-    SYSU-MM01 and 515 on RegDB with 4. The images of the other one are shuffled again whenever all were drawn.
+    An epoch has `batches` batches, whatever the size of the set: image translation counts iterations. The images of a
+    modality are shuffled, and shuffled again whenever all were drawn in an epoch.
     """
 
     images: int = 4  # of one modality
+    batches: int = 1000  # of an epoch
 
     def __post_init__(self) -> None:
         _check_settings(self)
 
     def iterations(self, table: Table) -> int:
         """Number of batches in every epoch."""
-        return max(int((table.modality == modality).sum()) for modality in (VISIBLE, INFRARED)) // self.images
+        return self.batches
 
     def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
         """Yield integer arrays (2, images): line 0 visible rows, line 1 infrared rows.
 
-        Raises DataError if a modality has no image or the epoch would have no batch.
+        Raises DataError if a modality has no image.
         """
         lines: list[np.ndarray] = []
-        count = self.iterations(table) * self.images
+        count = self.batches * self.images
         for modality, name in ((VISIBLE, "visible"), (INFRARED, "infrared")):
             rows = np.flatnonzero(table.modality == modality)
-            if not len(rows) or not count:
-                raise DataError(
-                    f"a batch takes {self.images} images of each modality, the training rows have {len(rows)} {name} "
-                    "ones; set a smaller sampler.images or train on more images"
-                )
+            if not len(rows):
+                raise DataError(f"training needs images of both modalities, the training rows have no {name} image")
             passes = [random.permutation(rows) for _ in range(-(-count // len(rows)))]  # as many as fill the epoch
             lines.append(np.concatenate(passes)[:count])
-        yield from np.stack(lines).reshape(2, -1, self.images).swapaxes(0, 1)
+        yield from np.stack(lines).reshape(2, self.batches, self.images).swapaxes(0, 1)
