@@ -25,6 +25,7 @@ from PIL import Image
 from torch import Tensor
 
 from vireid.data.pipeline import TrainingData
+from vireid.data.samplers import PivotPairs
 from vireid.data.table import Table, table_from_columns
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
 from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe
@@ -60,6 +61,8 @@ def stages(name: str) -> tuple[Recipe, ...]:
 
 
 def tiny_sampler(recipe: Recipe) -> object:
+    if isinstance(recipe.sampler, PivotPairs):  # its batches hold negatives beside the two translated people
+        return PivotPairs(pids=2, batches=3, negatives="shared")
     sizes = {"pids": PIDS, "images": 2, "batches": 4}  # of those that the sampler knows
     known = {name: size for name, size in sizes.items() if hasattr(recipe.sampler, name)}
     return dataclasses.replace(recipe.sampler, **known)  # pyright: ignore[reportArgumentType]

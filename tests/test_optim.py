@@ -10,7 +10,18 @@ import torch
 from torch import nn
 
 from vireid.method import Progress, Recipe
-from vireid.optim import SGD, Adam, AdamW, Constant, Cosine, LossNotFinite, Optimizers, Steps, WarmupSteps
+from vireid.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    IterationSteps,
+    LossNotFinite,
+    Optimizers,
+    Steps,
+    WarmupSteps,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -146,6 +157,10 @@ def test_warmup_steps_are_the_recorded_rates_of_agw():
 
 def test_other_schedules():
     assert [Steps((2, 4), 0.5)(Progress(epoch=e)) for e in range(5)] == [1, 1, 0.5, 0.5, 0.25]
+    halved = IterationSteps(every=4, gamma=0.5)
+    assert [halved(Progress(epoch=9, iteration=i)) for i in (0, 3, 4, 7, 8)] == [1, 1, 0.5, 0.5, 0.25]
+    with pytest.raises(ValueError, match="1 or more, got 0"):
+        IterationSteps(every=0)
     assert WarmupSteps(0, (1,), 0.1)(Progress(epoch=0)) == 1 == Constant()(Progress(epoch=9))
     cosine = [Cosine(2, final=0.1)(Progress(epoch=e, epochs=6)) for e in range(6)]
     assert cosine[:3] == [0.5, 1.0, 1.0] and cosine[4] == pytest.approx(0.55)

@@ -160,6 +160,21 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class IterationSteps:
+    """The factor is `gamma` to the number of times that `every` iterations have passed; the defaults are Hi-CMD's."""
+
+    every: int = 50_000
+    gamma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every is a number of iterations, 1 or more, got {self.every}")
+
+    def __call__(self, at: Progress) -> float:
+        return self.gamma ** (at.iteration // self.every)
+
+
+@dataclass(frozen=True)
 class WarmupSteps:
     """Linear warm-up, (epoch + 1) / warmup_epochs, then steps at milestones; the defaults are AGW's released code."""
 

@@ -586,6 +586,22 @@ def test_wrong_images_are_refused() -> None:
         network(torch.zeros(1, 3, 64, 32, dtype=torch.uint8), torch.tensor([2]))
 
 
+@pytest.mark.parametrize(("height", "width"), [(96, 48), (64, 64), (128, 60), (64, 33), (96, 32), (48, 24), (260, 68)])
+@pytest.mark.parametrize(("scales", "layers"), [(1, 4), (2, 3), (3, 4), (3, 3), (4, 2)])
+def test_size_check_says_what_the_discriminators_take(height: int, width: int, scales: int, layers: int) -> None:
+    method = tiny(scales=scales, discriminator_layers=layers)
+    images = torch.zeros(1, 3, height, width)
+    try:
+        maps = method.discriminators[0](images)
+    except ValueError as error:
+        assert "reflection by 1" in str(error)
+        with pytest.raises(ValueError, match=rf"{height}x{width} are too small .* of scales={scales} and"):
+            method.check_size(height, width)
+    else:
+        assert len(maps) == scales
+        method.check_size(height, width)
+
+
 def test_without_adversary_the_discriminators_rest() -> None:
     method = tiny(gan=0.0)
     before = weights(method)

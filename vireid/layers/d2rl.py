@@ -57,7 +57,7 @@ class Translators(nn.Module):
     """Encoder and generator of each modality, by modality. width: channels at full resolution (64).
 
     blocks: residual blocks in each encoder and in each generator; share_latent: the encoders' last and the generators'
-    first one is the same for both modalities (UNIT's text; its code shares nothing).
+    first one is the same for both modalities (UNIT's shared latent space).
     """
 
     def __init__(self, width: int = 64, blocks: int = 4, share_latent: bool = False) -> None:

@@ -245,6 +245,7 @@ class D2RL(Method):
         return critics | losses
 
     def critic_step(self, images: Pair, noise: Sequence[Tensor], optim: Optimizers) -> dict[str, Tensor]:
+        """D's step; nothing where D is left out."""
         if not self.weights["gan"]:
             return {}
         losses = self.critic_losses(images, noise)
@@ -264,6 +265,7 @@ class D2RL(Method):
 
     def critic_losses(self, images: Pair, noise: Sequence[Tensor]) -> dict[str, Tensor]:
         """L_D of visible (N, 3, H, W) and infrared (N, 1, H, W) images; noise of z_v and of z_i."""
+        self.check_size(images[0].shape[2], images[0].shape[3])
         with torch.no_grad():
             made = self.embedder.translators.translated(images, noise)
         terms = [
@@ -316,6 +318,15 @@ class D2RL(Method):
             drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
             found.append(drawn[rank * n : (rank + 1) * n])
         return found
+
+    def check_size(self, height: int, width: int) -> None:
+        """ValueError where the coarsest scale of D has no pixel left for one of its layers."""
+        side, layers = -(-min(height, width) // 2 ** (self.scales - 1)), self.critic["layers"]
+        if side < 2**layers:
+            raise ValueError(
+                f"images of {height}x{width} are too small for discriminators of scales={self.scales} and "
+                f"discriminator_layers={layers}: lower one of them, or take a larger size"
+            )
 
     def renew_discriminators(self) -> None:
         """First weights again, the same on every process, without a change of the random state."""
