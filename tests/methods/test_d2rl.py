@@ -20,12 +20,13 @@ from vireid.data.pipeline import TrainingData
 from vireid.data.samplers import IdentityBatches, UnpairedBatches
 from vireid.data.table import table_from_columns
 from vireid.data.transforms import Symmetric
-from vireid.layers.d2rl import CHANNELS, Translators, UnifiedResNet, load_unified
+from vireid.layers.d2rl import UnifiedResNet, load_unified
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, load_embedder, save_embedder
+from vireid.layers.unit import CHANNELS, Discriminators, Translators
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe
-from vireid.methods.d2rl import D2RL, FEATURES, IMAGES, Halving
-from vireid.optim import SGD, Adam, Constant, Optimizers
+from vireid.methods.d2rl import D2RL, FEATURES, IMAGES
+from vireid.optim import SGD, Adam, Constant, IterationSteps, Optimizers
 from vireid.train import train
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "unit_step_rgb3_ir1.npz"
@@ -340,7 +341,7 @@ def test_last_stage_begins_with_fresh_discriminators() -> None:
     method = tiny()
     take(method, 0)
     trained, state = discriminators(method), torch.get_rng_state()
-    method.renew_discriminators()
+    method.discriminators.renew(int(method.noise_seed))
     fresh = discriminators(method)
     assert torch.get_rng_state().equal(state) and not any(
         a.equal(b) for a, b in zip(trained, fresh, strict=True) if b.dim() > 1
@@ -348,7 +349,7 @@ def test_last_stage_begins_with_fresh_discriminators() -> None:
     spread = torch.cat([p.flatten() for p in fresh if p.dim() > 1])
     assert 0.015 < float(spread.std()) < 0.025 and not any(p.any() for p in fresh if p.dim() == 1)
     torch.manual_seed(99)  # another process, whose random state differs
-    method.renew_discriminators()
+    method.discriminators.renew(int(method.noise_seed))
     assert same(discriminators(method), fresh)
 
     def after(iteration: int, **settings: object) -> list[Tensor]:
@@ -483,9 +484,7 @@ def test_recipes_are_the_specified_ones() -> None:
             spec = recipe.optimizers[name]
             assert isinstance(spec, Adam) and (spec.betas, spec.weight_decay) == ((0.5, 0.999), 1e-4)
         assert all(isinstance(recipe.optimizers[name], SGD) for name in FEATURES)
-    halving = Halving(100)
-    assert [halving(Progress(iteration=i)) for i in (0, 99, 100, 250)] == [1, 1, 0.5, 0.25]
-    assert STAGES[0].schedule == Halving(100_000)
+    assert STAGES[0].schedule == IterationSteps(every=100_000, gamma=0.5)
 
 
 def test_rate_that_a_stage_does_not_use_is_refused() -> None:
@@ -589,17 +588,17 @@ def test_wrong_images_are_refused() -> None:
 @pytest.mark.parametrize(("height", "width"), [(96, 48), (64, 64), (128, 60), (64, 33), (96, 32), (48, 24), (260, 68)])
 @pytest.mark.parametrize(("scales", "layers"), [(1, 4), (2, 3), (3, 4), (3, 3), (4, 2)])
 def test_size_check_says_what_the_discriminators_take(height: int, width: int, scales: int, layers: int) -> None:
-    method = tiny(scales=scales, discriminator_layers=layers)
+    critics = Discriminators(2, layers, scales)
     images = torch.zeros(1, 3, height, width)
     try:
-        maps = method.discriminators[0](images)
+        maps = critics[0](images)
     except ValueError as error:
         assert "reflection by 1" in str(error)
         with pytest.raises(ValueError, match=rf"{height}x{width} are too small .* of scales={scales} and"):
-            method.check_size(height, width)
+            critics.check_size(height, width)
     else:
         assert len(maps) == scales
-        method.check_size(height, width)
+        critics.check_size(height, width)
 
 
 def test_without_adversary_the_discriminators_rest() -> None:

@@ -21,23 +21,22 @@ Every step on T_I is two: D first, then E and G against the new D with new noise
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vireid import distributed
 from vireid.data.samplers import IdentityBatches, UnpairedBatches
 from vireid.data.transforms import Chain, Flip, PadCrop, Symmetric
-from vireid.layers.d2rl import CHANNELS, Pair, UnifiedResNet, load_unified, own_channels
-from vireid.layers.image_translation import MultiScale, init_normal, strided_critic
+from vireid.layers.d2rl import UnifiedResNet, load_unified
 from vireid.layers.neck import classifier
+from vireid.layers.unit import Discriminators, Pair, own_channels
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.least_squares_gan import discriminator_loss, generator_loss
 from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import SGD, Adam, Constant, Optimizers, WarmupSteps
+from vireid.optim import SGD, Adam, Constant, IterationSteps, Optimizers, WarmupSteps
 
 IMAGES, FEATURES = ("discriminators", "translators"), ("features", "head")  # groups of T_I and of T_F
 FLIPPED = Chain(Flip(0.5), Symmetric())
@@ -46,23 +45,20 @@ SIZE = (256, 128)
 SHOWN = 8  # images of each modality on a sheet of samples
 
 
-@dataclass(frozen=True)
-class Halving:
-    """The factor is halved after every `iterations` steps of the stage."""
-
-    iterations: int = 100_000
-
-    def __post_init__(self) -> None:
-        if self.iterations < 1:
-            raise ValueError(f"the rate is halved every 1 or more iterations, got {self.iterations}")
-
-    def __call__(self, at: Progress) -> float:
-        return 0.5 ** (at.iteration // self.iterations)
-
-
 def image_adam(lr: float) -> Adam:
     """UNIT's optimizer."""
     return Adam(lr=lr, betas=(0.5, 0.999), weight_decay=1e-4)
+
+
+TOGETHER = Recipe(  # of T_F alone; the last stage draws its batches in the same way
+    size=SIZE,
+    sampler=IdentityBatches(pids=8, images=4),
+    views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
+    epochs=60,
+    optimizers={**dict.fromkeys(IMAGES, image_adam(0.0)), "features": SGD(lr=0.01), "head": SGD(lr=0.1)},
+    schedule=WarmupSteps(warmup_epochs=10, milestones=(20, 50), gamma=0.1),
+    step="step_features",
+)
 
 
 class D2RL(Method):
@@ -82,22 +78,12 @@ class D2RL(Method):
             views=(View(VISIBLE, FLIPPED), View(INFRARED, FLIPPED)),
             epochs=60,
             optimizers={**dict.fromkeys(IMAGES, image_adam(1e-4)), **dict.fromkeys(FEATURES, SGD(lr=0.0))},
-            schedule=Halving(),
+            schedule=IterationSteps(every=100_000, gamma=0.5),
             step="step_images",
         ),
-        Recipe(
-            size=SIZE,
-            sampler=IdentityBatches(pids=8, images=4),
-            views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
-            epochs=60,
-            optimizers={**dict.fromkeys(IMAGES, image_adam(0.0)), "features": SGD(lr=0.01), "head": SGD(lr=0.1)},
-            schedule=WarmupSteps(warmup_epochs=10, milestones=(20, 50), gamma=0.1),
-            step="step_features",
-        ),
-        Recipe(
-            size=SIZE,
-            sampler=IdentityBatches(pids=8, images=4),
-            views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
+        TOGETHER,
+        replace(
+            TOGETHER,
             epochs=20,
             optimizers={**dict.fromkeys(IMAGES, image_adam(1e-5)), "features": SGD(lr=0.001), "head": SGD(lr=0.01)},
             schedule=Constant(),
@@ -167,8 +153,7 @@ class D2RL(Method):
             raise ValueError(
                 f"image_every is 1 or more and smoothing from 0 to below 1, got {image_every} and {smoothing}"
             )
-        self.critic = {"width": discriminator_width, "layers": discriminator_layers}
-        self.scales, self.keep_discriminators, self.image_every = scales, keep_discriminators, image_every
+        self.keep_discriminators, self.image_every = keep_discriminators, image_every
         self.margin, self.smoothing = margin, smoothing
         self.register_buffer("noise_seed", torch.randint(2**31, ()))
         self.embedder: UnifiedResNet = UnifiedResNet(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -179,7 +164,7 @@ class D2RL(Method):
             share_latent=share_latent,
             zero_translated=zero_translated,
         )
-        self.discriminators = self.new_discriminators()
+        self.discriminators = Discriminators(discriminator_width, discriminator_layers, scales)
         self.classifier = classifier(self.embedder.dim, num_pids)
 
     @classmethod
@@ -187,14 +172,6 @@ class D2RL(Method):
         """The first stage has 60,000 iterations, on RegDB, a tenth of SYSU-MM01, 20,000."""
         first, *rest = cls.recipe
         return (replace(first, epochs=20) if dataset == "regdb" else first, *rest)
-
-    def new_discriminators(self) -> nn.ModuleList:
-        """D_v and D_i with first weights, by the modality that they know."""
-        found = nn.ModuleList(
-            MultiScale([strided_critic(channels, **self.critic) for _ in range(self.scales)]) for channels in CHANNELS
-        )
-        init_normal(found)
-        return found
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """D; E and G; T_F's network, and as AGW its neck and classifier apart, with ten times the rate."""
@@ -234,7 +211,7 @@ class D2RL(Method):
     def step_joint(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
         """Both; T_F sees the translation without noise, as at test, and sends its gradient through it."""
         if at.iteration == 0 and not self.keep_discriminators:
-            self.renew_discriminators()
+            self.discriminators.renew(int(self.noise_seed))
         images = self.by_modality(batch, self.image_every)
         noise = self.noise(images, at)
         critics = self.critic_step(images, noise[:2], optim)
@@ -265,27 +242,24 @@ class D2RL(Method):
 
     def critic_losses(self, images: Pair, noise: Sequence[Tensor]) -> dict[str, Tensor]:
         """L_D of visible (N, 3, H, W) and infrared (N, 1, H, W) images; noise of z_v and of z_i."""
-        self.check_size(images[0].shape[2], images[0].shape[3])
+        self.discriminators.check_size(*images[VISIBLE].shape[2:])
         with torch.no_grad():
             made = self.embedder.translators.translated(images, noise)
-        terms = [
-            discriminator_loss(critic(made[1 - m]), critic(images[m])) for m, critic in enumerate(self.discriminators)
-        ]
+        terms = [discriminator_loss(d(made[1 - m]), d(images[m])) for m, d in enumerate(self.discriminators)]
         return {"discriminators": self.weights["gan"] * torch.stack(terms).sum()}
 
     def image_losses(self, images: Pair, noise: Sequence[Tensor]) -> dict[str, Tensor]:
         """L_I, weighted, of visible and infrared images; noise as RoundTrip's. A term of weight 0 is left out."""
         trip = self.embedder.translators.round_trip(images, noise)
-        found = {
+        critics = self.discriminators if self.weights["gan"] else ()
+        sums = {
             "recon": [F.l1_loss(made, x) for made, x in zip(trip.rebuilt, images, strict=True)],
             "kl": [mean.square().mean() for mean in trip.mean],
-            "gan": [],
+            "gan": [generator_loss(d(trip.translated[1 - m])) for m, d in enumerate(critics)],
             "cycle": [F.l1_loss(made, x) for made, x in zip(trip.cycled, images, strict=True)],
             "kl_cycle": [mean.square().mean() for mean in trip.mean_again],
         }
-        if self.weights["gan"]:
-            found["gan"] = [generator_loss(self.discriminators[1 - m](x)) for m, x in enumerate(trip.translated)]
-        return {n: self.weights[n] * torch.stack(terms).sum() for n, terms in found.items() if self.weights[n]}
+        return {n: self.weights[n] * torch.stack(terms).sum() for n, terms in sums.items() if self.weights[n]}
 
     def feature_losses(self, unified: Tensor, batch: Batch) -> dict[str, Tensor]:
         """L_F of unified images (N, 4, H, W)."""
@@ -304,36 +278,12 @@ class D2RL(Method):
         return own_channels(visible, VISIBLE), own_channels(infrared, INFRARED)
 
     def noise(self, images: Pair, at: Progress) -> list[Tensor]:
-        """Noise (N, latent, H/4, W/4) of one iteration: two for D, four for E and G (RoundTrip's order).
+        """Noise of one iteration, two for D and four in RoundTrip's order, from the run's seed, stage and iteration.
 
-        A function of the run's seed, the stage and the iteration, so that a resumed run sees the same; every process
-        draws that of the whole batch and takes its rows.
+        So a resumed run sees the same.
         """
-        generator = torch.Generator(images[0].device)
-        generator.manual_seed(((int(self.noise_seed) * 1_000_003 + at.stage) * 1_000_003 + at.iteration) % 2**63)
-        rank, world, found = distributed.rank(), distributed.world(), []
-        for x in (*images, *images, *images):
-            n, _, height, width = x.shape
-            shape = (world * n, self.embedder.translators.latent, height // 4, width // 4)
-            drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-            found.append(drawn[rank * n : (rank + 1) * n])
-        return found
-
-    def check_size(self, height: int, width: int) -> None:
-        """ValueError where the coarsest scale of D has no pixel left for one of its layers."""
-        side, layers = -(-min(height, width) // 2 ** (self.scales - 1)), self.critic["layers"]
-        if side < 2**layers:
-            raise ValueError(
-                f"images of {height}x{width} are too small for discriminators of scales={self.scales} and "
-                f"discriminator_layers={layers}: lower one of them, or take a larger size"
-            )
-
-    def renew_discriminators(self) -> None:
-        """First weights again, the same on every process, without a change of the random state."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(int(self.noise_seed))
-            fresh = self.new_discriminators()
-        self.discriminators.load_state_dict(fresh.state_dict())
+        seed = ((int(self.noise_seed) * 1_000_003 + at.stage) * 1_000_003 + at.iteration) % 2**63
+        return self.embedder.translators.noise(images, seed)
 
     def samples(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         """Up to eight images of each modality and all that is made of them, without noise as at test."""
