@@ -63,7 +63,9 @@ def stages(name: str) -> tuple[Recipe, ...]:
 def tiny_sampler(recipe: Recipe) -> object:
     if isinstance(recipe.sampler, PivotPairs):  # its batches hold negatives beside the two translated people
         return PivotPairs(pids=2, batches=3, negatives="shared")
-    return dataclasses.replace(recipe.sampler, pids=PIDS, images=2)  # pyright: ignore[reportArgumentType]
+    sizes = {"pids": PIDS, "images": 2, "batches": 4}  # of those that the sampler knows
+    known = {name: size for name, size in sizes.items() if hasattr(recipe.sampler, name)}
+    return dataclasses.replace(recipe.sampler, **known)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(scope="module", autouse=True)

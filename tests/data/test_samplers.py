@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vireid.data.samplers import Chunks, IdentityBatches, PivotPairs
+from vireid.data.samplers import Chunks, IdentityBatches, PivotPairs, UnpairedBatches
 from vireid.data.table import DataError, Table, table_from_columns
 from vireid.method import INFRARED, VISIBLE
 
@@ -155,3 +155,31 @@ def test_pivot_pairs_say_how_many_people_they_need() -> None:
     for wrong in ({"pids": 0}, {"batches": 0}, {"negatives": "none"}):
         with pytest.raises(ValueError, match="PivotPairs"):
             PivotPairs(**wrong)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 12), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_unpaired_batches_draw_every_image_before_one_twice(
+    visible: int, infrared: int, images: int, batches: int, seed: int
+) -> None:
+    table = table_of(range(visible + infrared), [VISIBLE] * visible + [INFRARED] * infrared)  # nobody is seen twice
+    sampler = UnpairedBatches(images=images, batches=batches)
+    drawn = list(sampler.epoch(table, np.random.RandomState(seed)))
+    assert len(drawn) == sampler.iterations(table) == batches
+    assert all(rows.shape == (2, images) for rows in drawn)
+    for line, rows in enumerate(np.concatenate(drawn, axis=1)):
+        assert (table.modality[rows] == line).all()
+        counts = np.bincount(rows, minlength=len(table))[table.modality == line]
+        assert counts.max() - counts.min() <= 1
+    again = list(sampler.epoch(table, np.random.RandomState(seed)))
+    np.testing.assert_array_equal(drawn, again)
+
+
+def test_unpaired_batches_do_not_pair() -> None:
+    table = table_of([*range(200), *range(200)], [VISIBLE] * 200 + [INFRARED] * 200)
+    (rows,) = UnpairedBatches(images=200, batches=1).epoch(table, np.random.RandomState(0))
+    assert (table.pid[rows[0]] == table.pid[rows[1]]).sum() < 10  # about one by chance
+    with pytest.raises(DataError, match="have no infrared image"):
+        next(UnpairedBatches().epoch(table[table.modality == VISIBLE], np.random.RandomState(0)))
+    with pytest.raises(ValueError, match="UnpairedBatches needs batches of 1 or more, got 0"):
+        UnpairedBatches(batches=0)

@@ -1,4 +1,6 @@
-"""Samplers: which rows of the table make each batch of an epoch; row i of both lines is always the same person.
+"""Samplers: which rows of the table make each batch of an epoch; row i of both lines is the same person.
+
+Only `UnpairedBatches` draws images without regard to who is seen, for networks that translate images.
 
 `IdentityBatches` is the sampler of the AGW family (Ye et al., "Deep Learning for Person Re-identification: A Survey and
 Outlook", TPAMI 2021; checked against mangye16/Cross-Modal-Re-ID-baseline). `Chunks` is that of MPANet (Wu et al.,
@@ -44,8 +46,8 @@ def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndar
     return visible, infrared
 
 
-def _check_settings(sampler: IdentityBatches | Chunks) -> None:
-    for name, value in (("pids", sampler.pids), ("images", sampler.images)):
+def _check_settings(sampler: IdentityBatches | Chunks | UnpairedBatches) -> None:
+    for name, value in vars(sampler).items():
         if value < 1:
             raise ValueError(f"{type(sampler).__name__} needs {name} of 1 or more, got {value}")
 
@@ -203,3 +205,37 @@ class PivotPairs:
             rows = np.array([[random.choice(by_pid[line][p]) for p in order] for line in (VISIBLE, INFRARED)])
             rows[modality, 0] = pivot
             yield rows
+
+
+@dataclass(frozen=True)
+class UnpairedBatches:
+    """`images` of each modality, whoever they show: row i of the two lines are as a rule different people.
+
+    An epoch has `batches` batches, whatever the size of the set: image translation counts iterations. The images of a
+    modality are shuffled, and shuffled again whenever all were drawn in an epoch.
+    """
+
+    images: int = 4  # of one modality
+    batches: int = 1000  # of an epoch
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
+    def iterations(self, table: Table) -> int:
+        """Number of batches in every epoch."""
+        return self.batches
+
+    def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
+        """Yield integer arrays (2, images): line 0 visible rows, line 1 infrared rows.
+
+        Raises DataError if a modality has no image.
+        """
+        lines: list[np.ndarray] = []
+        count = self.batches * self.images
+        for modality, name in ((VISIBLE, "visible"), (INFRARED, "infrared")):
+            rows = np.flatnonzero(table.modality == modality)
+            if not len(rows):
+                raise DataError(f"training needs images of both modalities, the training rows have no {name} image")
+            passes = [random.permutation(rows) for _ in range(-(-count // len(rows)))]  # as many as fill the epoch
+            lines.append(np.concatenate(passes)[:count])
+        yield from np.stack(lines).reshape(2, self.batches, self.images).swapaxes(0, 1)

@@ -2,7 +2,7 @@
 
 A transform takes a dict of aligned tensors and a seeded CPU generator and returns a new dict:
 
-    images     uint8 (N, 3, H, W), float32 after Normalize
+    images     uint8 (N, 3, H, W), float32 after Normalize or Symmetric
     masks      (N, H, W), optional; 0 outside, nearest when resized
     keypoints  (N, K, 3) x, y in pixels and confidence, optional; confidence 0 when cut off
     heatmaps   (N, K, H, W), optional; 0 outside
@@ -240,6 +240,16 @@ class Normalize:
         mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
         std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
         return {**sample, "images": images.div_(255).sub_(mean).div_(std)}
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """uint8 pixels to float32 from -1 to 1, in place of Normalize, for networks whose own images end in a tanh."""
+
+    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
+        _check_pixels(sample, "Symmetric")
+        images = sample["images"].to(torch.float32, memory_format=torch.contiguous_format)
+        return {**sample, "images": images.div_(255).sub_(0.5).div_(0.5)}
 
 
 @dataclass(frozen=True)
