@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vireid.data.transforms import Normalize
 from vireid.layers.cmtr import ModalityRemoval, ModalityTransformer
 from vireid.layers.embedder import load_embedder, save_embedder
-from vireid.losses.modality_aware import modality_aware_center
+from vireid.losses.modality_aware import Center, Reduction, modality_aware_center
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
 from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe
 from vireid.methods.cmtr import CMTR
@@ -60,6 +60,10 @@ def test_each_image_gets_its_own_modality() -> None:
         own = network.encode(given.images, given.modality).embedding
         other = network.encode(given.images, 1 - given.modality).embedding
         assert not (own == other).all(1).any()  # the wrong one changes every vector
+        network.modality_embed.copy_(network.modality_embed.flip(0))
+        assert network.encode(given.images, 1 - given.modality).embedding.equal(
+            own
+        )  # names of modalities do not matter
         network.modality_embed[1] = network.modality_embed[0]
         torch.testing.assert_close(
             network.encode(given.images, given.modality).embedding,
@@ -105,7 +109,7 @@ def test_exported_graph_gives_no_vector_for_a_wrong_modality(tmp_path: Path, on_
     onnx = pytest.importorskip("onnx")
     from vireid.export import export_onnx
 
-    network = tiny(modality_on_cls=on_cls, pixels="half").embedder.eval()
+    network = tiny(modality_on_cls=on_cls, pixels="half", depth=1).embedder.eval()
     path = export_onnx(network, (64, 32), tmp_path / "cmtr.onnx")
     options = runtime.SessionOptions()
     options.log_severity_level = 4  # it prints the errors that are expected here
@@ -141,7 +145,7 @@ def test_exported_graph_gives_no_vector_for_a_wrong_modality(tmp_path: Path, on_
 
 @pytest.mark.parametrize("center", ["identity", "modality"])
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_recorded_enhancement_losses(center: str, reduction: str) -> None:
+def test_recorded_enhancement_losses(center: Center, reduction: Reduction) -> None:
     """The whole way: removal by phi, center, shared classifier, lambda."""
     golden = {name: torch.as_tensor(value) for name, value in np.load(GOLDEN / "c_cmtr_mae.npz").items()}
     method = CMTR(
@@ -152,7 +156,7 @@ def test_recorded_enhancement_losses(center: str, reduction: str) -> None:
         heads=1,
         mac_center=center,
         reduction=reduction,
-        mae=0.25,  # pyright: ignore
+        mae=0.25,
     ).double()
     assert method.removal is not None
     method.classifier.weight.data = golden["W_id"]
@@ -361,6 +365,16 @@ def test_numbers_of_the_page(phi: str, count: int, deployed: int) -> None:
     for page in ("cmtr.md", "cmtr.zh.md"):
         text = (docs / page).read_text("utf-8")
         assert f"{count:,}" in text and f"{deployed:,}" in text
+
+
+def test_losses_under_autocast() -> None:
+    method, given = tiny(), batch()
+    expected = method.losses(given, Progress())
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = method.losses(given, Progress())
+    for name, loss in found.items():
+        assert loss.dtype == torch.float32
+        torch.testing.assert_close(loss, expected[name], rtol=0.05, atol=0.02)
 
 
 def test_training_lowers_the_losses_in_float64() -> None:
