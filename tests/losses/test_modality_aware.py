@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vireid.layers.cmtr import remove_modality
 from vireid.losses import modality_aware
-from vireid.losses.modality_aware import Center, Reduction, modality_aware_center, modality_aware_identity
+from vireid.losses.modality_aware import Center, Distance, Reduction, modality_aware_center, modality_aware_identity
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "c_cmtr_mae.npz"
 
@@ -83,15 +83,19 @@ def test_order_rotation_and_swap_of_modalities_do_not_matter(center: Center) -> 
         torch.testing.assert_close(modality_aware_center(*given, center=center), expected)
 
 
-def test_people_with_different_numbers_of_images() -> None:
+@pytest.mark.parametrize("distance", ["euclidean", "squared", "normalized"])
+def test_people_with_different_numbers_of_images(distance: Distance) -> None:
     g = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 6.0], [1.0, 1.0], [5.0, 4.0]], dtype=torch.float64)
     label, modality = torch.tensor([4, 4, 4, 1, 1]), torch.tensor([0, 1, 1, 0, 1])
+    x = F.normalize(g + 1) if distance == "normalized" else g + 1
     expected = 0.0
     for i in range(5):
         mates = [j for j in range(5) if label[j] == label[i]]
-        middle = [sum(float(g[j, c]) for j in mates) / len(mates) for c in range(2)]
-        expected += math.log1p(math.exp(math.dist(g[i].tolist(), middle))) / 5
-    assert float(modality_aware_center(g, label, modality)) == pytest.approx(expected, rel=1e-9)
+        middle = [sum(float(x[j, c]) for j in mates) / len(mates) for c in range(2)]
+        d = math.dist(x[i].tolist(), middle)
+        expected += math.log1p(math.exp(d * d if distance == "squared" else d)) / 5
+    loss = modality_aware_center(g + 1, label, modality, distance=distance)
+    assert float(loss) == pytest.approx(expected, rel=1e-9)
 
 
 def test_gradient_is_that_of_finite_differences_and_reaches_the_center() -> None:
@@ -137,6 +141,8 @@ def test_wrong_words_are_refused() -> None:
     _, g, label, modality = recorded()
     with pytest.raises(ValueError, match="center is 'identity' or 'modality', got 'batch'"):
         modality_aware_center(g, label, modality, center="batch")  # pyright: ignore[reportArgumentType]
+    with pytest.raises(ValueError, match="distance is 'euclidean', 'squared' or 'normalized', got 'cosine'"):
+        modality_aware_center(g, label, modality, distance="cosine")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="reduction is 'mean' or 'sum', got 'max'"):
         modality_aware_center(g, label, modality, reduction="max")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="one label per row"):

@@ -198,7 +198,14 @@ def test_removal_starts_small_and_maps_each_vector_by_its_own(phi: str, maps: in
     "settings",
     [
         {},
-        {"phi": "mlp", "mac_center": "modality", "share_classifier": False, "mae": 0.1, "softmax": "official"},
+        {
+            "phi": "mlp",
+            "mac_center": "modality",
+            "mac_distance": "squared",
+            "share_classifier": False,
+            "mae": 0.1,
+            "softmax": "official",
+        },
         {"reduction": "sum", "mae": 2.0},
     ],
 )
@@ -222,7 +229,11 @@ def test_losses_of_a_batch(settings: dict) -> None:
     weight, reduction = settings.get("mae", 0.5), settings.get("reduction", "mean")
     ce = F.cross_entropy(g @ classifier.weight.T, given.label, reduction=reduction)
     torch.testing.assert_close(losses["modality_identity"], weight * ce)
-    options = {"center": settings.get("mac_center", "identity"), "reduction": reduction}
+    options = {
+        "center": settings.get("mac_center", "identity"),
+        "distance": settings.get("mac_distance", "euclidean"),
+        "reduction": reduction,
+    }
     center = modality_aware_center(g, given.label, given.modality, **options)
     torch.testing.assert_close(losses["modality_center"], weight * center)
 
@@ -390,6 +401,7 @@ def test_training_lowers_the_losses_in_float64() -> None:
     ("settings", "message"),
     [
         ({"mac_center": "batch"}, "mac_center is one of identity, modality, got 'batch'"),
+        ({"mac_distance": "cosine"}, "mac_distance is one of euclidean, squared, normalized"),
         ({"reduction": "max"}, "reduction is one of mean, sum"),
         ({"softmax": "soft"}, "softmax is one of exact, official"),
         ({"phi": "conv"}, "phi is 'linear' or 'mlp'"),

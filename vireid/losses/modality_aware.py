@@ -3,13 +3,14 @@
 Liang et al.: "CMTR: Cross-modality Transformer for Visible-infrared Person Re-identification",
 arXiv 2021; written from the published equations. With the cleaned embedding g_i, identity y_i and center c:
 
-    L_MAC  = sum_i log(1 + exp |g_i - c_{y_i}|)            printed; `reduction="mean"` is the mean over the rows
+    L_MAC  = sum_i log(1 + exp D(g_i, c_{y_i}))            printed; `reduction="mean"` is the mean over the rows
     L_MAID = sum_i cross-entropy(W g_i, y_i)
     c_y    = mean of the g of identity y, over both modalities (center="identity")
     c_y^m  = mean over those of modality m only (center="modality")
 
-The second center is the printed one; with it nothing in L_MAC joins the modalities, which the text says it does. A row
-at its center costs log 2, the smallest value.
+The second center is the printed one; with it nothing in L_MAC joins the modalities, which the text says it does. D is
+not defined: |g - c| ("euclidean"), its square ("squared"), or |g - c| after every g is made length 1 ("normalized").
+A row at its center costs log 2, the smallest value.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from vireid.losses.batch_centers import batch_centers
 from vireid.losses.weighted_triplet import soft_margin
 
 Center = Literal["identity", "modality"]
+Distance = Literal["euclidean", "squared", "normalized"]
 Reduction = Literal["mean", "sum"]
 FLOOR = 1e-12  # of the squared distance: the root keeps a slope at 0
 
@@ -36,6 +38,7 @@ def modality_aware_center(
     modality: Tensor,
     *,
     center: Center = "identity",
+    distance: Distance = "euclidean",
     reduction: Reduction = "mean",
 ) -> Tensor:
     """L_MAC (scalar) of cleaned embeddings (N, D), not normalized, with label (N,) and modality (N,).
@@ -48,10 +51,14 @@ def modality_aware_center(
     """
     if center not in ("identity", "modality"):
         raise ValueError(f"center is 'identity' or 'modality', got {center!r}")
+    if distance not in ("euclidean", "squared", "normalized"):
+        raise ValueError(f"distance is 'euclidean', 'squared' or 'normalized', got {distance!r}")
     g, label, modality = gather(at_least_float32(cleaned)), gather(label), gather(modality)
+    if distance == "normalized":
+        g = F.normalize(g)
     found = batch_centers(g, label if center == "identity" else torch.stack([label, modality], 1))
-    distance = ((g - found.centers[found.row]).square().sum(1) + FLOOR).sqrt()
-    return reduced(soft_margin(distance), reduction)
+    squared = (g - found.centers[found.row]).square().sum(1)
+    return reduced(soft_margin(squared if distance == "squared" else (squared + FLOOR).sqrt()), reduction)
 
 
 def modality_aware_identity(logits: Tensor, label: Tensor, reduction: Reduction = "mean") -> Tensor:

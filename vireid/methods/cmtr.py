@@ -30,7 +30,7 @@ from vireid.layers.cmtr import ModalityRemoval, ModalityTransformer, Phi, Pixels
 from vireid.layers.neck import classifier
 from vireid.layers.vit import VitStem
 from vireid.layers.vit_weights import load_vit
-from vireid.losses.modality_aware import Center, Reduction, modality_aware_center, modality_aware_identity
+from vireid.losses.modality_aware import Center, Distance, Reduction, modality_aware_center, modality_aware_identity
 from vireid.losses.weighted_triplet import Softmax, weighted_regularized_triplet
 from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
 from vireid.optim import AdamW, WarmupCosine
@@ -47,9 +47,10 @@ class CMTR(Method):
     image_size: the recipe's size again, for which the position code is made; patch, stride, stem, dim, depth, heads,
     mlp_ratio, dropout, attention_dropout, drop_path: the transformer (layers/vit.py); modality_scale,
     modality_on_cls: how e^m enters; pixels: statistics that the pretrained weights expect, "imagenet" or "half"; phi:
-    "linear" or "mlp"; mac_center: "identity", or "modality" as printed; reduction: of L_MAC and L_MAID, "mean", or
-    "sum" as printed; share_classifier: L_MAID uses the classifier of L_ID; mae: lambda, 0 leaves L_MAC and L_MAID out;
-    softmax: "exact" (printed, the anchor is no positive of its own) or "official" (AGW's code, where it is).
+    "linear" or "mlp"; mac_center: "identity", or "modality" as printed; mac_distance: D of L_MAC, "euclidean",
+    "squared" or "normalized"; reduction: of L_MAC and L_MAID, "mean", or "sum" as printed; share_classifier: L_MAID
+    uses the classifier of L_ID; mae: lambda, 0 leaves L_MAC and L_MAID out; softmax: "exact" (printed, the anchor is no
+    positive of its own) or "official" (AGW's code, where it is).
     """
 
     recipe = Recipe(
@@ -96,6 +97,7 @@ class CMTR(Method):
         pixels: Pixels = "imagenet",
         phi: Phi = "linear",
         mac_center: Center = "identity",
+        mac_distance: Distance = "euclidean",
         reduction: Reduction = "mean",
         share_classifier: bool = True,
         mae: float = 0.5,
@@ -104,6 +106,7 @@ class CMTR(Method):
         super().__init__(num_pids, camids)
         for name, value, words in (
             ("mac_center", mac_center, ("identity", "modality")),
+            ("mac_distance", mac_distance, ("euclidean", "squared", "normalized")),
             ("reduction", reduction, ("mean", "sum")),
             ("softmax", softmax, ("exact", "official")),
         ):
@@ -115,6 +118,7 @@ class CMTR(Method):
                 f"mae={mae}, share_classifier={share_classifier}"
             )
         self.mac_center: Center = mac_center
+        self.mac_distance: Distance = mac_distance
         self.reduction: Reduction = reduction
         self.mae = mae
         self.softmax: Softmax = softmax
@@ -174,7 +178,14 @@ class CMTR(Method):
             return {}
         cleaned = self.removal(embedding, modality, self.embedder.modality_embed)
         logits = (self.cleaned_classifier or self.classifier)(cleaned)
-        center = modality_aware_center(cleaned, label, modality, center=self.mac_center, reduction=self.reduction)
+        center = modality_aware_center(
+            cleaned,
+            label,
+            modality,
+            center=self.mac_center,
+            distance=self.mac_distance,
+            reduction=self.reduction,
+        )
         identity = modality_aware_identity(logits, label, self.reduction)
         return {"modality_center": self.mae * center, "modality_identity": self.mae * identity}
 
