@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from vireid.optim import (
     LossNotFinite,
     Optimizers,
     Steps,
+    WarmupCosine,
     WarmupSteps,
 )
 
@@ -169,3 +171,14 @@ def test_other_schedules():
     at = [Progress(epoch=i // 4, iteration=i, epochs=3, iterations_per_epoch=4) for i in range(12)]
     rates = [fine(a) for a in at]
     assert rates[:5] == [0, 0.25, 0.5, 0.75, 1.0] and rates[8] == pytest.approx(0.5)
+
+
+def test_warmup_cosine_is_pmt_s():
+    """timm's rule as hulu88/PMT calls it: epochs from 1, the cosine runs from the start, the last is lowest."""
+    factors = [WarmupCosine()(Progress(epoch=e, epochs=24)) for e in range(24)]
+    assert factors[:2] == pytest.approx([0.34, 0.67])
+    expected = [0.01 + 0.99 * (1 + math.cos(math.pi * (e + 1) / 24)) / 2 for e in range(2, 24)]
+    assert factors[2:] == pytest.approx(expected) and factors[-1] == pytest.approx(0.01)
+    assert max(factors) == factors[2] == pytest.approx(0.962321, abs=1e-6)
+    plain = [WarmupCosine(0, final=0.2)(Progress(epoch=e, epochs=2)) for e in range(2)]
+    assert plain == pytest.approx([0.6, 0.2])

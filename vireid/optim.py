@@ -205,3 +205,23 @@ class Cosine:
             return (epoch + 1) / self.warmup_epochs if self.per_epoch else epoch / self.warmup_epochs
         done = (epoch - self.warmup_epochs) / max(1, at.epochs - self.warmup_epochs)
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Half a cosine from 1 to `final` over all epochs, whose first ones a linear warm-up from `start` replaces.
+
+    With t = epoch + 1: below `warmup_epochs` start + (1 - start) t / warmup_epochs, then final + (1 - final)
+    (1 + cos(pi t / epochs)) / 2, so the last epoch has `final`. It is timm's schedule as PMT's released code (Lu, Zou,
+    Zhang: "Learning Progressive Modality-Shared Transformers", AAAI 2023; hulu88/PMT) calls it, epochs from 1.
+    """
+
+    warmup_epochs: int = 3
+    start: float = 0.01
+    final: float = 0.01
+
+    def __call__(self, at: Progress) -> float:
+        t = at.epoch + 1
+        if t < self.warmup_epochs:
+            return self.start + (1 - self.start) * t / self.warmup_epochs
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, t / at.epochs))) / 2
