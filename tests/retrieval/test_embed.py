@@ -101,7 +101,7 @@ def test_declared_inputs_come_from_the_table(pixels):
     plain = embed(embedder, toy_table(10), SIZE, layer="pooled", progress=False)
     np.testing.assert_allclose(found.vectors - plain.vectors, np.repeat(heights[:, None], 5, 1), atol=1e-4)
     embedder.inputs = ("height",)
-    with pytest.raises(ValueError, match="flip mirrors images only"):
+    with pytest.raises(ValueError, match="flip mirrors images and heat maps, but this embedder also takes height"):
         embed(embedder, toy_table(10, height=heights), SIZE, flip=True, progress=False)
 
 
