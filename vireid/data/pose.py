@@ -30,8 +30,8 @@ SHOULDERS = [5, 6]  # COCO's left and right one
 OPENPOSE_FROM_COCO = (0, 0, 6, 8, 10, 5, 7, 9, 12, 14, 16, 11, 13, 15, 2, 1, 4, 3)
 NECK = 1  # of OpenPose
 
-# An average upright person who faces the camera and fills the picture, as shares of its width and height: lengths of
-# the segments from Drillis and Contini, "Body Segment Parameters" (1966), arms hanging, 2 % of margin at top and bottom.
+# An average upright person who faces the camera and fills the picture, as shares of its width and height: heights
+# after the segments of Drillis and Contini, "Body Segment Parameters" (1966), arms hanging, a little margin around.
 TEMPLATE = (
     (0.50, 0.10), (0.53, 0.085), (0.47, 0.085), (0.57, 0.095), (0.43, 0.095),
     (0.68, 0.20), (0.32, 0.20), (0.73, 0.37), (0.27, 0.37), (0.75, 0.51), (0.25, 0.51),
@@ -171,7 +171,7 @@ def size_of(images: Tensor) -> tuple[int, int]:
 # --- what a table knows -----------------------------------------------------------------------------------------------
 
 TO_DO = (
-    "Write them with `vireid data pose DATA --estimator ...` (ROOT/keypoints.npz is then read with the data), or choose "
+    "Write them with `vireid data pose DATA --estimator ...` (ROOT/keypoints.npz is read with the data), or choose "
     "what stands for an unknown pose: missing=zeros (empty heat maps) or missing=template (one average upright person)"
 )
 
@@ -187,5 +187,7 @@ def unknown_poses(table: Table, missing: Missing) -> str:
         return ""
     if missing == "error":
         why = f"there is no keypoints.npz in {table.root}" if points is None else f"first {table.path[unknown][0]}"
-        raise DataError(f"heat maps need poses, and {unknown.sum()} of {len(table)} pictures have none ({why}). {TO_DO}")
+        raise DataError(
+            f"heat maps need poses, and {unknown.sum()} of {len(table)} pictures have none ({why}). {TO_DO}"
+        )
     return f"{missing} for {unknown.sum()} of {len(table)} images"

@@ -41,7 +41,9 @@ def part_positions(parts: int, dim: int, base: float = 10000.0) -> Tensor:
     [[0.0, 1.0, 0.0], [0.8415, 0.5403, 0.0022]]
     """
     if parts < 1 or dim < 1 or base <= 0:
-        raise ValueError(f"a code needs parts and dimensions of 1 or more and a base above 0, got {parts}, {dim}, {base}")
+        raise ValueError(
+            f"a code needs parts and dimensions of 1 or more and a base above 0, got {parts}, {dim}, {base}"
+        )
     column = torch.arange(dim, dtype=torch.float64)
     even = column - column % 2
     angle = torch.arange(parts, dtype=torch.float64)[:, None] / base ** (even / dim)
@@ -147,7 +149,7 @@ class PartMasks(nn.Module):
 
 
 class TransformerLayer(nn.Module):
-    """Encoder layer over tokens (N, p, dim), normalized after each of its two halves, as Vaswani et al. (2017) have it."""
+    """Encoder layer over tokens (N, p, dim), normalized behind each of its halves, as Vaswani et al. (2017) have it."""
 
     def __init__(self, dim: int, heads: int, ffn: int, dropout: float) -> None:
         super().__init__()
@@ -155,9 +157,9 @@ class TransformerLayer(nn.Module):
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.inner, self.outer = nn.Linear(dim, ffn), nn.Linear(ffn, dim)
         self.norm1, self.norm2, self.dropout = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.Dropout(dropout)
-        for layer in (self.qkv, self.out):  # as torch's own layer begins
-            nn.init.xavier_uniform_(layer.weight) if layer is self.qkv else None
-            nn.init.zeros_(layer.bias)
+        nn.init.xavier_uniform_(self.qkv.weight)  # this and the biases as torch's own layer begins
+        nn.init.zeros_(self.qkv.bias)
+        nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (N, heads, p, d) each
@@ -200,9 +202,9 @@ class StructureTwoStream(TwoStream):
     each (N, D), D = 32 width: the fused descriptor behind (deployed) and before its neck, and the other branches.
 
     points, sigma, least, missing: how heat maps are drawn (vireid.data.pose.HeatMaps); relation: channels of the
-    relation network; attention_dim: channels of K and Q (None: D/8), attention_scale: "none" or "sqrt"; parts, part_norm:
-    masks; tpi_layers, tpi_heads, tpi_ffn (None: D), tpi_dropout, tpi_base: transformer; pooling: of F_I alone, as F_IS
-    has negative values. Image sides are multiples of 16. Raises ValueError for settings out of range.
+    relation network; attention_dim: channels of K and Q (None: D/8), attention_scale: "none" or "sqrt"; parts and
+    part_norm: masks; tpi_layers, tpi_heads, tpi_ffn (None: D), tpi_dropout, tpi_base: transformer; pooling: of F_I
+    alone, as F_IS has negative values. Image sides are multiples of 16. ValueError for settings out of range.
     """
 
     inputs = ("heatmaps",)
@@ -286,4 +288,10 @@ class StructureTwoStream(TwoStream):
 
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         _, b = self.branches(images, modality, *inputs)
-        return {"neck": self.neck(b.fused), "pooled": b.fused, "base": b.base, "structure": b.structure, "parts": b.parts}
+        return {
+            "neck": self.neck(b.fused),
+            "pooled": b.fused,
+            "base": b.base,
+            "structure": b.structure,
+            "parts": b.parts,
+        }

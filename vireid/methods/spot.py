@@ -9,7 +9,8 @@ masks, whose part vectors meet in a transformer with sinusoidal positions (TPI).
 
     L   = L_B + lambda_1 L_IS + lambda_2 L_IP + L_IF                       lambda_1 = lambda_2 = 1
     L_X = L_id + L_tri of descriptor X: B pooled appearance, IS attended structure, IP parts, IF fused
-    L_id  = mean cross-entropy behind the descriptor's own BN neck, own classifier;  L_tri = batch-hard triplet before it
+    L_id  = mean cross-entropy behind the descriptor's own BN neck, by its own classifier
+    L_tri = batch-hard triplet before that neck
 
 Poses come with the data as keypoints and are drawn after crop and flip (data/pose.py).
 """
@@ -97,7 +98,9 @@ class SPOT(Method):
         if triplet not in ("hard", "weighted"):
             raise ValueError(f"triplet is 'hard' or 'weighted', got {triplet!r}")
         if triplet == "weighted" and margin != MARGIN:
-            raise ValueError(f"the weighted triplet has no margin, got margin={margin}; leave it out or set triplet=hard")
+            raise ValueError(
+                f"the weighted triplet has no margin, got margin={margin}; leave it out or set triplet=hard"
+            )
         if structure < 0 or part < 0 or margin < 0:
             raise ValueError(f"weights and margin are 0 or more, got {structure=}, {part=}, {margin=}")
         self.triplet, self.margin = triplet, margin

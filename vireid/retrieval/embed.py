@@ -223,10 +223,8 @@ def _heatmaps(embedder: nn.Module, table: Table) -> tuple[HeatMaps | None, str]:
     return maps, unknown_poses(table, maps.missing)
 
 
-def _points(
-    table: Table, maps: HeatMaps, size: tuple[int, int], cache_folder: Path | None, filter: str
-) -> np.ndarray:
-    """(R, 17, 3) keypoints in pixels of the images at `size`; the pixel cache knows the sizes of the source pictures."""
+def _points(table: Table, maps: HeatMaps, size: tuple[int, int], cache_folder: Path | None, filter: str) -> np.ndarray:
+    """(R, 17, 3) keypoints in pixels of the images at `size`; the pixel cache knows the source pictures' sizes."""
     if "keypoints" not in table.extras:
         points = torch.full((len(table), POINTS, 3), torch.nan)
     else:
