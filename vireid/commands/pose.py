@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Literal
@@ -143,7 +144,7 @@ def read_poses(file: Path) -> Stored | None:
             arrays = {name: stored[name] for name in stored.files}
         about, stamp = str(arrays["about"]), arrays["stamp"]
         known = json.loads(about)["format"] == FORMAT
-    except Exception:  # whatever it is, it is not this command's, and it is not written over
+    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile):  # not this command's work
         return "", np.empty(0, str), np.empty((0, POINTS, 3)), np.empty((0, 2))
     return about if known else "", arrays["path"], arrays["keypoints"], stamp
 

@@ -160,7 +160,8 @@ class WithHeatmaps:
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         points = self.maps.filled(sample["keypoints"], size_of(sample["images"]))
         moved = dict(self.inner({**sample, "keypoints": points}, generator))
-        return {**moved, "heatmaps": self.maps.draw(moved.pop("keypoints"), size_of(moved["images"]))}
+        points = moved.pop("keypoints")
+        return {**moved, "heatmaps": self.maps.draw(points, size_of(moved["images"]))}
 
 
 def size_of(images: Tensor) -> tuple[int, int]:

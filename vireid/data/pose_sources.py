@@ -139,7 +139,7 @@ class Pictures:
     def estimate(self, table: Table) -> np.ndarray:
         size = self.estimator.size
         crops = np.empty((len(table), *size, 3), dtype=np.uint8)
-        back = np.empty((len(table), 3), dtype=np.float64)
+        back = np.empty((len(table), 4), dtype=np.float64)
         for row in range(len(table)):
             try:
                 with Image.open(table.full_path(row)) as picture:
@@ -147,20 +147,20 @@ class Pictures:
             except (OSError, SyntaxError) as error:
                 raise DataError(f"the picture {table.full_path(row)} cannot be read ({error})") from error
         points = self.estimator(torch.from_numpy(crops).permute(0, 3, 1, 2)).double().numpy()
-        scale, shift = back[:, None, :1], back[:, None, 1:]
-        points[..., :2] = (points[..., :2] + 0.5 - shift) / scale - 0.5
+        points[..., :2] = (points[..., :2] + 0.5 - back[:, None, 2:]) / back[:, None, :2] - 0.5
         points[..., 2] = points[..., 2].clip(0, 1)
         return points.astype(np.float32)
 
 
 def letterbox(picture: Image.Image, size: tuple[int, int], padding: float = PADDING) -> tuple[np.ndarray, np.ndarray]:
-    """Crop uint8 (height, width, 3) with the whole picture in its middle, and (scale, left, top) of the picture in it.
+    """Crop uint8 (height, width, 3) with the whole picture in its middle, and (scale x, scale y, left, top) of it.
 
     The picture takes 1 / padding of the side that limits it; the rest is black.
     """
     height, width = size
     scale = min(height / picture.height, width / picture.width) / padding
-    left, top = (width - scale * picture.width) / 2, (height - scale * picture.height) / 2
-    inverse = (1 / scale, 0.0, -left / scale, 0.0, 1 / scale, -top / scale)
-    crop = picture.transform((width, height), Image.Transform.AFFINE, inverse, Image.Resampling.BILINEAR)
-    return np.asarray(crop), np.array([scale, left, top])
+    w, h = max(round(scale * picture.width), 1), max(round(scale * picture.height), 1)
+    left, top = (width - w) // 2, (height - h) // 2
+    crop = np.zeros((height, width, 3), dtype=np.uint8)
+    crop[top : top + h, left : left + w] = np.asarray(picture.resize((w, h), Image.Resampling.BILINEAR))
+    return crop, np.array([w / picture.width, h / picture.height, left, top])

@@ -66,7 +66,7 @@ class RTMPose:
         values = ((pixels / 255 - mean) / std).numpy()
         parts = np.split(values, len(values)) if self.fixed else [values]
         found = [self.session.run(None, {self.name: part}) for part in parts]
-        columns, rows = (torch.from_numpy(np.concatenate([f[i] for f in found])) for i in range(2))
+        columns, rows = (torch.from_numpy(np.concatenate([np.asarray(f[i]) for f in found])) for i in range(2))
         points = self.decode(columns, rows)
         scale = points.new_tensor([width / self.size[1], height / self.size[0]])
         return torch.cat([(points[..., :2] + 0.5) * scale - 0.5, points[..., 2:]], dim=-1)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -36,7 +37,8 @@ class VitPose:
             from transformers import VitPoseForPoseEstimation
         except ImportError as error:
             raise ValueError("ViTPose needs the package transformers: pip install transformers") from error
-        self.model = VitPoseForPoseEstimation.from_pretrained(folder, local_files_only=True).to(device).eval()
+        self.model: Any = VitPoseForPoseEstimation.from_pretrained(folder, local_files_only=True)
+        self.model = self.model.to(device).eval()
         backbone = self.model.config.backbone_config
         if self.model.config.num_labels != POINTS:
             raise ValueError(f"{folder} finds {self.model.config.num_labels} points, expected COCO's {POINTS}")
@@ -69,32 +71,31 @@ def statistics(file: Path) -> tuple[list[float], list[float]]:
     return about.get("image_mean", list(IMAGENET_MEAN)), about.get("image_std", list(IMAGENET_STD))
 
 
-def peaks(maps: Tensor, kernel: int = 11) -> Tensor:
+def peaks(maps: Tensor, sigma: float = 0.8, radius: int = 5) -> Tensor:
     """(N, K, 3) x, y in cells and height of the maximum of each map (N, K, h, w), refined below a cell.
 
-    The maps are smoothed by a Gaussian of `kernel` cells, and one Newton step is taken on their logarithm.
+    The maps are smoothed by a Gaussian of `sigma` cells, cut off at `radius` (the values of `transformers`), and one
+    Newton step is taken on their logarithm.
     """
-    count, points, h, w = maps.shape
+    count, points, _, w = maps.shape
     height, best = maps.flatten(2).max(-1)
     x, y = best % w, best // w
-    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8  # of a Gaussian kernel whose size alone is given
-    line = torch.exp(-(torch.arange(kernel).to(maps) - kernel // 2).square() / (2 * sigma**2))
+    line = torch.exp(-torch.arange(-radius, radius + 1).to(maps).square() / (2 * sigma**2))
     line = line / line.sum()
-    padded = F.pad(maps.flatten(0, 1)[:, None], (kernel // 2,) * 4, mode="constant")
+    padded = F.pad(maps.flatten(0, 1)[:, None], (radius,) * 4, mode="replicate")
     smooth = F.conv2d(F.conv2d(padded, line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
-    log = smooth.clamp(1e-3, 50).log().view(count, points, h, w)
-    log = F.pad(log, (1, 1, 1, 1), mode="replicate")
+    log = F.pad(smooth.clamp(1e-3, 50).log(), (1, 1, 1, 1), mode="replicate").view(count, points, -1)
 
     def at(dx: int, dy: int) -> Tensor:
         """The logarithm beside each maximum."""
-        return log.flatten(2).gather(2, ((y + 1 + dy) * (w + 2) + x + 1 + dx)[..., None])[..., 0]
+        return log.gather(2, ((y + 1 + dy) * (w + 2) + x + 1 + dx)[..., None])[..., 0]
 
-    slope = torch.stack([at(1, 0) - at(-1, 0), at(0, 1) - at(0, -1)], -1) / 2
-    xx, yy = at(1, 0) - 2 * at(0, 0) + at(-1, 0), at(0, 1) - 2 * at(0, 0) + at(0, -1)
-    xy = (at(1, 1) - at(1, -1) - at(-1, 1) + at(-1, -1)) / 4
+    middle, right, left, below, above = at(0, 0), at(1, 0), at(-1, 0), at(0, 1), at(0, -1)
+    dx, dy = (right - left) / 2, (below - above) / 2
+    xx, yy = right - 2 * middle + left, below - 2 * middle + above
+    xy = (at(1, 1) - right - below + 2 * middle - left - above + at(-1, -1)) / 2
     curvature = xx * yy - xy * xy
-    firm = (curvature > 1e-9) & (xx < 0)  # a maximum in both directions
-    safe = torch.where(firm, curvature, 1)
-    step = torch.stack([xy * slope[..., 1] - yy * slope[..., 0], xy * slope[..., 0] - xx * slope[..., 1]], -1)
-    step = torch.where(firm[..., None], step / safe[..., None], 0).clamp(-1, 1)
-    return torch.cat([torch.stack([x, y], -1) + step, height[..., None]], dim=-1)
+    firm = (curvature > 1e-9) & (xx < 0)  # a maximum in both directions; a flat map is left where it is
+    step = torch.stack([xy * dy - yy * dx, xy * dx - xx * dy], -1) / torch.where(firm, curvature, 1)[..., None]
+    places = torch.stack([x, y], -1) + torch.where(firm[..., None], step, 0)
+    return torch.cat([places, height[..., None]], dim=-1)

@@ -28,6 +28,7 @@ from vireid.layers.two_stream import Encoded, TwoStream
 
 Scale = Literal["none", "sqrt"]
 PartNorm = Literal["mass", "area"]
+STRIDE = 4  # pixels per cell of a heat map; the relation network halves it twice, to the 16 of the maps
 EPS = 1e-6  # added to the mass of a mask
 ATTENTION_STD = 0.005  # of K and Q at the start: with larger ones the softmax over positions begins saturated
 
@@ -254,7 +255,7 @@ class StructureTwoStream(TwoStream):
             "tpi_dropout": tpi_dropout,
             "tpi_base": tpi_base,
         }
-        self.heatmaps = {"points": points, "sigma": sigma, "stride": 4, "least": least, "missing": missing}
+        self.heatmaps = {"points": points, "sigma": sigma, "stride": STRIDE, "least": least, "missing": missing}
         self.part_norm: PartNorm = part_norm
         self.relation = RelationNetwork(points, tuple(relation))
         self.fusion = StructureFusion(self.dim, relation[-1])

@@ -29,12 +29,11 @@ from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Flip, Normalize, PadCrop
 from vireid.layers.neck import bn_neck, classifier
 from vireid.layers.pooling import Pooling
-from vireid.layers.spot import PartNorm, Scale, StructureTwoStream
+from vireid.layers.spot import STRIDE, PartNorm, Scale, StructureTwoStream
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
 from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.methods.agw import AGW
 from vireid.optim import SGD, WarmupSteps
 
 if TYPE_CHECKING:
@@ -124,13 +123,11 @@ class SPOT(Method):
             tpi_dropout=tpi_dropout,
             tpi_base=tpi_base,
         )
-        self.maps = HeatMaps(**self.embedder.heatmaps)
+        self.maps = HeatMaps(points=points, sigma=sigma, stride=STRIDE, least=least, missing=missing)
         self.weights = {name: w for name, w in (("base", 1.0), ("structure", structure), ("parts", part)) if w}
         dim = self.embedder.dim
         self.necks = nn.ModuleDict({name: bn_neck(dim) for name in self.weights})  # the fused one is the embedder's
         self.classifiers = nn.ModuleDict({name: classifier(dim, num_pids) for name in (*self.weights, "fused")})
-        if attention:  # as in AGW, a constant in front of a batch norm; without attention there is no such parameter
-            self.no_gradient = AGW.no_gradient
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """Necks and classifiers are the "head" with ten times the rate of the network and of the two "branches"."""
