@@ -144,6 +144,7 @@ def test_spot_says_what_it_needs(data: Path) -> None:
              "relation=[4,4,4,4]", "parts=2")  # fmt: skip
     message = told(call("train", "spot", "--data", manifest, "--run", run, "--device", "cpu", "--quiet", *words))
     assert "4 of 4 pictures have none (there is no keypoints.npz in" in message and "vireid data pose DATA" in message
+    assert not run.exists()  # nothing is left that would have to be cleared away
     assert "missing=zeros" in message and "missing=template" in message
     body = ("missing=template", *words)
     done = call("train", "spot", "--data", manifest, "--run", data / "body", "--device", "cpu", "--quiet", *body)

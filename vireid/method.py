@@ -160,6 +160,9 @@ class Method(nn.Module):
     def after_step(self, at: Progress) -> None:
         """Called after every step: averaged copies, memory banks."""
 
+    def check(self, table: Table) -> None:
+        """Raise DataError where the training rows lack what this method needs; called before the run folder is made."""
+
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         """The batches of epoch `at.epoch`; the default draws images by recipe.sampler and recipe.views."""
         return data.batches(recipe, at)

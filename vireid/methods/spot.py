@@ -38,6 +38,7 @@ from vireid.optim import SGD, WarmupSteps
 
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
+    from vireid.data.table import Table
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize())
 MARGIN = 0.3
@@ -140,9 +141,13 @@ class SPOT(Method):
             for name, parts in (("backbone", backbone), ("branches", branches), ("head", head))
         }
 
+    def check(self, table: Table) -> None:
+        """DataError for poses that the table does not know, unless `missing` says what stands for them."""
+        unknown_poses(table, self.maps.missing)
+
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
-        """Batches with `heatmaps` among their extras; DataError for poses that the data do not know, unless chosen."""
-        unknown_poses(data.table, self.maps.missing)
+        """Batches with `heatmaps` among their extras."""
+        self.check(data.table)
         views = tuple(View(view.modality, WithHeatmaps(view.transform, self.maps)) for view in recipe.views)
         return super().batches(data, dataclasses.replace(recipe, views=views), at)
 
