@@ -71,6 +71,11 @@ class Layout(StrEnum):
     llcm = "llcm"
 
 
+class NoPose(StrEnum):
+    error = "error"
+    zeros = "zeros"
+
+
 class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -181,6 +186,31 @@ def data_cache(
     cache.pixels(table, size, folder, workers, not quiet)
     info = cache.cache_info(table, size, folder)
     print(f"wrote {info.path} ({info.rows} pictures, {info.bytes / 1e6:.1f} MB)")
+
+
+@data_app.command("pose")
+def data_pose(
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    estimator: Annotated[
+        str,
+        typer.Option(
+            help="vitpose:FOLDER, rtmpose:FILE.onnx, openpose:FOLDER, arrays:FILE.npz, or template (no pose)."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File to write; ROOT/keypoints.npz by default.")] = None,
+    missing: Annotated[
+        NoPose, typer.Option(help="A picture without a pose is an error, or gets zeros.")
+    ] = NoPose.error,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
+    device: Device = "auto",
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a file that something else wrote.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the pose of every picture (COCO-17 keypoints) for methods that need it; a second call goes on."""
+    from vireid.commands.pose import write_poses
+
+    options = {"missing": missing.value, "batch_size": batch_size, "device": device, "replace": replace}
+    write_poses(data, estimator, out=out, progress=not quiet, say=print, **options)
 
 
 @app.command()

@@ -168,6 +168,9 @@ class Method(nn.Module):
         """
         return None
 
+    def check(self, table: Table) -> None:
+        """Raise DataError where the training rows lack what this method needs; called before the run folder is made."""
+
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         """The batches of epoch `at.epoch`; the default draws images by recipe.sampler and recipe.views."""
         return data.batches(recipe, at)

@@ -19,7 +19,7 @@ TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 
 
 def batch(recipe: Recipe, step: int, rank: int, world: int) -> Batch:
-    """Noise; every rank takes its share of the people of each view."""
+    """Noise, heat maps too; every rank takes its share of the people of each view."""
     label = torch.arange(PIDS).repeat_interleave(IMAGES)
     generator = torch.Generator().manual_seed(step)
     images = torch.randn(len(recipe.views), len(label), 3, 64, 32, dtype=torch.float64, generator=generator)
@@ -27,7 +27,9 @@ def batch(recipe: Recipe, step: int, rank: int, world: int) -> Batch:
     own = label[share]
     modality = torch.tensor([view.modality for view in recipe.views]).repeat_interleave(len(own))
     view = torch.arange(len(recipe.views)).repeat_interleave(len(own))
-    return Batch(images[:, share].flatten(0, 1), own.repeat(len(recipe.views)), modality + 1, modality, view)
+    maps = torch.rand(len(recipe.views), len(label), 18, 16, 8, dtype=torch.float64, generator=generator)
+    extras = {"heatmaps": maps[:, share].flatten(0, 1)}
+    return Batch(images[:, share].flatten(0, 1), own.repeat(len(recipe.views)), modality + 1, modality, view, extras)
 
 
 def steps(name: str) -> dict[str, Tensor]:
@@ -36,6 +38,9 @@ def steps(name: str) -> dict[str, Tensor]:
     settings = {k: v for k, v in (kind.tiny or TINY).items() if k in inspect.signature(kind).parameters}
     torch.manual_seed(0)
     method: Method = kind(PIDS, (1, 2), **settings).double().train()
+    for part in method.modules():
+        if isinstance(part, torch.nn.Dropout):
+            part.p = 0.0  # what is dropped is drawn by each process for itself
     rank, world = distributed.rank(), distributed.world()
     if world > 1:
         distributed.convert_batchnorm(method)

@@ -249,9 +249,11 @@ def run_stamp(run: Run, rows: Table, own: bool) -> dict[str, str]:
 
 
 def fingerprint(run: Run, rows: Table, flip: bool) -> str:
-    """Of everything that the vectors depend on: embedder file, rows, the pictures' sizes and times, flip."""
+    """Of everything that the vectors depend on: embedder file, rows, poses, the pictures' sizes and times, flip."""
     digest = hashlib.sha256(f"{rows.fingerprint}/{image_size(run)}/{image_filter(run)}/{flip}".encode())
     digest.update((run.path / EMBEDDER).read_bytes())
+    if "keypoints" in rows.extras:
+        digest.update(np.ascontiguousarray(rows.extras["keypoints"]).tobytes())
     for row in range(len(rows)):
         path = rows.full_path(row)
         if not path.exists():

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -18,10 +20,12 @@ class Embedder(nn.Module):
 
     A subclass writes `layers`, which takes images that are already normalized (as the training transforms leave
     them), and passes its constructor's keywords to `super().__init__` so that a file can rebuild it.
-    `inputs` names what forward takes beyond images and modality, in order.
+    `inputs` names what forward takes beyond images and modality, in order. One that takes `heatmaps` says in the
+    attribute of that name how they are drawn (keywords of vireid.data.pose.HeatMaps).
     """
 
     inputs: tuple[str, ...] = ()
+    heatmaps: Mapping[str, Any] | None = None
 
     mean: Tensor
     std: Tensor
