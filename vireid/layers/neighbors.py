@@ -1,7 +1,7 @@
 """Neighbors: the images most like each image of a set by cosine, and those pairs that choose each other.
 
     T_i = the k images of largest cosine with i, itself among them
-          or, balanced: the k - k_cross largest of its own modality, itself among them, and the k_cross largest of the other
+          or, balanced: the k - k_cross largest of its own modality, itself among them, and k_cross of the other one
     M_ij = 1 if j is in T_i and i is in T_j
 
 Only lists of k numbers per image are kept; similarities exist for one block of rows at a time.
@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vireid.layers.pooling import at_least_float32
 from vireid.layers.refiner import Apart
 
 BLOCK_BYTES = 1 << 26  # of similarities at a time
 
 
 class Nearest(NamedTuple):
-    """Lists of neighbors, best first within the own modality and within the other; -1 and -inf where there are fewer."""
+    """Lists of neighbors, best first, the own modality before the other; -1 and -inf where there are fewer."""
 
     rows: Tensor  # (N, k) int64
     similarity: Tensor  # (N, k)
@@ -36,15 +37,19 @@ def nearest(
     numbers out of range and a balanced list without modality (N,).
     """
     _check(k, k_cross, modality)
-    unit = normalize(x, dim=1)
+    with torch.autocast(x.device.type, enabled=False):  # bfloat16 would tell few neighbors apart
+        return _nearest(normalize(at_least_float32(x), dim=1), k, k_cross, modality, apart)
+
+
+def _nearest(unit: Tensor, k: int, k_cross: int | None, modality: Tensor | None, apart: Apart | None) -> Nearest:
     lists: list[tuple[Tensor, Tensor]] = []
-    step = max(1, BLOCK_BYTES // (x.element_size() * max(1, len(x))))
-    for start in range(0, len(x), step):
-        stop = min(start + step, len(x))
+    step = max(1, BLOCK_BYTES // (unit.element_size() * max(1, len(unit))))
+    for start in range(0, len(unit), step):
+        stop = min(start + step, len(unit))
         block = unit[start:stop] @ unit.T
         if apart is not None and (mask := apart(start, stop)) is not None:
             block.masked_fill_(mask, -torch.inf)
-        here = torch.arange(start, stop, device=x.device)
+        here = torch.arange(start, stop, device=unit.device)
         block[here - start, here] = torch.inf  # even where another image has the very same vector
         if k_cross is None:
             lists.append(_largest(block, k))
@@ -55,7 +60,7 @@ def nearest(
                  _largest(block.masked_fill_(~other, -torch.inf), k_cross))  # fmt: skip
         lists.append((torch.cat([p[0] for p in parts], 1), torch.cat([p[1] for p in parts], 1)))
     if not lists:
-        return Nearest(torch.empty(0, k, dtype=torch.int64, device=x.device), x.new_empty(0, k))
+        return Nearest(torch.empty(0, k, dtype=torch.int64, device=unit.device), unit.new_empty(0, k))
     return Nearest(torch.cat([rows for rows, _ in lists]), torch.cat([values for _, values in lists]))
 
 

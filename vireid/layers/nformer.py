@@ -110,7 +110,7 @@ class Transformed(NamedTuple):
 
 
 class NeighborTransformer(nn.Module):
-    """x (S, N, dim), neighbors (S N, m), landmarks (depth, S, l) or (depth, l) -> Transformed. Layers start as copies."""
+    """x (S, N, dim), neighbors (S N, m), landmarks (depth, S, l) or (depth, l) -> Transformed; layers start alike."""
 
     def __init__(self, dim: int = 256, heads: int = 2, depth: int = 4, dropout: float = 0.1) -> None:
         super().__init__()
@@ -240,6 +240,7 @@ RELEASED = (
     (r"backbone\.projection\.", "projection."),
     (r"backbone\.bottleneck\.", "projection_neck."),
 )
+LEAVES = {"w": "weight", "g": "weight", "b": "bias"}
 
 
 def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -256,7 +257,7 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
                 break
         if name.startswith("transformer.layers."):
             stem, _, last = name.rpartition(".")
-            name = f"{stem}.{'bias' if last == 'b' else 'weight'}"
+            name = f"{stem}.{LEAVES.get(last, last)}"
             value = value.T.contiguous() if last == "w" else value
         found[name] = value
     return found

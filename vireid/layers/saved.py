@@ -23,7 +23,7 @@ def save_network(network: nn.Module, settings: dict[str, object], kind: str, pat
 
 
 def load_network(path: Path, kind: str, device: str | torch.device = "cpu") -> Any:
-    """Rebuild a network of this kind in evaluation mode; ValueError for another file, or one that names foreign code."""
+    """Rebuild a network of this kind in evaluation mode; ValueError for another file or one that names foreign code."""
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if kind not in metadata:
