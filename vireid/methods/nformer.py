@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from vireid.data.table import Table
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5))  # with `augment`, as the released code re-embeds
+STAGES = 2  # the projection, then the transformer; each has a classifier and centers of its own
 NO_PICTURES = (0, 0)  # size of a recipe that reads none: that of the base is its own
 
 
@@ -175,8 +176,8 @@ class NFormer(Method):
             draws=draws,
             landmark_seed=landmark_seed,
         )
-        self.classifiers = nn.ModuleList(classifier(width, num_pids) for _ in self.recipe)  # by stage
-        self.centers = nn.ParameterList(torch.randn(num_pids, width) for _ in (self.recipe if center else ()))
+        self.classifiers = nn.ModuleList(classifier(width, num_pids) for _ in range(STAGES))  # by stage
+        self.centers = nn.ParameterList(torch.randn(num_pids, width) for _ in range(STAGES if center else 0))
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """A loss reaches what its stage trains and no more, so both stages share the names."""
