@@ -5,19 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from dense_nformer import dense
 from torch import Tensor
 
 from vireid.layers import neighbors as module
 from vireid.layers.neighbors import mutual_neighbors, nearest, reciprocal
 
 GOLDEN = Path(__file__).parents[1] / "golden"
-
-
-def dense(lists: Tensor, columns: int) -> Tensor:
-    """Lists (N, m) as a mask (N, columns)."""
-    mask = torch.zeros(len(lists), columns + 1, dtype=torch.bool)
-    mask.scatter_(1, torch.where(lists >= 0, lists, columns), True)
-    return mask[:, :columns]
 
 
 def vectors(rows: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:

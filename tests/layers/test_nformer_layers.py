@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import subprocess
 import sys
 from pathlib import Path
@@ -10,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_neighbors import dense
+from dense_nformer import dense, dense_form
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from vireid.layers import neighbors as neighbors_module
 from vireid.layers import nformer as module
 from vireid.layers.neighbors import mutual_neighbors, reciprocal
 from vireid.layers.nformer import (
@@ -46,32 +47,6 @@ def as_lists(mask: Tensor) -> Tensor:
 def of_sets(masks: Tensor) -> Tensor:
     """Masks (S, N, N) as lists (S N, m) of flattened rows."""
     return as_lists(torch.block_diag(*masks.int()) > 0)
-
-
-def dense_form(network: NeighborTransformer, x: Tensor, mask: Tensor, landmarks: Tensor) -> tuple[Tensor, Tensor]:
-    """The transformer with N x N matrices, written from the equations; x (N, d), mask (N, N), landmarks (depth, l)."""
-    h = x
-    for layer, chosen in zip(network.layers, landmarks, strict=True):
-        assert isinstance(layer, NeighborLayer)
-        q, k, v = (h @ layer.qkv.weight.T + layer.qkv.bias).chunk(3, 1)
-        size, outs = x.shape[1] // layer.heads, []
-        for head in range(layer.heads):
-            own = slice(head * size, (head + 1) * size)
-            a = (q[:, own] @ k[chosen, own].T) @ (q[chosen, own] @ k[:, own].T) / math.sqrt(size)
-            weight = torch.where(mask, (a - a.max()).exp(), 0.0)
-            outs.append(weight / weight.sum(1, keepdim=True) @ v[:, own])
-        u = norm(h + torch.cat(outs, 1) @ layer.out.weight.T + layer.out.bias, layer.attention_norm)
-        t = u @ layer.widen.weight.T + layer.widen.bias
-        t = 0.5 * t * (1 + torch.tanh(math.sqrt(2 / math.pi) * (t + 0.044715 * t**3)))
-        h = norm(u + t @ layer.narrow.weight.T + layer.narrow.bias, layer.norm)
-    neck = network.neck
-    assert neck.running_mean is not None and neck.running_var is not None
-    return h, (h - neck.running_mean) / (neck.running_var + neck.eps).sqrt() * neck.weight + neck.bias
-
-
-def norm(x: Tensor, by: torch.nn.LayerNorm) -> Tensor:
-    centered = x - x.mean(1, keepdim=True)
-    return centered / (centered.square().mean(1, keepdim=True) + 1e-5).sqrt() * by.weight + by.bias
 
 
 def refiner(**settings: object) -> NFormerRefiner:
@@ -175,6 +150,32 @@ def test_gradients_equal_those_of_the_dense_form(monkeypatch: pytest.MonkeyPatch
         grads.append(torch.autograd.grad((tokens * weight).sum(), [given, *params]))
     for found, expected in zip(*grads, strict=True):
         torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest number of values that any operation gives back."""
+
+    most = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # pyright: ignore
+        out = func(*args, **(kwargs or {}))
+        found = [x.numel() for x in (out if isinstance(out, tuple | list) else [out]) if isinstance(x, Tensor)]
+        self.most = max([self.most, *found])
+        return out
+
+
+def test_memory_grows_with_the_images_not_with_their_square(monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (module, neighbors_module):
+        monkeypatch.setattr(place, "BLOCK_BYTES", 1 << 18)
+    network = refiner(heads=1, depth=2, landmarks=2, k=6, k_cross=3)
+    for count in (1000, 2000):
+        x, modality = people(count)
+        with Largest() as seen:
+            tokens = network.tokens(x)
+            lists = mutual_neighbors(tokens, 6, 3, modality)
+            network.transformer(tokens[None], lists, network.draws_of(modality)[0]).tokens.sum().backward()
+        assert 4 * 8 * count <= seen.most <= 8 * 8 * count  # the widest of the layers, 4 x width
+        assert seen.most < count**2 / 10
 
 
 def test_sets_do_not_see_each_other() -> None:

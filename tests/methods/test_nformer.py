@@ -1,4 +1,4 @@
-"""NFormer: recorded losses, recipe, sets, batches of the vectors of a base, what is refused. Runs: test_nformer_run.py."""
+"""NFormer: recorded losses, recipe, sets, batches of a base's vectors, what is refused. Runs: test_nformer_run.py."""
 
 from __future__ import annotations
 
