@@ -292,6 +292,12 @@ def evaluate(
     draw: Annotated[Draw | None, typer.Option(help="SYSU-MM01: whose draw of the gallery.")] = None,
     layer: Annotated[str | None, typer.Option(help="neck, pooled, ... or all; the deployed one by default.")] = None,
     flip: Flip = False,
+    refine: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Refine with this run of nformer; stamped on the figures.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refining: images ignored for a query are not its neighbors either.")
+    ] = False,
     rerank: Annotated[bool, typer.Option("--rerank", help="k-reciprocal re-ranking; stamped on the figures.")] = False,
     k1: Annotated[int, typer.Option(min=1, help="With --rerank: neighbors.")] = 20,
     k2: Annotated[int, typer.Option(min=1, help="With --rerank: neighbors that a vector is averaged over.")] = 6,
@@ -319,6 +325,8 @@ def evaluate(
         draw=draw.value if draw else None,
         layer=layer,
         flip=flip,
+        refine=refine,
+        strict=strict,
         rerank=KReciprocal(k1, k2) if rerank else None,
         similarity=similarity.value if similarity else None,
         ignore=ignore or (),

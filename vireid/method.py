@@ -175,6 +175,9 @@ class Method(nn.Module):
         """The batches of epoch `at.epoch`; the default draws images by recipe.sampler and recipe.views."""
         return data.batches(recipe, at)
 
+    def check(self, table: Table) -> None:
+        """Raise ValueError for rows that this method cannot be trained on; asked before anything is written."""
+
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """Load public pretrained weights into the trunk; returns the keys of `state` that were not used."""
         raise ValueError(f"{type(self).__name__} has no trunk that takes pretrained weights; leave `weights` out")

@@ -28,6 +28,7 @@ from torch import Tensor
 from vireid import distributed
 from vireid.failures import OutOfMemory, TrainingDiverged
 from vireid.layers.embedder import Embedder
+from vireid.layers.refiner import Refiner
 from vireid.logger import Bar, Logger, Report
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.optim import LossNotFinite, Optimizers
@@ -226,11 +227,13 @@ class _Loop:
         self.report.log(record)
         if main:
             self.report.bar.end(record)
-            embedder = getattr(method, "embedder", None)
+            embedder, refiner = getattr(method, "embedder", None), getattr(method, "refiner", None)
             if better and self.select:
                 self.folder.save({"method": method.state_dict(), "epoch": at.epoch, "value": self.past.best}, BEST)
             if better and isinstance(embedder, Embedder):
                 self.folder.save_embedder(embedder)
+            if better and isinstance(refiner, Refiner):
+                self.folder.save_refiner(refiner)
             self.past.elapsed_s, self.past.log_bytes = self.report.elapsed_s, self.report.log_bytes
             state = {"method": method.state_dict(), "optimizers": optim.state_dict(), "random": all_randoms}
             finished = at.epoch + 1 == recipe.epochs and at.stage + 1 == len(self.stages)
@@ -276,7 +279,7 @@ def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None) -> tuple[
 
 
 def _check_data(method: Method, data: TrainingData) -> None:
-    """The data have to come to this process and this device; data of another kind need not say so."""
+    """The data have to come to this process and this device (some need not say so), and to be what the method takes."""
     here, share = (distributed.rank(), distributed.world()), (getattr(data, "rank", None), getattr(data, "world", None))
     if None not in share and share != here:
         raise ValueError(
@@ -286,6 +289,7 @@ def _check_data(method: Method, data: TrainingData) -> None:
     device, there = next(method.parameters()).device, getattr(data, "device", None)
     if there is not None and torch.device(there).type != device.type:
         raise ValueError(f"the method is on {device}, the data come to {there}; put both on one device")
+    method.check(data.table)
 
 
 def _seed(seed: int) -> None:
