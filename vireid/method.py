@@ -168,15 +168,12 @@ class Method(nn.Module):
         """
         return None
 
-    def check(self, table: Table) -> None:
-        """Raise DataError where the training rows lack what this method needs; called before the run folder is made."""
-
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         """The batches of epoch `at.epoch`; the default draws images by recipe.sampler and recipe.views."""
         return data.batches(recipe, at)
 
     def check(self, table: Table) -> None:
-        """Raise ValueError for rows that this method cannot be trained on; asked before anything is written."""
+        """Raise DataError for training rows that this method cannot be trained on; asked before anything is written."""
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """Load public pretrained weights into the trunk; returns the keys of `state` that were not used."""

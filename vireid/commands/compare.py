@@ -60,7 +60,7 @@ class Entry(BaseModel):
 
     method: str = ""
     settings: dict[str, Any] = {}
-    on: dict[str, dict[str, Any]] = Field({}, alias="for")  # by kind of data set
+    on: dict[str, dict[str, Any]] = Field(default={}, alias="for")  # by kind of data set
     weights: str | None = None
     note: str = ""
 
@@ -83,7 +83,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    seeds: int = Field(3, ge=1)
+    seeds: int = Field(default=3, ge=1)
     protocols: tuple[str, ...] = ()
     methods: dict[str, Entry]
 

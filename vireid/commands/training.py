@@ -83,7 +83,6 @@ def train_run(
         if resume and run is None:
             raise ValueError("--resume needs --run with the folder of the run that goes on")
         check_batches(kind, rows, recipes)
-        model.check(rows)
         tell(f"{kind.__name__} on {len(rows)} images of {len(rows.pids)} people, {place}; run folder {folder}")
         training = TrainingData(
             rows,

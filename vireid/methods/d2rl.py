@@ -170,6 +170,7 @@ class D2RL(Method):
     @classmethod
     def recipe_for(cls, dataset: str) -> tuple[Recipe, ...]:
         """The first stage has 60,000 iterations, on RegDB, a tenth of SYSU-MM01, 20,000."""
+        assert isinstance(cls.recipe, tuple)  # three stages
         first, *rest = cls.recipe
         return (replace(first, epochs=20) if dataset == "regdb" else first, *rest)
 
