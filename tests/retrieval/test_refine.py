@@ -34,7 +34,7 @@ class Mean(Refiner):
         assert not self.training and not torch.is_grad_enabled()
         self.seen.append(np.zeros((len(vectors),) * 2, bool))
         for row, seen in enumerate(self.seen[-1]):
-            if apart is not None and (mask := apart(row, row + 1)) is not None:
+            if apart is not None and (mask := apart(torch.tensor([row]))) is not None:
                 seen[:] = mask.numpy()[0]
         weight = 1.0 - torch.from_numpy(self.seen[-1]).float()
         return self.one * (vectors + weight @ vectors / weight.sum(1, keepdim=True))

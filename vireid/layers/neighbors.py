@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import normalize, pad
 
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.refiner import Apart
@@ -42,26 +42,36 @@ def nearest(
 
 
 def _nearest(unit: Tensor, k: int, k_cross: int | None, modality: Tensor | None, apart: Apart | None) -> Nearest:
-    lists: list[tuple[Tensor, Tensor]] = []
-    step = max(1, BLOCK_BYTES // (unit.element_size() * max(1, len(unit))))
-    for start in range(0, len(unit), step):
-        stop = min(start + step, len(unit))
-        block = unit[start:stop] @ unit.T
-        if apart is not None and (mask := apart(start, stop)) is not None:
-            block.masked_fill_(mask, -torch.inf)
-        here = torch.arange(start, stop, device=unit.device)
-        block[here - start, here] = torch.inf  # even where another image has the very same vector
-        if k_cross is None:
-            lists.append(_largest(block, k))
-            continue
-        assert modality is not None
-        other = modality[start:stop, None] != modality
-        parts = (_largest(block.masked_fill(other, -torch.inf), k - k_cross),
-                 _largest(block.masked_fill_(~other, -torch.inf), k_cross))  # fmt: skip
-        lists.append((torch.cat([p[0] for p in parts], 1), torch.cat([p[1] for p in parts], 1)))
-    if not lists:
-        return Nearest(torch.empty(0, k, dtype=torch.int64, device=unit.device), unit.new_empty(0, k))
-    return Nearest(torch.cat([rows for rows, _ in lists]), torch.cat([values for _, values in lists]))
+    count = len(unit)
+    rows = torch.empty(count, k, dtype=torch.int64, device=unit.device)
+    similarity = unit.new_empty(count, k)
+    step = max(1, BLOCK_BYTES // (unit.element_size() * max(1, count)))
+    for groups in _groups(count, k, k_cross, modality, unit.device):
+        own, gathered = groups[0][0], [unit[columns] for columns, _ in groups]
+        for here in torch.arange(len(own), device=unit.device).split(step):
+            at, lists = own[here], []
+            mask = None if apart is None else apart(at)
+            for (columns, size), among in zip(groups, gathered, strict=True):
+                block = unit[at] @ among.T
+                if mask is not None:
+                    block.masked_fill_(mask[:, columns], -torch.inf)
+                if columns is own:
+                    block[here - here[0], here] = torch.inf  # even where another image has the very same vector
+                lists.append(_largest(block, columns, size))
+            rows[at] = torch.cat([found for found, _ in lists], 1)
+            similarity[at] = torch.cat([values for _, values in lists], 1)
+    return Nearest(rows, similarity)
+
+
+def _groups(
+    count: int, k: int, k_cross: int | None, modality: Tensor | None, device: torch.device
+) -> list[list[tuple[Tensor, int]]]:
+    """For the images of each modality: from which rows they take how many, their own first."""
+    if k_cross is None:
+        return [[(torch.arange(count, device=device), k)]]
+    assert modality is not None
+    same = [modality == kind for kind in modality.unique()]
+    return [[(s.nonzero().squeeze(1), k - k_cross), ((~s).nonzero().squeeze(1), k_cross)] for s in same]
 
 
 def reciprocal(rows: Tensor) -> Tensor:
@@ -91,15 +101,14 @@ def mutual_neighbors(
     found = [mutual_neighbors(one, k, k_cross, None if modality is None else modality[s]) for s, one in enumerate(x)]
     longest = max(lists.shape[1] for lists in found)
     shifted = [torch.where(lists >= 0, lists + s * x.shape[1], -1) for s, lists in enumerate(found)]
-    return torch.cat([torch.nn.functional.pad(lists, (0, longest - lists.shape[1]), value=-1) for lists in shifted])
+    return torch.cat([pad(lists, (0, longest - lists.shape[1]), value=-1) for lists in shifted])
 
 
-def _largest(block: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Columns (n, k) of the largest values of each row, and the values; padded where there are fewer columns."""
-    values, rows = block.topk(min(k, block.shape[1]), dim=1)
-    rows = rows.masked_fill(values == -torch.inf, -1)
-    pad = (0, k - rows.shape[1])
-    return torch.nn.functional.pad(rows, pad, value=-1), torch.nn.functional.pad(values, pad, value=-torch.inf)
+def _largest(block: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Of the rows that the columns stand for, those of the k largest values (n, k), and the values; padded if fewer."""
+    values, places = block.topk(min(k, block.shape[1]), dim=1)
+    rows = columns[places].masked_fill(values == -torch.inf, -1)
+    return pad(rows, (0, k - rows.shape[1]), value=-1), pad(values, (0, k - rows.shape[1]), value=-torch.inf)
 
 
 def _check(k: int, k_cross: int | None, modality: Tensor | None) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from vireid.layers.saved import load_network, save_network
 
-Apart = Callable[[int, int], Tensor | None]  # (start, stop) -> mask (stop - start, N) of images that must not be joined
+Apart = Callable[[Tensor], Tensor | None]  # rows (n,) -> mask (n, N) of images that they must not look at
 
 
 class Refiner(nn.Module):

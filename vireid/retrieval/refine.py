@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vireid.data.table import Table
-from vireid.layers.refiner import Refiner
+from vireid.layers.refiner import Apart, Refiner
 from vireid.retrieval.embed import Embeddings
 
 STEP = 4096  # rows that a mask of kept-apart pairs is checked for at a time
@@ -28,18 +28,18 @@ class TrialEmbeddings(Embeddings):
     gallery: np.ndarray
     ignore: Callable[[Table, Table], np.ndarray | None]
 
-    def apart(self, start: int, stop: int) -> Tensor | None:
-        """Mask (stop - start, N): pairs of a query and a gallery image that does not count for it, either way round."""
-        mask = np.zeros((stop - start, len(self)), dtype=bool)
-        asking = self.query[(self.query >= start) & (self.query < stop)]
-        asked = self.gallery[(self.gallery >= start) & (self.gallery < stop)]
-        forward = self.ignore(self.table[asking], self.table[self.gallery])
-        if forward is None:
+    def apart(self, rows: np.ndarray) -> Tensor | None:
+        """Mask (n, N) for these rows: pairs of a query and a gallery image that does not count for it, in any order."""
+        mask = np.zeros((len(rows), len(self)), dtype=bool)
+        asking, asked = (np.flatnonzero(np.isin(rows, group)) for group in (self.query, self.gallery))
+        forward = self.ignore(self.table[rows[asking]], self.table[self.gallery])
+        backward = self.ignore(self.table[self.query], self.table[rows[asked]])
+        if forward is None and backward is None:
             return None
-        mask[np.ix_(asking - start, self.gallery)] = forward
-        backward = self.ignore(self.table[self.query], self.table[asked])
+        if forward is not None:
+            mask[np.ix_(asking, self.gallery)] = forward
         if backward is not None:
-            mask[np.ix_(asked - start, self.query)] |= backward.T
+            mask[np.ix_(asked, self.query)] |= backward.T
         return torch.from_numpy(mask)
 
     def nameless(self) -> TrialEmbeddings:
@@ -83,19 +83,19 @@ class RefinedBy:
             self.refiner.train(training)
         return Embeddings(refined.float().cpu().numpy(), trial.table, trial.stamp)
 
-    def _apart(self, trial: TrialEmbeddings, device: torch.device) -> Callable[[int, int], Tensor | None]:
+    def _apart(self, trial: TrialEmbeddings, device: torch.device) -> Apart:
         nameless = trial.nameless()
         for start in range(0, len(trial), STEP):
-            stop = min(start + STEP, len(trial))
-            seen, blind = trial.apart(start, stop), nameless.apart(start, stop)
+            rows = np.arange(start, min(start + STEP, len(trial)))
+            seen, blind = trial.apart(rows), nameless.apart(rows)
             if seen is not None and (blind is None or not seen.equal(blind)):
                 raise ValueError(
                     "what this protocol ignores depends on identities, which a refinement must not see; leave strict "
                     "out"
                 )
 
-        def apart(start: int, stop: int) -> Tensor | None:
-            mask = nameless.apart(start, stop)
+        def apart(rows: Tensor) -> Tensor | None:
+            mask = nameless.apart(rows.cpu().numpy())
             return None if mask is None else mask.to(device)
 
         return apart
