@@ -146,7 +146,9 @@ class HiCMD(Method):
         self.weights = {"same": same, "cross": cross, "cycle": cycle, "code": code, "kl": kl}
         self.weights |= {"adversarial": adversarial, "identity": identity, "triplet": triplet}
         self.penalty, self.neck_rows = penalty, neck_rows
-        self.rebuild, self.cycle_codes, self.kl_form, self.gan = rebuild, cycle_codes, kl_form, gan
+        self.rebuild: Source = rebuild
+        self.cycle_codes: Source = cycle_codes
+        self.kl_form, self.gan = kl_form, gan
         self.erase = Erase(erase, area=(0.02, 0.4), fill=(0.0, 0.0, 0.0))  # 0 is the mean color
         self.embedder: PrototypeAttribute = PrototypeAttribute(  # pyright: ignore[reportIncompatibleVariableOverride]
             width=width, blocks=blocks, residual=residual, dilations=dilations, dropout=dropout
@@ -283,8 +285,8 @@ class HiCMD(Method):
         rows = {v: images[0], i: images[1]}
         for name, pair in (("rebuilt", made.same), ("cycle", made.cycle)):
             rows |= {f"{v}, {name}": pair[0], f"{i}, {name}": pair[1]}
-        for name, pair in (("to", made.swapped), ("to, own pose:", made.modality_only)):
-            rows |= {f"{i} {name} {v}": pair[0], f"{v} {name} {i}": pair[1]}
+        for name, pair in (("", made.swapped), (", own pose", made.modality_only)):
+            rows |= {f"{i} to {v}{name}": pair[0], f"{v} to {i}{name}": pair[1]}
         return {name: x * self.embedder.std + self.embedder.mean for name, x in rows.items()}
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
