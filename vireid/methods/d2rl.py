@@ -71,7 +71,7 @@ class D2RL(Method):
     zero_translated: T_F sees 0 in place of translated channels, the control.
     """
 
-    recipe = (
+    recipe: ClassVar[tuple[Recipe, ...]] = (
         Recipe(
             size=SIZE,
             sampler=UnpairedBatches(images=4, batches=1000),
