@@ -182,3 +182,9 @@ def test_warmup_cosine_is_pmt_s():
     assert max(factors) == factors[2] == pytest.approx(0.962321, abs=1e-6)
     plain = [WarmupCosine(0, final=0.2)(Progress(epoch=e, epochs=2)) for e in range(2)]
     assert plain == pytest.approx([0.6, 0.2])
+    fine = WarmupCosine(1, start=0.2, final=0.1, per_epoch=False)
+    at = [Progress(epoch=i // 4, iteration=i, epochs=3, iterations_per_epoch=4) for i in range(13)]
+    assert [fine(a) for a in at[:4]] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert [fine(a) for a in at[4:]] == pytest.approx(
+        [0.1 + 0.45 * (1 + math.cos(math.pi * i / 12)) for i in range(4, 13)]
+    )

@@ -213,15 +213,17 @@ class WarmupCosine:
 
     With t = epoch + 1: below `warmup_epochs` start + (1 - start) t / warmup_epochs, then final + (1 - final)
     (1 + cos(pi t / epochs)) / 2, so the last epoch has `final`. It is timm's schedule as PMT's released code (Lu, Zou,
-    Zhang: "Learning Progressive Modality-Shared Transformers", AAAI 2023; hulu88/PMT) calls it, epochs from 1.
+    Zhang: "Learning Progressive Modality-Shared Transformers", AAAI 2023; hulu88/PMT) calls it, epochs from 1. Without
+    `per_epoch`, t counts the epochs done with their fraction, for a transformer that starts from random weights.
     """
 
     warmup_epochs: int = 3
     start: float = 0.01
     final: float = 0.01
+    per_epoch: bool = True
 
     def __call__(self, at: Progress) -> float:
-        t = at.epoch + 1
+        t = at.epoch + 1 if self.per_epoch else at.iteration / at.iterations_per_epoch
         if t < self.warmup_epochs:
             return self.start + (1 - self.start) * t / self.warmup_epochs
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, t / at.epochs))) / 2
