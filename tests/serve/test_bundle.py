@@ -87,9 +87,7 @@ def test_parity_report(place: Path) -> None:
         assert 0 <= line["largest_difference"] < report["limit"] and line["smallest_cosine"] > 0.9999
 
 
-def test_a_runtime_that_differs_stops_the_export(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_runtime_that_differs_stops_the_export(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     original = onnx_export.export_onnx
 
     def wrong(embedder: Embedder, size: tuple[int, int], path: Path, extras: tuple = ()) -> Path:
@@ -260,7 +258,7 @@ def test_a_network_of_ones_own_serves_through_onnx(place: Path, tmp_path: Path) 
     with torch.no_grad():
         expected = model.eval().embedder(torch.from_numpy(images), torch.from_numpy(modality)).numpy()
     np.testing.assert_allclose(bundle.embedder("onnxruntime", "cpu")(images, modality), expected, atol=1e-5)
-    with pytest.raises(ValueError, match="only embedders of vireid.layers"):
+    with pytest.raises(ValueError, match=r"only embedders of vireid\.layers"):
         bundle.embedder("torch")
 
 
