@@ -70,7 +70,7 @@ def lines(name: str, table: Table, most: int) -> Iterator[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", nargs="*", help="NAME=PATH")
-    parser.add_argument("--most", type=int, default=5000, help="pictures of each data set, drawn by a seed")
+    parser.add_argument("--most", type=int, default=1500, help="pictures of each data set, drawn by a seed")
     given = parser.parse_args()
     told = [describe(), f"bar {BAR} gray levels of chroma (vireid/serve/modality.py)"]
     with tempfile.TemporaryDirectory() as name:
