@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +22,13 @@ from vireid.layers.embedder import Embedder
 from vireid.retrieval.comparison import Comparison
 from vireid.retrieval.embed import BATCH, Embeddings, embed_layers
 from vireid.retrieval.evaluate import Rerank, Similarity, evaluate, ranked_rows, refined
+from vireid.retrieval.open_set import evaluate_open_set
 from vireid.retrieval.refine import RefinedBy
 from vireid.retrieval.results import NAME, Results
 from vireid.run import REFINER, Run, RunError
 
 Draw = Literal["official", "agw"]
-RESULTS, TABLE = "results.json", "table.md"
+RESULTS, TABLE, OPEN_SET = "results.json", "table.md", "open_set.json"
 OWN = ("run", "embedder", "data", "images")  # entries of the stamp that differ between the runs of one experiment
 
 
@@ -175,6 +177,7 @@ def evaluate_run(
     cross: bool = False,
     batch_size: int = BATCH,
     device: str = "auto",
+    open_set: bool = False,
     pictures: int = 8,
     lang: Literal["en", "zh"] = "en",
     progress: bool = True,
@@ -185,7 +188,8 @@ def evaluate_run(
     `protocols` are all of the data set by default, of which those that the data cannot serve are left out with a note;
     `layer` is the deployed one by default, a name, or "all"; `rerank` is KReciprocal() for instance; `similarity` is by
     default that of the run's recipe; `method` as in `embed_run`. results.json keeps earlier figures of the same
-    embedder and images. `pictures` is the number of queries in each picture, 0 for none.
+    embedder and images. With `open_set` RUN/open_set.json holds rank 1 at fixed false-alarm rates. `pictures` is the
+    number of queries in each picture, 0 for none.
 
     `refine` is the folder of a run that refines (NFormer), whose refiner then changes the embeddings of every trial;
     a run that refines by itself does so on those of its base. `strict`: images that are ignored for a query are not its
@@ -194,6 +198,8 @@ def evaluate_run(
     opened = Run.open(run)
     table = data_of(opened, data, trial, cross)
     steps = refine_step(opened, refine, strict, layer, cross, device)
+    if open_set and (rerank is not None or steps is not None):
+        raise ValueError("open-set figures are of plain similarities; leave --rerank, --refine or --open-set out")
     chosen = choose_protocols(table, protocols, draw, ignore)
     shared = {"batch_size": batch_size, "device": device, "method": method, "cross": cross, "progress": progress}
     files = embed_run(run, data, trial=trial, flip=flip, say=say, **shared)
@@ -225,6 +231,8 @@ def evaluate_run(
     for more in measured[1:]:
         results += more
     write_results(opened, results, say)
+    if open_set:
+        write_open_set(opened.path, vectors[layers[0]], drawn, compared, say)
     if pictures:
         for protocol in drawn:
             first = vectors[layers[0]]
@@ -375,6 +383,34 @@ def write_results(run: Run, results: Results, say: Callable[[str], None]) -> Non
     with replacing(folder / TABLE) as partial:
         partial.write_text(everything.markdown(), encoding="utf-8")
     say(f"wrote {folder / TABLE}")
+
+
+def write_open_set(
+    folder: Path,
+    embeddings: Embeddings,
+    protocols: Sequence[Protocol],
+    similarity: Similarity,
+    say: Callable[[str], None],
+) -> None:
+    """open_set.json: rank 1 at fixed false-alarm rates for each trial of each protocol; the means are told."""
+    rows = []
+    for protocol in protocols:
+        try:
+            trials = evaluate_open_set(embeddings, protocol, similarity)
+        except ValueError as error:
+            say(f"no open-set figures for {protocol.name}: {error}")
+            continue
+        rows.append({
+            "protocol": protocol.name,
+            "stamp": {**embeddings.stamp, **protocol.stamp, "similarity": similarity},
+            "trials": [asdict(trial) for trial in trials],
+        })  # fmt: skip
+        means = np.mean([trial.tpir for trial in trials], axis=0)
+        told = ", ".join(f"{m:.2%} at {r:g} false alarms" for m, r in zip(means, trials[0].rates, strict=True))
+        say(f"{protocol.name}, open set: rank 1 {told} ({trials[0].num_present} searches)")
+    with replacing(folder / OPEN_SET) as partial:
+        partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    say(f"wrote {folder / OPEN_SET}")
 
 
 def draw_ranked(
