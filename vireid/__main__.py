@@ -272,6 +272,9 @@ def evaluate(
     device: Device = "auto",
     method: OwnMethod = None,
     cross: Cross = False,
+    open_set: Annotated[
+        bool, typer.Option("--open-set", help="Also rank 1 at false-alarm rates of 1 % and 10 % (open_set.json).")
+    ] = False,
     pictures: Annotated[int, typer.Option(min=0, help="Queries in the picture of ranked lists; 0: none.")] = 8,
     lang: Annotated[Lang, typer.Option(help="Language of the picture.")] = Lang.en,
     quiet: Quiet = False,
@@ -292,12 +295,51 @@ def evaluate(
         rerank=KReciprocal(k1, k2) if rerank else None,
         similarity=similarity.value if similarity else None,
         ignore=ignore or (),
+        open_set=open_set,
         pictures=pictures,
         lang=lang.value,
         say=note,
         **shared,
     )
     show(results, form)
+
+
+@app.command()
+def export(
+    run: RunFolder,
+    to: Annotated[Path | None, typer.Option(help="Folder of the bundle; RUN/bundle by default.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write embedder.onnx and compare it.")] = True,
+    openvino: Annotated[bool, typer.Option("--openvino", help="Write the file for OpenVINO too.")] = False,
+    method: OwnMethod = None,
+) -> None:
+    """Write a bundle: the embedder as a folder that serves without its method."""
+    from vireid.commands.export import export_run
+
+    bundle = export_run(run, to, onnx=onnx, openvino=openvino, method=method, say=note)
+    print(f"wrote {bundle.path}")
+
+
+@app.command()
+def calibrate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle together with --data.")],
+    data: OtherData = None,
+    split: Annotated[
+        str | None, typer.Option(help="Held-out people by default, else val where it was not trained on, else test.")
+    ] = None,
+    trial: Trial = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Manifest: column whose equal value is ignored.")] = None,
+    batch_size: BatchSize = 64,
+    device: Device = "auto",
+    method: OwnMethod = None,
+    cross: Cross = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure from what similarity on two pictures show one person; writes calibration.json into RUN and its bundle."""
+    from vireid.commands.calibrate import calibrate_run
+
+    shared = {"batch_size": batch_size, "device": device, "method": method, "cross": cross, "progress": not quiet}
+    made = calibrate_run(run, data, split=split, trial=trial, ignore=ignore or (), say=note, **shared)
+    print(made.markdown())
 
 
 @app.command()

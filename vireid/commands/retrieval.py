@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,11 +21,12 @@ from vireid.layers.embedder import Embedder
 from vireid.retrieval.comparison import Comparison
 from vireid.retrieval.embed import BATCH, Embeddings, embed_layers
 from vireid.retrieval.evaluate import Rerank, Similarity, evaluate, ranked_rows
+from vireid.retrieval.open_set import evaluate_open_set
 from vireid.retrieval.results import NAME, Results
 from vireid.run import EMBEDDER, Run, RunError
 
 Draw = Literal["official", "agw"]
-RESULTS, TABLE = "results.json", "table.md"
+RESULTS, TABLE, OPEN_SET = "results.json", "table.md", "open_set.json"
 MADE_FROM = "made from"  # entry of the embeddings' stamp that says whether they are up to date; not printed
 OWN = ("run", "embedder", "data", "images")  # entries of the stamp that differ between the runs of one experiment
 
@@ -110,6 +112,7 @@ def evaluate_run(
     cross: bool = False,
     batch_size: int = BATCH,
     device: str = "auto",
+    open_set: bool = False,
     pictures: int = 8,
     lang: Literal["en", "zh"] = "en",
     progress: bool = True,
@@ -120,9 +123,12 @@ def evaluate_run(
     `protocols` are all of the data set by default, of which those that the data cannot serve are left out with a note;
     `layer` is the deployed one by default, a name, or "all"; `rerank` is KReciprocal() for instance; `similarity` is by
     default that of the run's recipe; `method` as in `embed_run`. results.json keeps earlier figures of the same
-    embedder and images. `pictures` is the number of queries in each picture, 0 for none.
+    embedder and images. With `open_set` RUN/open_set.json holds rank 1 at fixed false-alarm rates. `pictures` is the
+    number of queries in each picture, 0 for none.
     Raises RunError, DataError, ValueError.
     """
+    if open_set and rerank is not None:
+        raise ValueError("open-set figures are of plain similarities; leave --rerank or --open-set out")
     opened = Run.open(run)
     table = data_of(opened, data, trial, cross)
     chosen = choose_protocols(table, protocols, draw, ignore)
@@ -153,6 +159,8 @@ def evaluate_run(
     for more in measured[1:]:
         results += more
     write_results(opened.path, results, say)
+    if open_set:
+        write_open_set(opened.path, vectors[layers[0]], drawn, compared, say)
     if pictures:
         for protocol in drawn:
             first = vectors[layers[0]]
@@ -328,6 +336,34 @@ def write_results(folder: Path, results: Results, say: Callable[[str], None]) ->
     with replacing(folder / TABLE) as partial:
         partial.write_text(everything.markdown(), encoding="utf-8")
     say(f"wrote {folder / TABLE}")
+
+
+def write_open_set(
+    folder: Path,
+    embeddings: Embeddings,
+    protocols: Sequence[Protocol],
+    similarity: Similarity,
+    say: Callable[[str], None],
+) -> None:
+    """open_set.json: rank 1 at fixed false-alarm rates for each trial of each protocol; the means are told."""
+    rows = []
+    for protocol in protocols:
+        try:
+            trials = evaluate_open_set(embeddings, protocol, similarity)
+        except ValueError as error:
+            say(f"no open-set figures for {protocol.name}: {error}")
+            continue
+        rows.append({
+            "protocol": protocol.name,
+            "stamp": {**embeddings.stamp, **protocol.stamp, "similarity": similarity},
+            "trials": [asdict(trial) for trial in trials],
+        })  # fmt: skip
+        means = np.mean([trial.tpir for trial in trials], axis=0)
+        told = ", ".join(f"{m:.2%} at {r:g} false alarms" for m, r in zip(means, trials[0].rates, strict=True))
+        say(f"{protocol.name}, open set: rank 1 {told} ({trials[0].num_present} searches)")
+    with replacing(folder / OPEN_SET) as partial:
+        partial.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    say(f"wrote {folder / OPEN_SET}")
 
 
 def draw_ranked(

@@ -416,12 +416,15 @@ def _decode(table: Table, rows: list[int], size: tuple[int, int], filter: str, a
 def decode(file: str | Path, size: tuple[int, int], filter: str = "lanczos") -> tuple[np.ndarray, tuple[int, int]]:
     """One picture as uint8 (height, width, 3) RGB, and the (height, width) it had before the resize."""
     with Image.open(file) as image:
-        if image.mode.startswith(("I", "F")):
-            # Pillow would cut such values at 255 without a word
-            raise ValueError(f"holds more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first")
-        source = (image.height, image.width)
-        resized = image.convert("RGB").resize((size[1], size[0]), FILTERS[filter])
-    return np.asarray(resized), source
+        return fit(image, size, filter), (image.height, image.width)
+
+
+def fit(image: Image.Image, size: tuple[int, int], filter: str = "lanczos") -> np.ndarray:
+    """An open picture as uint8 (height, width, 3) RGB; ValueError where it holds more than 8 bits a channel."""
+    if image.mode.startswith(("I", "F")):
+        # Pillow would cut such values at 255 without a word
+        raise ValueError(f"holds more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first")
+    return np.asarray(image.convert("RGB").resize((size[1], size[0]), FILTERS[filter]))
 
 
 @contextmanager

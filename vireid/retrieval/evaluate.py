@@ -82,18 +82,25 @@ def ranked_rows(
     foreign = np.setdiff1d(queries, all_queries)
     if len(foreign):
         raise ValueError(f"rows {foreign[:5].tolist()} are no queries of {protocol.name}; choose from its query rows")
-    check_finite(embeddings)
-    gallery_table = embeddings.table[gallery]
     best = np.full((len(queries), k), -1, dtype=np.int64)
-    against = _vectors(embeddings, gallery, similarity)
-    for part in _blocks(len(queries), len(gallery)):
-        block = _compare(_vectors(embeddings, queries[part], similarity), against, similarity)
-        ignored = _ignored(protocol, embeddings.table[queries[part]], gallery_table)
+    for part, block, ignored in compare_rows(embeddings, protocol, queries, gallery, similarity):
         if ignored is not None:
             block.masked_fill_(torch.from_numpy(ignored), -torch.inf)
         values, columns = (x[:, :k].numpy() for x in block.sort(dim=1, descending=True, stable=True))
         best[part, : values.shape[1]] = np.where(np.isfinite(values), gallery[columns], -1)
     return best
+
+
+def compare_rows(
+    embeddings: Embeddings, protocol: Protocol, queries: np.ndarray, gallery: np.ndarray, similarity: Similarity
+) -> Iterator[tuple[slice, Tensor, np.ndarray | None]]:
+    """Blocks of queries: their places (slice), similarities (q, G) to all gallery rows, and what is ignored or None."""
+    check_finite(embeddings)
+    gallery_table = embeddings.table[gallery]
+    against = _vectors(embeddings, gallery, similarity)
+    for part in _blocks(len(queries), len(gallery)):
+        block = _compare(_vectors(embeddings, queries[part], similarity), against, similarity)
+        yield part, block, _ignored(protocol, embeddings.table[queries[part]], gallery_table)
 
 
 def check_finite(embeddings: Embeddings) -> None:

@@ -1,0 +1,1 @@
+"""The search product: vectors from pictures, galleries of them, who is found and how sure that is."""
