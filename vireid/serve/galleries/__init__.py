@@ -1,0 +1,1 @@
+"""Drivers of the gallery protocol (serve/gallery.py), one file each."""
