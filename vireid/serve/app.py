@@ -19,7 +19,9 @@ Every error is JSON {"error": words}. How others are kept out stands in access.p
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
+import io
 import json
 import logging
 import math
@@ -32,6 +34,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
+import anyio.to_thread
+import numpy as np
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -41,23 +45,28 @@ from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.formparsers import MultiPartException, MultiPartParser
 
+from vireid.layers.embedder import load_embedder
 from vireid.method import MODALITIES
+from vireid.retrieval.rerank import KReciprocal
+from vireid.retrieval.shortest_path import LocalShortestPath
 from vireid.serve.access import LOCAL_NAMES, AccessError, Caller, Sessions, Token, Tokens
-from vireid.serve.archive import Archive, Mark, as_csv, marks_json, to_json
-from vireid.serve.asked import Ask, Browse, Forget, NewMarks, NewRecord
+from vireid.serve.archive import Archive, Forgotten, Mark, as_csv, marks_json, to_json
+from vireid.serve.asked import MOST_HITS, Ask, Browse, Forget, NewMarks, NewRecord
 from vireid.serve.attention import Attention
-from vireid.serve.bundle import Bundle
-from vireid.serve.calibrate import NEEDED, Calibration
-from vireid.serve.gallery import Facets, Filter, Record
+from vireid.serve.bundle import WEIGHTS, Bundle
+from vireid.serve.calibrate import NEEDED, Calibration, CalibrationError
+from vireid.serve.gallery import Facets, Record
 from vireid.serve.guard import Guard
-from vireid.serve.search import Searcher
+from vireid.serve.search import Answer, Rerank, Searcher
+from vireid.serve.search import Marks as Judged
 from vireid.serve.upload import Limits, Upload, UploadError, decode
 from vireid.version import __version__
 
 PAGE = Path(__file__).parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 COOKIE = "vireid"
-FACETS_S = 60.0  # counting by camera looks at every row, so it is done once a minute
+FACETS_S, FACETS_MOST_S = 60.0, 3600.0  # counting by camera looks at every row: where their number changed, or hourly
+SHORTLIST = 200  # rows that are re-ranked; a list of them has an end, so that its pages agree
 THUMBNAIL_AGE_S = 600  # a browser may keep a picture so long; deleted ones are gone from it after that
 DENIED_EVERY_S = 1.0  # refused requests are logged at most so often: nobody fills the disk from outside
 AT_ONCE, MOST_WAITING = 2, 32  # requests that compute
@@ -69,11 +78,12 @@ log = logging.getLogger("vireid.serve")
 
 @dataclass(frozen=True)
 class Example:
-    """A query that the page offers: a JPEG, its modality, and a word to show."""
+    """A query that the page offers: a JPEG, its modality, a word to show, and where it is searched ("": everywhere)."""
 
     name: str
     jpeg: bytes
     modality: str = "auto"
+    within: str = ""
 
 
 @dataclass
@@ -96,6 +106,16 @@ class Service:
     purpose: bool = False
     secure: bool = False
     examples: Sequence[Example] = ()
+    reranks: dict[str, Rerank] = field(default_factory=lambda: {"k-reciprocal": KReciprocal()})
+
+
+def reranks_of(bundle: Bundle) -> dict[str, Rerank]:
+    """The re-rankings by name that suit what a bundle's network gives."""
+    found: dict[str, Rerank] = {"k-reciprocal": KReciprocal()}
+    # a network without stripes has no path to compare them by
+    with contextlib.suppress(ValueError):
+        found["shortest-path"] = LocalShortestPath.of(load_embedder(bundle.path / WEIGHTS))
+    return found
 
 
 class _InMemory(MultiPartParser):
@@ -118,7 +138,7 @@ class _App:
         self.files = {
             path.name: (path.read_bytes(), KINDS[path.suffix]) for path in PAGE.iterdir() if path.suffix in KINDS
         }
-        self._facets: tuple[float, Facets] | None = None
+        self._facets: tuple[float, int, Facets] | None = None  # when, of how many rows
         self._facets_lock, self._denied_at, self._denied = threading.Lock(), 0.0, 0
         self._room: anyio.CapacityLimiter | None = None
         self.app = FastAPI(
@@ -213,7 +233,9 @@ class _App:
             elif key == name and isinstance(value, str):
                 asked = value
             else:
-                raise HTTPException(422, f"a form has the fields `picture` (files) and `{name}` (JSON), got {key[:60]!r}")
+                raise HTTPException(
+                    422, f"a form has the fields `picture` (files) and `{name}` (JSON), got {key[:60]!r}"
+                )
         return _read(model, asked.encode()), pictures
 
     async def compute(self, work: Callable[[], T]) -> T:
@@ -227,16 +249,23 @@ class _App:
     def decoded(self, pictures: list[bytes], boxes: Sequence[Any]) -> tuple[list[Image.Image], list[Upload]]:
         """The crops to look at, and the uploads that they come from."""
         if boxes and len(boxes) != len(pictures):
-            raise HTTPException(422, f"there are {len(boxes)} boxes for {len(pictures)} pictures; one for each, or none")
+            raise HTTPException(
+                422, f"there are {len(boxes)} boxes for {len(pictures)} pictures; one for each, or none"
+            )
         uploads = [decode(data, self.service.limits) for data in pictures]
         crops = [upload.crop(box) for upload, box in zip(uploads, boxes or [None] * len(uploads), strict=True)]
         return crops, uploads
 
     def facets(self) -> Facets:
         with self._facets_lock:
-            if self._facets is None or time.monotonic() - self._facets[0] > FACETS_S:
-                self._facets = (time.monotonic(), self.archive.gallery.facets())
-            return self._facets[1]
+            now = time.monotonic()
+            if self._facets is not None:
+                age = now - self._facets[0]
+                if age < FACETS_S or (age < FACETS_MOST_S and self._facets[1] == self.archive.gallery.count()):
+                    return self._facets[2]
+            found = self.archive.gallery.facets()
+            self._facets = (now, sum(found.modalities.values()), found)
+            return found
 
     # --- routes -------------------------------------------------------------------------------------------------------
 
@@ -314,7 +343,7 @@ class _App:
         @app.get("/api/attention")
         async def attention(id: str = Query(min_length=1, max_length=512), caller: Caller = search) -> Response:
             jpeg = self.thumbnail(id).body
-            return await self.compute(lambda: self.overlay(Image.open(_bytes(jpeg)), "auto"))
+            return await self.compute(lambda: self.overlay(Image.open(io.BytesIO(jpeg)), "auto"))
 
         @app.post("/api/attention")
         async def attention_of_query(request: Request, caller: Caller = search) -> Response:
@@ -392,7 +421,7 @@ class _App:
                 "trained_on": str(config.trained_on),
                 "digest": config.digest[:12],
             },
-            "rows": sum(facets.cameras.values()),
+            "rows": sum(facets.modalities.values()),
             "cameras": facets.cameras,
             "modalities": {MODALITIES[key]: rows for key, rows in facets.modalities.items()},
             "tags": facets.tags,
@@ -405,13 +434,14 @@ class _App:
                 "missing": calibration.missing,
             },
             "attention": attention,
+            "reranks": list(service.reranks),
             "keep_days": service.keep_days,
             "limits": {
                 "picture_bytes": service.limits.picture_bytes,
                 "picture_pixels": service.limits.picture_pixels,
                 "pictures": service.limits.pictures,
             },
-            "examples": [{"name": one.name, "modality": one.modality} for one in service.examples],
+            "examples": [{"name": one.name, "modality": one.modality, "within": one.within} for one in service.examples],
         }  # fmt: skip
 
     def thumbnail(self, id: str) -> Response:
@@ -441,31 +471,80 @@ class _App:
         query = hashlib.sha256(
             json.dumps([sorted(upload.digest for upload in uploads), ask.boxes, sorted(ask.like)]).encode()
         ).hexdigest()
-        where = ask.filter.filter()
-        answer = self.answer(ask, crops, where)
-        hits = answer["hits"][ask.offset : ask.offset + ask.limit]
+        found, kinds, notes = self.find(ask, crops)
+        hits = found.hits[ask.offset : ask.offset + ask.limit]
+        rate = None if found.nobody is None else ask.false_match_rate
+        bars = {} if rate is None else self.thresholds(kinds, {hit.record.modality for hit in hits}, rate)
+        modality = [MODALITIES[kind] for kind in kinds]
         self.note(
             caller,
             "search",
             pictures=[upload.digest for upload in uploads],
             like=list(ask.like),
-            modality=answer["modality"],
+            modality=modality,
             filter=ask.filter.told(),
             false_match_rate=ask.false_match_rate,
             purpose=ask.purpose,
             marks=len(ask.right) + len(ask.wrong),
             offset=ask.offset,
             hits=len(hits),
-            nobody=answer["nobody"],
+            nobody=found.nobody,
         )
         return {
-            **answer,
             "query": query,
-            "hits": hits,
-            "more": len(answer["hits"]) > ask.offset + len(hits) and ask.offset + ask.limit < 2000,
-            "searched": self.archive.gallery.count(where),
+            "modality": modality,
+            "hits": [
+                {
+                    **_row(hit.record),
+                    "similarity": hit.similarity,
+                    "probability": hit.probability,
+                    "match": None if rate is None else hit.similarity >= bars[hit.record.modality],
+                }
+                for hit in hits
+            ],
+            "more": len(found.hits) > ask.offset + ask.limit,
+            "nobody": found.nobody,
+            "stamp": found.stamp,
+            "notes": notes,
+            "searched": self.archive.gallery.count(ask.filter.filter()),
             "took_s": round(time.monotonic() - began, 3),
         }
+
+    def find(self, ask: Ask, crops: list[Image.Image]) -> tuple[Answer, list[int], list[str]]:
+        """What the Searcher says, the modality of each picture, and what the caller should know about the answer."""
+        searcher, gallery = self.service.searcher, self.archive.gallery
+        vectors, kinds = [], []
+        if crops:
+            for part, modality in searcher.extractor.batches(crops, ask.modality):
+                vectors += list(part)
+                kinds += modality.tolist()
+        for record in gallery.fetch(ask.like):
+            vectors.append(record.vector)
+            kinds.append(record.modality)
+        k = min(ask.offset + ask.limit + 1, MOST_HITS)
+        more: dict[str, Any] = {"combine": ask.combine, "marks": Judged(ask.right, ask.wrong)}
+        if ask.rerank is not None:
+            if ask.rerank not in self.service.reranks:
+                raise HTTPException(422, f"this network is re-ranked by {' or '.join(self.service.reranks)} alone")
+            more |= {"rerank": self.service.reranks[ask.rerank], "shortlist": SHORTLIST}
+            k = min(k, SHORTLIST)
+        given = (np.stack(vectors), kinds, k, ask.filter.filter(without=ask.like))
+        try:
+            answer = searcher.search_vectors(*given, false_match_rate=ask.false_match_rate, **more)
+            notes = []
+        except (
+            CalibrationError
+        ) as error:  # no table for one of the pairs: the list is an answer all the same, and says so
+            answer, notes = searcher.search_vectors(*given, **more), [str(error)]
+        if answer.uncalibrated and self.service.calibration is not None and answer.uncalibrated not in notes:
+            notes.append(answer.uncalibrated)
+        return answer, kinds, notes
+
+    def thresholds(self, kinds: list[int], modalities: set[int], rate: float) -> dict[int, float]:
+        """The similarity from which on a row of each modality matches, the strictest of the query's pictures."""
+        calibration = self.service.calibration
+        assert calibration is not None
+        return {to: max(calibration.threshold(rate, (kind, to)) for kind in set(kinds)) for to in modalities}
 
     def add(self, caller: Caller, new: NewRecord, picture: bytes) -> dict[str, Any]:
         """Add one crop, or replace the one of its id."""
@@ -502,7 +581,7 @@ class _App:
         return {"rows": gone.rows, "thumbnails": gone.thumbnails, "marks": gone.marks, "deleted": True}
 
 
-def forget_older(archive: Archive, days: float, who: str) -> str:
+def forget_older(archive: Archive, days: float, who: str) -> tuple[Forgotten, str]:
     """Apply a retention of so many days, note it in the audit log and say what was done."""
     gone, unknown = archive.forget_older(days)
     if gone.rows or gone.marks:
@@ -510,7 +589,9 @@ def forget_older(archive: Archive, days: float, who: str) -> str:
             "retention", who, "admin", days=days, rows=gone.rows, thumbnails=gone.thumbnails, marks=gone.marks
         )
     left = f"; {unknown} rows have no time, which no age can reach" if unknown else ""
-    return f"forgot {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks older than {days:g} days{left}"
+    return (
+        f"forgot {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks older than {days:g} days{left}"
+    )
 
 
 def _read(model: type[ModelT], data: bytes) -> ModelT:

@@ -1,6 +1,6 @@
 """Archive: a gallery and all that belongs to its pictures: thumbnails, marks, the audit log; and how they are forgotten.
 
-    GALLERY/files/            (or the folder that --files names)
+    GALLERY.files/            beside a gallery in a folder (or what --files names); not inside, where it would be counted
         thumbnails/ab/ab...   one JPEG for each row, named by the sha256 of its id
         marks.sqlite          who called which hit right or wrong
         audit.jsonl           who searched and deleted what
@@ -25,12 +25,11 @@ from typing import Any, TypeVar
 
 from PIL import Image
 
-from vireid.files import replacing
 from vireid.serve.audit import NAME as AUDIT
 from vireid.serve.audit import Audit
 from vireid.serve.gallery import Filter, Gallery, GalleryError
 
-FILES, THUMBNAILS, MARKS = "files", "thumbnails", "marks.sqlite"
+FILES, THUMBNAILS, MARKS = ".files", "thumbnails", "marks.sqlite"
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 256, 88  # of the longer side; 6 to 9 kB for a person
 CHUNK = 1000  # ids at a time
 DAY_S = 86400.0
@@ -218,13 +217,14 @@ class Archive:
 
 
 def files_of(url: str, files: Path | None) -> Path:
-    """Where an archive's files lie: inside a gallery that is a folder, else where the user says."""
+    """Where an archive's files lie: beside a gallery that is a folder, else where the user says."""
     if files is not None:
         return files
     head, colon, rest = url.partition(":")
     if head in ("memory", "milvus") and colon:
         raise GalleryError(f"{url} is no folder; say with --files where thumbnails, marks and the audit log shall lie")
-    return Path(rest if head == "lance" and colon else url) / FILES
+    place = Path(rest if head == "lance" and colon else url)
+    return place.with_name(place.name + FILES)
 
 
 def to_json(mark: Mark, record: Any) -> dict[str, Any]:

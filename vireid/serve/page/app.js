@@ -62,6 +62,7 @@ function showAbout() {
   showChips($("tags"), about.tags, "tag");
   $("tags-part").hidden = !Object.keys(about.tags).length;
   showRates();
+  for (const option of $("rerank").options) option.hidden = option.disabled = Boolean(option.value) && !about.reranks.includes(option.value);
   const none = about.attention !== "";
   $("attention").disabled = none;
   $("attention-note").textContent = none ? t("attentionNone", { reason: about.attention }) : "";
@@ -212,7 +213,8 @@ async function tryExample(number) {
   const blob = await (await request(`/api/examples/${number}`)).blob();
   clearPictures();
   await addFiles([new File([blob], "example.jpg", { type: "image/jpeg" })]);
-  document.querySelector(`input[name=modality][value=${example.modality}]`).checked = true;
+  document.querySelector(`input[name=modality][value="${example.modality}"]`).checked = true;
+  document.querySelector(`input[name=in][value="${example.within}"]`).checked = true;
   await search();
 }
 
