@@ -68,12 +68,12 @@ FILTERS = {
     "pids": Filter(pids=("p1", "p7")),
     "no pid": Filter(pids=("",)),
     "tracks": Filter(tracks=("t3", "t9")),
-    "without": Filter(without_ids=tuple(f"r{n:05}" for n in range(0, 90)) + ("unknown",)),
+    "without": Filter(without_ids=(*(f"r{n:05}" for n in range(90)), "unknown")),
     "camera and modality": Filter(cameras=("cam0", "cam2"), modality=0),
     "time and tag": Filter(after_s=1010.0, before_s=1100.0, tags=("bag",)),
     "everything at once": Filter(
-        cameras=("cam0", "cam1", "cam2"), after_s=1002.0, before_s=1110.0, modality=0, tags=("bag",), pids=("p1", "p5", ""),
-        tracks=tuple(f"t{n}" for n in range(0, 25)), without_ids=("r00012", "r00020"),
+        cameras=("cam0", "cam1", "cam2"), after_s=1002.0, before_s=1110.0, modality=0, tags=("bag",),
+        pids=("p1", "p5", ""), tracks=tuple(f"t{n}" for n in range(0, 25)), without_ids=("r00012", "r00020"),
     ),
     "nobody": Filter(cameras=("cam1",), tags=("no such",)),
 }  # fmt: skip

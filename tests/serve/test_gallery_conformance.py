@@ -1,4 +1,4 @@
-"""One suite for every driver of the gallery: each must give the answer of an exact scan, and keep and lose what it is told."""
+"""One suite for every driver of the gallery: the answer of an exact scan, and rows kept and lost as told."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_rows_in_pages(filled):
 def test_fetch_keeps_the_order_and_names_what_is_unknown(filled):
     wanted = ["r00040", "r00002", "r00040"]
     assert [record.id for record in filled.fetch(wanted)] == wanted
-    with pytest.raises(GalleryError, match="2 of these ids are not in the gallery.*'nope', 'x'"):
+    with pytest.raises(GalleryError, match=r"2 of these ids are not in the gallery.*'nope', 'x'"):
         filled.fetch(["nope", "r00001", "x"])
     assert [record.id for record in filled.fetch(["nope", "r00001"], missing="skip")] == ["r00001"]
     assert filled.fetch([]) == []
@@ -178,7 +178,7 @@ def test_delete_by_id_and_by_filter(gallery):
 def test_delete_wants_to_be_told_what(gallery):
     gallery.add(GIVEN[:5])
     for wrong in ({}, {"ids": ["a"], "filter": Filter(modality=0)}, {"ids": []}, {"filter": EVERYTHING}, {"ids": "r1"}):
-        with pytest.raises(GalleryError, match="delete takes ids or a filter|everything|list of ids"):
+        with pytest.raises(GalleryError, match=r"delete takes ids or a filter|everything|list of ids"):
             gallery.delete(**wrong)
     assert gallery.count() == 5
 
@@ -314,7 +314,7 @@ def test_another_bundle_or_dimension_is_refused(driver, tmp_path):
         open_gallery(url)
     assert list(tmp_path.iterdir()) == []  # and none was begun
     open_gallery(url, dim=DIM, bundle_digest=DIGEST).close()
-    with pytest.raises(GalleryError, match="holds embeddings of bundle aaaaaaaaaaaa.*this is bbbbbbbbbbbb"):
+    with pytest.raises(GalleryError, match=r"holds embeddings of bundle aaaaaaaaaaaa.*this is bbbbbbbbbbbb"):
         open_gallery(url, bundle_digest="b" * 64)
     with pytest.raises(GalleryError, match=f"vectors of {DIM} numbers, not {DIM + 1}"):
         open_gallery(url, dim=DIM + 1, bundle_digest=DIGEST)

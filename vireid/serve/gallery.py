@@ -64,8 +64,8 @@ def _check_modality(modality: object) -> None:
 class Record:
     """One picture of one person. `time_s` is Unix seconds UTC, nan where unknown; `vector` (D,) float32 of length 1.
 
-    `track` groups pictures of one passage, `pid` is an identity that a user gave. Texts are UTF-8 without NUL, no longer
-    than LIMITS_BYTES. Two records are equal if all but their vectors is. Raises GalleryError.
+    `track` groups pictures of one passage, `pid` is an identity that a user gave. Texts are UTF-8 without NUL and no
+    longer than LIMITS_BYTES. Records are equal if all but their vectors is. Raises GalleryError.
     """
 
     id: str
@@ -142,7 +142,7 @@ class Hit:
 
 @dataclass(frozen=True)
 class GalleryInfo:
-    """`index` says in words how rows are searched; `size_bytes` is what lies on this machine's disk, None if nothing."""
+    """`index` says in words how rows are searched; `size_bytes` is what lies on this machine's disk, None: nothing."""
 
     url: str
     dim: int

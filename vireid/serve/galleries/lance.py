@@ -7,9 +7,10 @@ is there as a whole or not at all. What this driver adds:
 them (LanceDB 0.40: 2,250 rows of 2,000, three writers; with its unenforced primary key and an index 2,551 of 2,001).
 
 **The planner.** An approximate index (IVF: the vectors in partitions) loses right answers under a filter: it looks at
-the partitions near the query and the filter throws their rows away. So the rows that pass are counted first. Few are
-compared one by one, which is exact. Otherwise probes are widened with the share that passes, and the candidates are
-ordered by their full vectors. `docs/serve/gallery.md` has the recall and the times.
+the partitions near the query and the filter throws their rows away. It is worst across modalities: to a visible query
+all infrared partitions are far. So the rows that pass are counted first. Few are compared one by one, which is exact.
+Where more pass, all partitions are looked into, by their quantized vectors, and the candidates are ordered by the full
+ones. Without a filter a quarter of the partitions is enough. `docs/serve/gallery.md` has the recall and the times.
 
 **Purge.** LanceDB's `optimize` leaves a deleted vector in a file that is mostly alive, whatever its age. Here every
 such file is rewritten, the indexes are folded, and all old versions go.
@@ -30,19 +31,42 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from vireid.files import replacing
 from vireid.serve.gallery import (
-    EVERYTHING, FORMAT, MOST_TIED, SLACK, TIED, Facets, Filter, GalleryError, GalleryInfo, Hit, Record,
-    already_there, check_batch, check_delete, check_k, check_missing, check_stored, check_vectors, facets_of, in_order,
+    EVERYTHING,
+    FORMAT,
+    MOST_TIED,
+    SLACK,
+    TIED,
+    Facets,
+    Filter,
+    GalleryError,
+    GalleryInfo,
+    Hit,
+    Record,
+    already_there,
+    check_batch,
+    check_delete,
+    check_k,
+    check_missing,
+    check_stored,
+    check_vectors,
+    facets_of,
+    in_order,
     no_gallery,
 )  # fmt: skip
 
-TABLE, LOCK = "records", ".writer.lock"
+TABLE, LOCK, TRAINED = "records", ".writer.lock", "index.json"
 KEPT = timedelta(days=7)  # old versions, until purge; LanceDB's own default
 INDEX_ROWS = 50_000  # from here on a vector index is built: below, comparing all rows takes some 50 ms
-EXACT_ROWS = 50_000  # that pass a filter and are compared one by one
+EXACT_ROWS = 20_000  # that pass a filter and are compared one by one
 GROWN = 4  # times the rows that a vector index was trained on, until it is trained anew
 PROBED = 0.25  # of the partitions, without a filter
-REFINE = 10  # candidates by quantized vectors for each row that is wanted
+BITS = (
+    2  # of the index for each number; with 1 a filtered answer of 100,000 rows misses 1 to 20 % (docs/serve/gallery.md)
+)
+REFINE, REFINE_FILTERED = 10, 30  # candidates by quantized vectors for each row that is wanted
+SAMPLED = 32  # rows for each partition, to train it; 256, LanceDB's default, takes minutes at a million rows
 FOLD_EVERY = 64  # writes, each of which leaves a file and a version
 IDS_AT_ONCE = 5_000  # in one statement
 PAGE = 10_000  # rows
@@ -145,7 +169,7 @@ class LanceGallery:
             passing = self._table.count_rows(where)
             if not passing:
                 return [[] for _ in queries]
-            probes = self._probes(passing)
+            probes = self._probes(passing, where is not None)
             return [self._nearest(query, k, where, passing, probes, with_vectors) for query in queries]
 
         return self._reading(find)
@@ -262,7 +286,7 @@ class LanceGallery:
             if probes is None:
                 search = search.bypass_vector_index()
             else:
-                search = search.nprobes(probes).refine_factor(REFINE)
+                search = search.nprobes(probes).refine_factor(REFINE_FILTERED if where else REFINE)
             found = search.to_arrow()
             distance = found["_distance"].to_numpy()
             tied = len(distance) == limit < passing and distance[-1] - distance[want - 1] <= TIED
@@ -271,13 +295,12 @@ class LanceGallery:
                 return in_order(query, _records(found, None), vectors, k, with_vectors)
             limit = min(4 * limit, passing, MOST_TIED)
 
-    def _probes(self, passing: int) -> int | None:
+    def _probes(self, passing: int, filtered: bool) -> int | None:
         """How many partitions to look into where this many rows pass; None compares them all without the index."""
         if passing <= EXACT_ROWS or (index := self._index()) is None:
             return None
         partitions = _partitions(index.num_indexed_rows)
-        share = passing / max(1, index.num_indexed_rows)
-        return max(1, min(partitions, round(partitions * PROBED / share**0.5)))
+        return partitions if filtered else max(1, round(partitions * PROBED))
 
     def _index(self) -> Any:
         """LanceDB's statistics of the vector index, None if there is none."""
@@ -300,15 +323,16 @@ class LanceGallery:
             stats = self._index()
             trained = self._trained_on() if stats is not None else 0
             if rows >= INDEX_ROWS and (stats is None or rows >= GROWN * trained):
-                config = IvfRq(num_partitions=_partitions(rows), max_iterations=10, sample_rate=64)
+                config = IvfRq(num_partitions=_partitions(rows), num_bits=BITS, max_iterations=10, sample_rate=SAMPLED)
                 self._table.create_index("vector", config=config, replace=True)
-                (self.path / "index.json").write_text(json.dumps({"rows": rows}))
+                with replacing(self.path / TRAINED) as partial:
+                    partial.write_text(json.dumps({"rows": rows}))
         self._table.optimize(cleanup_older_than=KEPT)
         self._writes = 0
 
     def _trained_on(self) -> int:
         try:
-            return int(json.loads((self.path / "index.json").read_text())["rows"])
+            return int(json.loads((self.path / TRAINED).read_text())["rows"])
         except (OSError, ValueError, KeyError):
             return 0
 

@@ -8,8 +8,25 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from vireid.serve.gallery import (
-    EVERYTHING, MOST_TIED, SLACK, TIED, Facets, Filter, GalleryError, GalleryInfo, Hit, Record, already_there,
-    check_batch, check_delete, check_k, check_missing, check_vectors, facets_of, in_order, with_vector,
+    EVERYTHING,
+    MOST_TIED,
+    SLACK,
+    TIED,
+    Facets,
+    Filter,
+    GalleryError,
+    GalleryInfo,
+    Hit,
+    Record,
+    already_there,
+    check_batch,
+    check_delete,
+    check_k,
+    check_missing,
+    check_vectors,
+    facets_of,
+    in_order,
+    with_vector,
 )  # fmt: skip
 
 BLOCK = 1 << 22  # similarities at a time

@@ -1,7 +1,7 @@
 """Gallery in Milvus, for archives that one machine does not hold. Needs the extra `milvus`.
 
-`milvus:http://host:19530#collection` speaks to a server or cluster (the token comes from VIREID_MILVUS_TOKEN, never from
-the url); `milvus:FILE.db` is milvus-lite in this process, with the same calls. Tested against milvus-lite 3.2 alone.
+`milvus:http://host:19530#collection` speaks to a server or cluster (the token comes from VIREID_MILVUS_TOKEN, never
+from the url); `milvus:FILE.db` is milvus-lite in this process, with the same calls. Tested against milvus-lite 3.2 only.
 
 The index is FLAT unless the url ends in ?index=HNSW when the collection is made: exact, and a cluster divides it over
 its nodes. With HNSW the rows that pass a filter are counted first: few are compared here one by one, otherwise the
@@ -25,9 +25,30 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from vireid.serve.gallery import (
-    EVERYTHING, FORMAT, LIMITS_BYTES, MOST_TAGS, MOST_TIED, SLACK, Facets, Filter, GalleryError, GalleryInfo, Hit,
-    Record, already_there, check_batch, check_delete, check_k, check_missing, check_stored, check_vectors, facets_of,
-    in_order, no_gallery, similarities,
+    EVERYTHING,
+    FORMAT,
+    LIMITS_BYTES,
+    MOST_TAGS,
+    MOST_TIED,
+    SLACK,
+    TIED,
+    Facets,
+    Filter,
+    GalleryError,
+    GalleryInfo,
+    Hit,
+    Record,
+    already_there,
+    check_batch,
+    check_delete,
+    check_k,
+    check_missing,
+    check_stored,
+    check_vectors,
+    facets_of,
+    in_order,
+    no_gallery,
+    similarities,
 )  # fmt: skip
 
 TOKEN = "VIREID_MILVUS_TOKEN"
@@ -37,7 +58,6 @@ EXACT_ROWS = 10_000  # that pass a filter and are compared here, with HNSW
 EF, MOST_EF = 128, 32_768  # Milvus's bound
 BATCH_BYTES = 8 << 20  # in one call; gRPC's bound is 64 MiB
 IDS_AT_ONCE = 1_000
-TIED = 2e-6  # inner products closer than this are not told apart by float32
 TEXTS = ("camera", "path", "track", "pid", "thumbnail")
 ESCAPED = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))  # milvus-lite knows no \u
 COLUMNS = ("id", "time_s", "modality", "tags", *TEXTS)
@@ -257,7 +277,7 @@ class MilvusGallery:
 
 
 def condition(filter: Filter) -> str:
-    """A filter as Milvus's expression, empty where everything passes. Texts are quoted, so that none is read as an expression."""
+    """A filter as Milvus's expression, empty where everything passes; texts are quoted."""
     parts = [
         _among(column, values)
         for column, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks))

@@ -1,0 +1,296 @@
+"""The Searcher: several pictures, re-ranking of a shortlist, marks, probabilities and nobody, each against plain numpy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from galleries import DIGEST, changed, exact, records, unit
+
+from vireid.retrieval.rerank import KReciprocal
+from vireid.retrieval.shortest_path import LocalShortestPath
+from vireid.serve.gallery import Filter, GalleryError, open_gallery
+from vireid.serve.search import Marks, Searcher, SearchError, mean_vector, merged, rocchio
+
+DIM = 16
+GIVEN = records(80)
+VECTORS = {record.id: record.vector for record in GIVEN}
+
+
+class Extractor:
+    """Vectors of "pictures" that are numbers, as FeatureExtractor gives them: in batches, with the modality."""
+
+    bundle = SimpleNamespace(config=SimpleNamespace(digest=DIGEST))
+
+    def batches(self, pictures, modality="auto"):
+        pictures = [pictures] if isinstance(pictures, int) else list(pictures)
+        kind = {"visible": 0, "infrared": 1, "auto": 0}[modality]
+        for start in range(0, len(pictures), 2):
+            part = pictures[start : start + 2]
+            yield np.concatenate([unit(1, seed=number) for number in part]), np.full(len(part), kind)
+
+
+@dataclass
+class Calibrated:
+    """p = similarity / 2 + 1/2 less a tenth where modalities differ; thresholds by gallery modality."""
+
+    bars: dict = field(default_factory=lambda: {0: 0.5, 1: 0.4})
+    embedder: str = DIGEST
+
+    def probability(self, similarity, pair):
+        return similarity / 2 + 0.5 - 0.1 * (pair[0] != pair[1])
+
+    def threshold(self, false_match_rate, pair):
+        if pair[1] not in self.bars:
+            raise ValueError("no table")
+        return self.bars[pair[1]] + (0.1 if false_match_rate < 0.01 else 0)
+
+
+@pytest.fixture
+def gallery():
+    found = open_gallery("memory:", dim=DIM, bundle_digest=DIGEST)
+    found.add(GIVEN)
+    return found
+
+
+@pytest.fixture
+def searcher(gallery):
+    return Searcher(Extractor(), gallery)
+
+
+def names(answer):
+    return [hit.record.id for hit in answer.hits]
+
+
+def test_one_picture_gives_the_exact_ranking(searcher):
+    answer = searcher.search(5, "visible", k=12)
+    assert names(answer) == exact(GIVEN, unit(1, seed=5), 12)[0]
+    for hit in answer.hits:
+        assert (
+            hit.similarity == hit.order == pytest.approx(float(VECTORS[hit.record.id] @ unit(1, seed=5)[0]), abs=1e-6)
+        )
+        assert hit.probability is None and hit.record.vector.shape == (0,)
+    assert answer.nobody is None and answer.stamp == {"rerank": "none"}
+    assert answer.uncalibrated == "there is no calibration"
+    narrow = Filter(cameras=("cam1",), modality=1)
+    assert names(searcher.search(5, k=12, filter=narrow)) == exact(GIVEN, unit(1, seed=5), 12, narrow)[0]
+
+
+def test_several_pictures_averaged_or_the_best_of_them(searcher):
+    pictures = [1, 2, 3]
+    vectors = np.concatenate([unit(1, seed=number) for number in pictures])
+    mean = vectors.mean(0)
+    mean /= np.linalg.norm(mean)
+    assert names(searcher.search(pictures, k=15)) == exact(GIVEN, mean[None], 15)[0]
+    best = {each: max(float(vector @ query) for query in vectors) for each, vector in VECTORS.items()}
+    answer = searcher.search(pictures, k=15, combine="best")
+    assert names(answer) == sorted(best, key=lambda each: -best[each])[:15]
+    assert [hit.similarity for hit in answer.hits] == pytest.approx([best[each] for each in names(answer)], abs=1e-6)
+    assert answer.stamp["combine"] == "best" and names(answer) != names(searcher.search(pictures, k=15))
+
+
+def test_vectors_of_the_gallery_as_queries(searcher):
+    ids = ["r00007", "r00031"]
+    answer = searcher.search_records(ids, k=9, combine="best")
+    best = {each: max(float(vector @ VECTORS[i]) for i in ids) for each, vector in VECTORS.items() if each not in ids}
+    assert names(answer) == sorted(best, key=lambda each: -best[each])[:9]
+    with pytest.raises(GalleryError, match="not in the gallery"):
+        searcher.search_records(["nope"])
+
+
+def test_marks_move_the_query_by_rocchio_and_hide_what_is_wrong(searcher):
+    plain = names(searcher.search(4, k=10))
+    marks = Marks(right=(plain[3], plain[8]), wrong=(plain[0], plain[1]))
+    right = (VECTORS[plain[3]] + VECTORS[plain[8]]) / 2
+    wrong = (VECTORS[plain[0]] + VECTORS[plain[1]]) / 2
+    moved = unit(1, seed=4)[0] + 0.75 * right - 0.15 * wrong
+    moved /= np.linalg.norm(moved)
+    answer = searcher.search(4, k=10, marks=marks)
+    expected = exact(GIVEN, moved[None], 10, Filter(without_ids=marks.wrong))[0]
+    assert names(answer) == expected != [each for each in plain if each not in marks.wrong]
+    assert answer.stamp["feedback"] == "rocchio right=2 wrong=2"
+    for hit in answer.hits:  # what is told stays the similarity with the query that was asked
+        assert hit.similarity == pytest.approx(float(VECTORS[hit.record.id] @ unit(1, seed=4)[0]), abs=1e-6)
+        assert hit.order == pytest.approx(float(VECTORS[hit.record.id] @ moved), abs=1e-6)
+    assert marks.wrong[0] not in names(searcher.search(4, k=80, marks=marks))
+
+
+def test_a_right_mark_carries_the_query_across_modalities():
+    """Two people; infrared pictures lie far from visible ones. One right mark brings the others."""
+    random = np.random.default_rng(0)
+    person, shift = random.standard_normal((6, DIM)), 2 * random.standard_normal(DIM)
+    infrared = person[:, None] + shift + 0.4 * random.standard_normal((6, 5, DIM))
+    given = [
+        changed(record, id=f"p{who}-{n}", vector=(v / np.linalg.norm(v)).astype(np.float32), modality=1)
+        for who in range(6)
+        for n, (v, record) in enumerate(zip(infrared[who], records(5), strict=True))
+    ]
+    gallery = open_gallery("memory:", dim=DIM)
+    gallery.add(given)
+    query = (person[2] / np.linalg.norm(person[2])).astype(np.float32)[None]
+    searcher = Searcher(None, gallery)
+
+    def found(marks):
+        return sum(each.startswith("p2") for each in names(searcher.search_vectors(query, [0], 5, marks=marks)))
+
+    first = names(searcher.search_vectors(query, [0], 30))
+    right = next(each for each in first if each.startswith("p2"))
+    assert found(Marks()) < found(Marks(right=(right,))) == 5
+
+
+def test_marks_that_contradict_or_are_unknown_are_refused(searcher):
+    with pytest.raises(SearchError, match="'r00001' is marked right and wrong"):
+        Marks(("r00001",), ("r00001",))
+    with pytest.raises(SearchError, match="list of ids"):
+        Marks("r00001")  # type: ignore[arg-type]
+    with pytest.raises(GalleryError, match="'gone'"):
+        searcher.search(1, marks=Marks(right=("gone",)))
+    with pytest.raises(SearchError, match="cancel the query out"):
+        rocchio(unit(1), [-unit(1)[0] / 0.75], [])
+    with pytest.raises(SearchError, match="opposite directions"):
+        mean_vector(np.concatenate([unit(1), -unit(1)]))
+
+
+@pytest.mark.parametrize("combine", ["mean", "best"])
+def test_k_reciprocal_orders_the_shortlist_alone(searcher, combine):
+    rerank = KReciprocal(k1=8, k2=3)
+    pictures = [1, 2]
+    queries = np.concatenate([unit(1, seed=number) for number in pictures])
+    queries = mean_vector(queries) if combine == "mean" else queries
+    shortlist = names(searcher.search(pictures, k=30, combine=combine))
+    vectors = np.stack([VECTORS[each] for each in shortlist])
+    expected = rerank(torch.from_numpy(queries), torch.from_numpy(vectors)).numpy().max(0)
+    answer = searcher.search(pictures, k=10, combine=combine, rerank=rerank, shortlist=30)
+    order = sorted(range(30), key=lambda at: -expected[at])[:10]
+    assert names(answer) == [shortlist[at] for at in order] != shortlist[:10]
+    assert [hit.order for hit in answer.hits] == pytest.approx([expected[at] for at in order], abs=1e-6)
+    assert answer.stamp["rerank"] == "k-reciprocal k1=8 k2=3 weight=0.3 of 30"
+    for hit in answer.hits:
+        assert hit.similarity == pytest.approx(float((queries @ VECTORS[hit.record.id]).max()), abs=1e-6)
+
+
+def test_k_reciprocal_takes_fewer_neighbors_where_few_pass_and_says_so(searcher):
+    few = Filter(cameras=("cam1",), modality=1, tags=("hat",))
+    count = searcher.gallery.count(few)
+    assert 1 < count < 20
+    answer = searcher.search(1, filter=few, rerank=KReciprocal())
+    assert len(answer.hits) == count and answer.stamp["rerank"].startswith(f"k-reciprocal k1={count} ")
+    nobody = Filter(cameras=("nowhere",))
+    assert searcher.search(1, filter=nobody, rerank=KReciprocal()).hits == []
+
+
+def test_the_shortest_path_orders_the_shortlist(searcher):
+    rerank = LocalShortestPath(stripes=3, dim=4, shortlist=5)
+    answer = searcher.search(7, k=8, rerank=rerank, shortlist=20)
+    shortlist = names(searcher.search(7, k=20))
+    vectors = torch.from_numpy(np.stack([VECTORS[each] for each in shortlist]))
+    expected = LocalShortestPath(stripes=3, dim=4, shortlist=None)(torch.from_numpy(unit(1, seed=7)), vectors)[
+        0
+    ].numpy()
+    assert names(answer) == [shortlist[at] for at in np.argsort(-expected, kind="stable")[:8]]
+    assert "shortlist=all" in answer.stamp["rerank"]
+    with pytest.raises(ValueError, match="stripes"):
+        searcher.search(7, rerank=LocalShortestPath(stripes=30, dim=4))
+
+
+class Averaging(torch.nn.Module):
+    """A refiner: every vector plus the mean of the others of its modality."""
+
+    name = "averaging"
+
+    def forward(self, vectors, modality, apart=None):
+        return torch.stack([v + vectors[modality == m].mean(0) for v, m in zip(vectors, modality, strict=True)])
+
+
+def test_a_refiner_changes_query_and_shortlist_together(searcher):
+    answer = searcher.search(2, "infrared", k=6, rerank=Averaging().eval(), shortlist=25)
+    shortlist = [r for each in names(searcher.search(2, "infrared", k=25)) for r in GIVEN if r.id == each]
+    every = torch.from_numpy(np.concatenate([unit(1, seed=2), np.stack([r.vector for r in shortlist])]))
+    refined = Averaging()(every, torch.tensor([1, *(r.modality for r in shortlist)]))
+    refined = torch.nn.functional.normalize(refined, dim=1)
+    order = (refined[1:] @ refined[0]).argsort(descending=True, stable=True)[:6]
+    assert names(answer) == [shortlist[at].id for at in order]
+    assert answer.stamp["rerank"] == "refiner averaging of 25"
+    with pytest.raises(SearchError, match="training mode"):
+        searcher.search(2, rerank=Averaging())
+
+
+def test_a_re_ranking_that_returns_something_else_is_refused(searcher):
+    for wrong in (lambda q, g: q, lambda q, g: q @ g.T * torch.nan):
+        with pytest.raises(SearchError, match="finite similarities"):
+            searcher.search(1, rerank=wrong)
+
+
+def test_probabilities_are_those_of_the_pair_of_modalities(gallery):
+    searcher = Searcher(Extractor(), gallery, Calibrated())
+    answer = searcher.search(3, "infrared", k=20)
+    assert {hit.record.modality for hit in answer.hits} == {0, 1} and answer.uncalibrated == ""
+    for hit in answer.hits:
+        expected = hit.similarity / 2 + 0.5 - (0.1 if hit.record.modality == 0 else 0)
+        assert hit.probability == pytest.approx(expected)
+    both = searcher.search_vectors(np.concatenate([unit(1, seed=3), unit(1, seed=4)]), [0, 1], k=5)
+    for hit in both.hits:  # queries of both modalities: the more careful of the two
+        assert hit.probability == pytest.approx(hit.similarity / 2 + 0.4)
+
+
+def test_a_missing_table_leaves_probabilities_out_and_says_why(gallery):
+    class Half(Calibrated):
+        def probability(self, similarity, pair):
+            if pair[1] == 1:
+                raise ValueError("there is no calibration for visible/infrared")
+            return super().probability(similarity, pair)
+
+    answer = Searcher(Extractor(), gallery, Half()).search(3, k=20)
+    assert all((hit.probability is None) == (hit.record.modality == 1) for hit in answer.hits)
+    assert answer.uncalibrated == "there is no calibration for visible/infrared"
+
+
+def test_nobody_is_answered_below_the_threshold_of_each_modality(gallery):
+    top = {m: max(float(r.vector @ unit(1, seed=6)[0]) for r in GIVEN if r.modality == m) for m in (0, 1)}
+
+    def nobody(bars, **options):
+        return Searcher(Extractor(), gallery, Calibrated(bars)).search(6, false_match_rate=0.05, **options).nobody
+
+    above, below = {m: top[m] + 0.01 for m in top}, {m: top[m] - 0.01 for m in top}
+    assert nobody(above) is True
+    assert nobody(below) is False
+    assert nobody({0: above[0], 1: below[1]}) is False and nobody({0: below[0], 1: above[1]}) is False
+    # A record beyond the k that are shown counts too, and one that the filter hides does not.
+    behind = 0 if top[0] < top[1] else 1
+    assert nobody({behind: below[behind], 1 - behind: above[1 - behind]}, k=1) is False
+    assert nobody({behind: below[behind], 1 - behind: above[1 - behind]}, filter=Filter(modality=1 - behind)) is True
+    assert nobody(above, marks=Marks(right=("r00001",))) is False
+    assert nobody(above, filter=Filter(cameras=("nowhere",))) is True
+    strict = Searcher(Extractor(), gallery, Calibrated({m: top[m] - 0.05 for m in top}))
+    assert strict.search(6, false_match_rate=0.001).nobody is True
+
+
+def test_what_cannot_be_searched_is_said(gallery, searcher):
+    with pytest.raises(SearchError, match="false-match rate needs a calibration"):
+        searcher.search(1, false_match_rate=0.1)
+    with pytest.raises(SearchError, match="no picture to search with"):
+        searcher.search([])
+    with pytest.raises(SearchError, match="combine is mean or best"):
+        searcher.search(1, combine="median")
+    with pytest.raises(SearchError, match="shortlist"):
+        searcher.search(1, shortlist=0)
+    with pytest.raises(SearchError, match="expected vectors"):
+        searcher.search_vectors(unit(2), [0])
+    with pytest.raises(GalleryError, match="length 2"):
+        searcher.search_vectors(2 * unit(1), [0], combine="best")
+    with pytest.raises(SearchError, match="no extractor"):
+        Searcher(None, gallery).search(1)
+    other = SimpleNamespace(bundle=SimpleNamespace(config=SimpleNamespace(digest="b" * 64)))
+    with pytest.raises(GalleryError, match=r"bundle aaaaaaaaaaaa.*extractor has bbbbbbbbbbbb"):
+        Searcher(other, gallery)
+    with pytest.raises(SearchError, match="calibration belongs to embedder bbbbbbbbbbbb"):
+        Searcher(None, gallery, Calibrated(embedder="b" * 64))
+
+
+def test_equal_hits_of_several_lists_are_merged_once(gallery):
+    lists = gallery.search(np.concatenate([unit(1, seed=1), unit(1, seed=1)]), 7)
+    assert merged(lists) == lists[0]
+    assert merged([]) == [] and merged([[], []]) == []
