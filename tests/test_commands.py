@@ -68,7 +68,7 @@ def test_help_reads_no_torch_and_import_is_light() -> None:
     code = (
         "import sys, vireid.__main__ as m\nfrom typer.testing import CliRunner\n"
         "for words in ([], ['data'], ['data', 'make'], ['data', 'check'], ['data', 'cache'], ['train'], ['embed'],\n"
-        "              ['evaluate'], ['results'], ['methods'], ['doctor'], ['demo']):\n"
+        "              ['evaluate'], ['export'], ['calibrate'], ['results'], ['methods'], ['doctor'], ['demo']):\n"
         "    result = CliRunner().invoke(m.app, [*words, '--help'])\n"
         "    assert result.exit_code == 0 and 'Usage' in result.stdout, result.output\n"
         "assert CliRunner().invoke(m.app, ['methods']).stdout.startswith('agw')\n"
@@ -118,6 +118,21 @@ def test_embed_then_evaluate_then_results(place: Path) -> None:
     assert len(json.loads(call("results", place / "run", "--format", "json").stdout)) == 7
     assert "given twice" in told(call("results", place / "run", place / "run"))
     assert not list((place / "run").rglob("*.partial"))
+
+
+def test_open_set(place: Path, tmp_path: Path) -> None:
+    words = ["evaluate", place / "run", "--open-set", "--pictures", 0, "--quiet"]
+    result = call(*words)  # twelve pictures are too few for 1 %
+    assert result.exit_code == 0 and "needs at least 100 searches, there are 6" in result.stderr, result.output
+    assert json.loads((place / "run/open_set.json").read_text()) == []
+    assert "plain similarities" in told(call(*words, "--rerank"))
+    write_manifest(tmp_path, people=110, seed=2)
+    result = call(*words, "--data", tmp_path, "--cross", "--protocol", "manifest/infrared-to-visible")
+    assert result.exit_code == 0 and "at 0.01 false alarms" in result.stderr, result.output
+    (row,) = json.loads((place / "run/open_set.json").read_text())
+    assert row["protocol"] == "manifest/infrared-to-visible" and row["stamp"]["similarity"] == "cosine"
+    (trial,) = row["trials"]
+    assert trial["num_absent"] == 110 and trial["rates"] == [0.01, 0.1] and trial["fpir"][1] <= 0.1
 
 
 def test_cross_evaluation_is_refused_and_then_stamped(place: Path, tmp_path: Path) -> None:

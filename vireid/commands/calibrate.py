@@ -24,8 +24,8 @@ from vireid.serve.calibrate import NAME, Calibration, CalibrationError, calibrat
 
 TEST_PEOPLE = (
     "warning: these are the test people. Figures that are measured on them with these thresholds are flattered, and "
-    "the thresholds fit them better than anybody else; use them for a first look. Better: train with --select heldout (and "
-    "--holdout N), whose held-out people are then calibrated on, or give --data with pictures of your own cameras"
+    "the thresholds fit them better than anybody else; use them for a first look. Better: train with --select heldout "
+    "(--holdout N), whose held-out people are then calibrated on, or give --data with pictures of your own cameras"
 )
 UNKNOWN_PEOPLE = (
     "warning: this is other data of the same data set than the run was trained on, so some of these people may have "

@@ -421,7 +421,7 @@ def _check_folder(folder: Path) -> None:
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, in which a bundle is made; gone afterwards, and what a killed export left with it."""
+    """A new folder beside `folder`, in which a bundle is made; removed afterwards, as is what a killed export left."""
     folder = folder.absolute()
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)

@@ -341,14 +341,13 @@ def _measure(compared: Compared) -> Pair:
 def table_rows(other: np.ndarray) -> list[tuple[bool, int]]:
     """(full decade?, bin) by falling rate, down to NEEDED / pairs: the lowest bin that is not above the rate."""
     total = int(other.sum())
-    matches = np.cumsum(other[::-1])[::-1]  # (BINS,) falling
+    rising = -np.cumsum(other[::-1])[::-1].astype(np.float64)  # (BINS,) minus the matches from each bin on
     steps = math.floor(PER_DECADE * math.log10(total / NEEDED) + 1e-9)
     rates = [(step % PER_DECADE == 0, 10 ** (-step / PER_DECADE)) for step in range(1, steps + 1)]
-    found = []
-    for decade, rate in [*rates, (False, NEEDED / total)]:
-        place = int(np.searchsorted(-matches, -rate * total * (1 + 1e-9)))
-        found.append((decade, min(place, BINS - 1)))  # equal vectors of different people: the rate is not reached
-    return found
+    rates.append((False, NEEDED / total))
+    places = np.searchsorted(rising, [-rate * total * (1 + 1e-9) for _, rate in rates])
+    # equal vectors of different people: a rate may not be reached
+    return [(decade, min(int(place), BINS - 1)) for (decade, _), place in zip(rates, places, strict=True)]
 
 
 def fit_logistic(same: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
