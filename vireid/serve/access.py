@@ -92,7 +92,7 @@ class Tokens:
                 found = _File.model_validate_json(self.path.read_bytes())
             except ValidationError as error:
                 raise AccessError(
-                    f"{self.path} is no file of tokens ({error.errors()[0]['msg']}); expected what `vireid token` writes"
+                    f"{self.path} is no file of tokens ({error.errors()[0]['msg']}); make one with `vireid token`"
                 ) from error
             self._read = (stat.st_mtime_ns, stat.st_size, found.tokens)
         return self._read[2]

@@ -272,13 +272,13 @@ class _App:
     def add_routes(self) -> None:
         app, service = self.app, self.service
 
-        def right(name: str) -> Any:
+        def needs(name: str) -> Any:
             def check(request: Request) -> Caller:
                 return self.caller(request, name)
 
             return Depends(check)
 
-        anyone, search, ingest, admin = right("any"), right("search"), right("ingest"), right("admin")
+        anyone, search, ingest, admin = needs("any"), needs("search"), needs("ingest"), needs("admin")
 
         @app.get("/", include_in_schema=False)
         def page() -> Response:
@@ -362,7 +362,8 @@ class _App:
             ]
             self.archive.marks.put(kept)
             self.archive.marks.take_back(asked.query, [one.id for one in asked.marks if one.right is None])
-            self.note(caller, "mark", query=asked.query, right=sum(m.right for m in kept), wrong=sum(not m.right for m in kept))  # fmt: skip
+            right = sum(one.right for one in kept)
+            self.note(caller, "mark", query=asked.query, right=right, wrong=len(kept) - right)
             return {"marks": len(self.archive.marks.of(asked.query))}
 
         @app.get("/api/marks")
@@ -441,7 +442,7 @@ class _App:
                 "picture_pixels": service.limits.picture_pixels,
                 "pictures": service.limits.pictures,
             },
-            "examples": [{"name": one.name, "modality": one.modality, "within": one.within} for one in service.examples],
+            "examples": [{"name": e.name, "modality": e.modality, "within": e.within} for e in service.examples],
         }  # fmt: skip
 
     def thumbnail(self, id: str) -> Response:

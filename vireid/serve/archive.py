@@ -1,6 +1,6 @@
-"""Archive: a gallery and all that belongs to its pictures: thumbnails, marks, the audit log; and how they are forgotten.
+"""Archive: a gallery and all that belongs to its pictures: thumbnails, marks, audit log; and how they are forgotten.
 
-    GALLERY.files/            beside a gallery in a folder (or what --files names); not inside, where it would be counted
+    GALLERY.files/            beside a gallery in a folder, or what --files names
         thumbnails/ab/ab...   one JPEG for each row, named by the sha256 of its id
         marks.sqlite          who called which hit right or wrong
         audit.jsonl           who searched and deleted what

@@ -3,8 +3,8 @@
     {"at": "2026-11-24T21:04:11.207Z", "who": "desk", "role": "search", "from": "10.0.0.7", "what": "search", ...,
      "previous": "<sha256 of the line before>"}
 
-Each line holds the digest of the one before, so a line that was changed or taken out of the middle is noticed (`verify`).
-Whoever may write the file can still cut its end or write a new one: send the lines to another machine where that matters.
+Each line holds the digest of the one before, so one that was changed or taken out of the middle is noticed (`verify`).
+Whoever may write the file can still cut its end or write a new one: send it to another machine where that matters.
 Pictures are not in it, only their sha256. A search whose line cannot be written is not answered.
 """
 

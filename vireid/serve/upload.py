@@ -1,7 +1,7 @@
 """Uploads: bytes from a stranger to an RGB picture, or a refusal that says why.
 
-What is refused before a pixel is decoded: more bytes than allowed, anything whose first bytes are not JPEG, PNG or WebP,
-more pixels than allowed (read from the header), a JPEG of hundreds of scans, each of which costs a pass over the picture.
+What is refused before a pixel is decoded: more bytes than allowed, whatever does not begin as JPEG, PNG or WebP, more
+pixels than allowed (read from the header), a JPEG of hundreds of scans, each of which costs a pass over the picture.
 Only Pillow's three decoders are tried, the first picture of a file alone is read, and its name is not looked at.
 """
 
@@ -51,11 +51,11 @@ class Upload:
     digest: str
 
     def crop(self, box: tuple[float, float, float, float] | None) -> Image.Image:
-        """The part inside a box (left, top, right, bottom) in fractions of the sides; UploadError if it is too small."""
+        """The part inside a box (left, top, right, bottom), fractions of the sides; UploadError if it is too small."""
         if box is None:
             return self.image
         width, height = self.image.size
-        left, top, right, bottom = round(box[0] * width), round(box[1] * height), round(box[2] * width), round(box[3] * height)  # fmt: skip
+        left, top, right, bottom = (round(part * side) for part, side in zip(box, (width, height) * 2, strict=True))
         if right - left < SMALLEST[1] or bottom - top < SMALLEST[0]:
             raise UploadError(
                 f"the box holds {max(0, right - left)} x {max(0, bottom - top)} pixels, fewer than "
