@@ -227,15 +227,17 @@ class _App:
         except MultiPartException as error:
             raise HTTPException(422, f"the form cannot be read: {error.message}") from None
         asked, pictures = "{}", []
-        for key, value in form.multi_items():
-            if key == "picture" and isinstance(value, UploadFile):
-                pictures.append(await value.read())
-            elif key == name and isinstance(value, str):
-                asked = value
-            else:
-                raise HTTPException(
-                    422, f"a form has the fields `picture` (files) and `{name}` (JSON), got {key[:60]!r}"
-                )
+        try:
+            for key, value in form.multi_items():
+                if key == "picture" and isinstance(value, UploadFile):
+                    pictures.append(await value.read())
+                elif key == name and isinstance(value, str):
+                    asked = value
+                else:
+                    told = f"a form has the fields `picture` (files) and `{name}` (JSON), got {key[:60]!r}"
+                    raise HTTPException(422, told)
+        finally:
+            await form.close()
         return _read(model, asked.encode()), pictures
 
     async def compute(self, work: Callable[[], T]) -> T:
@@ -499,7 +501,7 @@ class _App:
                     **_row(hit.record),
                     "similarity": hit.similarity,
                     "probability": hit.probability,
-                    "match": None if rate is None else hit.similarity >= bars[hit.record.modality],
+                    "match": hit.similarity >= bars[hit.record.modality] if hit.record.modality in bars else None,
                 }
                 for hit in hits
             ],
@@ -545,7 +547,11 @@ class _App:
         """The similarity from which on a row of each modality matches, the strictest of the query's pictures."""
         calibration = self.service.calibration
         assert calibration is not None
-        return {to: max(calibration.threshold(rate, (kind, to)) for kind in set(kinds)) for to in modalities}
+        bars = {}
+        for to in modalities:
+            with contextlib.suppress(CalibrationError):  # no table for this pair, which the notes of the answer say
+                bars[to] = max(calibration.threshold(rate, (kind, to)) for kind in set(kinds))
+        return bars
 
     def add(self, caller: Caller, new: NewRecord, picture: bytes) -> dict[str, Any]:
         """Add one crop, or replace the one of its id."""
@@ -589,10 +595,9 @@ def forget_older(archive: Archive, days: float, who: str) -> tuple[Forgotten, st
         archive.audit.write(
             "retention", who, "admin", days=days, rows=gone.rows, thumbnails=gone.thumbnails, marks=gone.marks
         )
-    left = f"; {unknown} rows have no time, which no age can reach" if unknown else ""
-    return (
-        f"forgot {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks older than {days:g} days{left}"
-    )
+    kept = f"; {unknown} rows have no time, which no age can reach" if unknown else ""
+    counts = f"{gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks"
+    return gone, f"forgot {counts} older than {days:g} days{kept}"
 
 
 def _read(model: type[ModelT], data: bytes) -> ModelT:

@@ -1,6 +1,6 @@
 """Attention: where in a picture the network's last maps are strong, without a gradient.
 
-    energy(y, x) = sum over channels of maps(c, y, x)^2,    divided by its largest value
+    energy(y, x) = sum over channels of maps(c, y, x)^2,    scaled to 0 at its tenth percentile and 1 at its largest
 
 The pooled vector is a mean (or generalized mean) of the maps over their places, so places of high energy are those that
 made the vector. It says where the network looked and not why two pictures are alike.
@@ -67,7 +67,8 @@ class Attention:
         most = max(maps.shape[1] for maps in found)
         maps = [maps for maps in found if maps.shape[1] == most][-1]
         energy = maps[0].float().square().sum(0).numpy()
-        return (energy / max(float(energy.max()), 1e-12)).astype(np.float32)
+        low, high = np.quantile(energy, (0.1, 1.0))  # the weakest tenth is left uncovered
+        return np.clip((energy - low) / max(float(high - low), 1e-12), 0, 1).astype(np.float32)
 
     def overlay(self, picture: Image.Image, modality: int | None = None) -> bytes:
         """A PNG with the sides of the picture (at most 256 pixels), to lay over it; strong places cover it more."""
@@ -76,13 +77,13 @@ class Attention:
         energy = self.energy(picture, modality)
         scale = 256 / max(picture.size)
         sides = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-        smooth = Image.fromarray(np.sqrt(energy) * 255).resize(sides, Image.Resampling.BICUBIC)
+        smooth = Image.fromarray(energy * 255).resize(sides, Image.Resampling.BICUBIC)
         value = np.clip(np.asarray(smooth) / 255, 0, 1)
         place = value * (len(COLORS) - 1)
         low = np.minimum(place.astype(int), len(COLORS) - 2)
         part = (place - low)[..., None]
         color = COLORS[low] * (1 - part) + COLORS[low + 1] * part
-        alpha = 255 * (0.25 + 0.55 * value)
+        alpha = 255 * np.minimum(0.75, 1.2 * value)
         out = io.BytesIO()
         Image.fromarray(np.dstack([color, alpha]).astype(np.uint8), "RGBA").save(out, "PNG", compress_level=3)
         return out.getvalue()

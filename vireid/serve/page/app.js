@@ -128,7 +128,10 @@ function showRates() {
 function noteRate() {
   const rate = Number($("rate").value);
   if (!about?.calibration) $("rate-note").textContent = t("rateNone");
-  else $("rate-note").textContent = rate ? t("rateNote", { many: many(rate) }) : "";
+  else {
+    const flattered = about.calibration.people === "unseen" ? "" : ` ${t("rateFlattered")}`;
+    $("rate-note").textContent = rate ? t("rateNote", { many: many(rate) }) + flattered : "";
+  }
 }
 
 const many = (rate) => count(Math.round(1 / rate));
@@ -290,7 +293,8 @@ async function search({ withMarks = false } = {}) {
     asked = { ask, files };
     if (!withMarks) marks = new Map();
     showAnswer();
-    $("answer").focus({ preventScroll: window.innerWidth >= 992 });
+    $("answer").focus({ preventScroll: true });
+    if (window.innerWidth < 992) $("answer").scrollIntoView({ block: "start" });
   } catch (error) {
     failed(error);
   }
@@ -330,6 +334,7 @@ function showAnswer() {
   $("welcome").hidden = true;
   $("found").hidden = false;
   showVerdict();
+  $("notes").hidden = !answer.notes?.length;
   $("notes").replaceChildren(...(answer.notes ?? []).map((text) => make("p", { className: "banner warn", textContent: text })));
   showHits();
   $("more").hidden = !answer.more;
@@ -342,7 +347,7 @@ function showVerdict() {
   const rate = asked.ask.false_match_rate;
   const matches = answer.hits.filter((hit) => hit.match).length;
   const all = answer.more && matches === answer.hits.length;
-  const read = [...new Set(answer.modality)].map((word) => t(word)).join(currentLanguage() === "zh" ? "、" : ", ");
+  const read = [...new Set(answer.modality)].map((word) => t(word).toLowerCase()).join(currentLanguage() === "zh" ? "、" : ", ");
   const details = [t("readAs", { modality: read })];
   if (rate) details.push(t("atRate", { many: many(rate) }));
   const used = asked.ask.right || asked.ask.wrong ? asked.ask.right.length + asked.ask.wrong.length : 0;
@@ -354,7 +359,7 @@ function showVerdict() {
   else if (answer.nobody === null) {
     title = t("ranked", { rows });
     if (!about.calibration) text = t("rankedMore");
-  } else title = `${matches === 1 ? t("matchesOne") : t(all ? "matchesMore" : "matchesMany", { count: count(matches) })} ${t("matchesAmong", { rows })}`;
+  } else title = `${matches === 1 ? t("matchesOne") : t(all ? "matchesMore" : "matchesMany", { count: count(matches) })}${t("matchesAmong", { rows })}`;
   const lines = [make("p", {}, make("strong", { textContent: title }))];
   if (text) lines.push(make("p", { textContent: text }));
   lines.push(make("p", { className: "quiet", textContent: details.join(" · ") }));

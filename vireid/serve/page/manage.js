@@ -64,7 +64,9 @@ async function showAudit() {
   $("audit").replaceChildren(...entries.map((entry) => {
     const details = Object.entries(entry)
       .filter(([key, value]) => !skipped.has(key) && value !== "" && value !== null && !(Array.isArray(value) && !value.length))
-      .map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`.slice(0, 120));
+      .filter(([, value]) => JSON.stringify(value) !== "{}")
+      .map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
+      .map((text) => text.replace(/[0-9a-f]{64}/g, (digest) => `${digest.slice(0, 12)}…`).slice(0, 160));
     const cells = [clock(Date.parse(entry.at) / 1000), `${entry.who} (${entry.role})`, entry.what, details.join(" · ")];
     return make("tr", {}, ...cells.map((text) => make("td", { textContent: text })));
   }));
