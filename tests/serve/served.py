@@ -42,8 +42,9 @@ def crops(folder: Path) -> list[Crop]:
     for pid in range(3, 11):
         for camera, name in NAMES.items():
             for image in range(2):
+                file = f"{pid}_{camera}_{image}.{'jpg' if image else 'png'}"
                 found.append(Crop(
-                    id=f"{name}/{pid}/{image}", path=folder / "data" / f"{pid}_{camera}_{image}.{'jpg' if image else 'png'}",
+                    id=f"{name}/{pid}/{image}", path=folder / "data" / file,
                     camera=name, time_s=START_S + 3600 * pid + 60 * camera + image,
                     modality="visible" if camera < 3 else "infrared", track=f"{camera}-{pid}", pid=f"p{pid}",
                     tags=("night",) if camera > 2 else (),

@@ -86,7 +86,7 @@ def bomb() -> bytes:
 
 def scans() -> bytes:
     """A progressive JPEG whose last scan is repeated a thousand times: each is a pass over all its pixels."""
-    data = jpeg(stripes(512, 512), progressive=True)
+    data = jpeg(stripes(64, 64), progressive=True)
     last = data.rindex(b"\xff\xda")
     return data[:-2] + data[last:-2] * 1000 + data[-2:]
 
@@ -181,13 +181,15 @@ def test_damaged_pictures_are_read_or_refused(kind: str, where: float, what: byt
 
 @pytest.mark.parametrize(
     "name",
-    ["../../../../etc/passwd", "..\\..\\boot.ini", "/etc/passwd", "a\x00.jpg", "x" * 5000, "<img src=x onerror=alert(1)>",
+    ["../../../../etc/passwd", "..\\..\\boot.ini", "/etc/passwd", "a\x00.jpg", "x" * 5000,
+     "<img src=x onerror=alert(1)>",
      "\u202egpj.exe", "con", "%2e%2e%2f", "a.jpg; rm -rf /", "-rf"],
 )  # fmt: skip
 def test_the_name_of_a_file_does_nothing(api: TestClient, service: Service, name: str, tmp_path: Path) -> None:
+    ask(api, GOOD)
     before = sorted(path.name for path in service.archive.folder.rglob("*"))
     found = ask(api, GOOD, name=name)
-    assert found.status_code == 200 and name not in found.text
+    assert found.status_code == (200 if len(name) < 1000 else 422) and name not in found.text
     assert sorted(path.name for path in service.archive.folder.rglob("*")) == before
     assert name not in (service.archive.folder / "audit.jsonl").read_text(encoding="utf-8")
 
@@ -240,7 +242,8 @@ WRONG = [
     '{"right": ["a"], "wrong": ["a"]}', '{"purpose": "%s"}' % ("x" * 201), '{"unknown": 1}', '{"k": 5}',
     '{"filter": {"cameras": ["\\ud800"]}}', '{"filter": {"cameras": ["%s"]}}' % ("x" * 300),
     '{"filter": {"cameras": ["\\u0000"]}}', json.dumps({"filter": {"cameras": ["a"] * 501}}),
-    json.dumps({"right": [str(n) for n in range(201)]}), "[" * 100_000, '{"a":' * 5000, '{"limit": 1' + "0" * 5000 + "}",
+    json.dumps({"right": [str(n) for n in range(201)]}), "[" * 100_000, '{"a":' * 5000,
+    '{"limit": 1' + "0" * 5000 + "}",
 ]  # fmt: skip
 
 
@@ -251,8 +254,10 @@ def test_a_malformed_question_is_refused(api: TestClient, body: str) -> None:
 
 
 HOSTILE = [
-    "' OR 1=1 --", "gate 1' OR camera != '", '" OR ""=="', "gate 1'; DROP TABLE records; --", "%", "_", "*", "\\", "''",
-    "camera", "NULL", "true", "gate 1\n", "{{7*7}}", "${jndi:ldap://x}", "\u202e", "🙂", "array_contains(tags, 'night')",
+    "' OR 1=1 --", "gate 1' OR camera != '", '" OR ""=="', "gate 1'; DROP TABLE records; --", "%", "_", "*",
+    "\\", "''",
+    "camera", "NULL", "true", "gate 1\n", "{{7*7}}", "${jndi:ldap://x}", "\u202e", "🙂",
+    "array_contains(tags, 'night')",
 ]  # fmt: skip
 
 
@@ -279,8 +284,8 @@ json_values = st.recursive(
     max_leaves=8,
 )
 fields = st.sampled_from(
-    ["modality", "boxes", "like", "combine", "filter", "limit", "offset", "false_match_rate", "rerank", "right", "wrong",
-     "purpose", "ids", "expect", "query", "marks", "after_id", "x"]
+    ["modality", "boxes", "like", "combine", "filter", "limit", "offset", "false_match_rate", "rerank", "right",
+     "wrong", "purpose", "ids", "expect", "query", "marks", "after_id", "x"]
 )  # fmt: skip
 
 
@@ -309,7 +314,8 @@ def test_forms_that_are_none(api: TestClient) -> None:
     assert "Too many fields" in api.post("/api/search", **two).json()["error"]
     other = api.post("/api/search", files={"shell": ("a", GOOD)})
     assert other.status_code == 422 and "`picture`" in other.json()["error"]
-    assert api.post("/api/search", files={"picture": ("a", GOOD)}, data={"ask": "x" * 2_000_000}).status_code in (413, 422)  # fmt: skip
+    long = api.post("/api/search", files={"picture": ("a", GOOD)}, data={"ask": "x" * 2_000_000})
+    assert long.status_code in (413, 422)
 
 
 def test_a_body_is_cut_off_whether_or_not_its_length_is_told(api: TestClient, service: Service) -> None:
@@ -347,7 +353,8 @@ def test_a_slow_body_is_not_waited_for(bundle: Bundle, tmp_path: Path) -> None:
             sent.append(message)
 
         scope = {"type": "http", "method": "POST", "path": "/api/search", "raw_path": b"", "query_string": b"",
-                 "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")], "client": ("127.0.0.1", 1),
+                 "headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json")],
+                 "client": ("127.0.0.1", 1),
                  "server": ("127.0.0.1", 8000), "scheme": "http", "http_version": "1.1", "asgi": {"version": "3.0"},
                  "root_path": "", "extensions": {}}  # fmt: skip
         await app(scope, receive, send)
@@ -402,7 +409,8 @@ def test_a_request_that_another_site_sent_is_refused(api: TestClient) -> None:
     assert api.get("/api/thumbnail?id=x", headers={"sec-fetch-site": "cross-site"}).status_code == 403
     own = {"origin": HERE, "sec-fetch-site": "same-origin"}
     assert api.post("/api/forget", json={"filter": {"pids": ["p5"]}}, headers=own).status_code == 200
-    assert api.options("/api/search", headers={**cross, "access-control-request-method": "POST"}).status_code in (403, 405)  # fmt: skip
+    asked = api.options("/api/search", headers={**cross, "access-control-request-method": "POST"})
+    assert asked.status_code in (403, 405)
     assert "access-control-allow-origin" not in api.get("/api/about", headers=cross).headers
 
 
@@ -439,9 +447,12 @@ ROUTES = {
 
 def test_every_route_of_the_api_needs_its_role(closed: Service, secrets: dict[str, str]) -> None:
     app = create_app(closed)
-    paths = {(method, route.path) for route in app.routes for method in route.methods - {"HEAD"}}  # type: ignore[attr-defined]
-    listed = {(method, path.partition("?")[0].replace("/0", "/{number}")) for routes in ROUTES.values() for method, path in routes}  # fmt: skip
-    known = {("GET", "/"), ("GET", "/page/{name}"), ("POST", "/api/session"), ("DELETE", "/api/session"), ("GET", "/api/about")}  # fmt: skip
+    routes: Any = app.app.routes
+    paths = {(method, route.path) for route in routes for method in route.methods - {"HEAD"}}
+    listed = {(method, path.partition("?")[0]) for routes in ROUTES.values() for method, path in routes}
+    listed = {(method, path.replace("/0", "/{number}")) for method, path in listed}
+    known = {("GET", "/"), ("GET", "/page/{name}"), ("GET", "/api/about")}
+    known |= {("POST", "/api/session"), ("DELETE", "/api/session")}
     assert paths == listed | known  # a new route joins this test
     api = TestClient(app, base_url="http://somewhere", raise_server_exceptions=False)
     for right, routes in ROUTES.items():
@@ -508,7 +519,7 @@ def test_sessions(closed: Service, secrets: dict[str, str], monkeypatch: pytest.
     assert api.post("/api/session", headers=bearer(secrets["admin"])).cookies["vireid"] != api.cookies.get("other")
     api.delete("/api/session")
     assert api.get("/api/audit").status_code == 401
-    assert api.get("/api/about", cookies={"vireid": "guess"}).status_code == 401
+    assert api.get("/api/about", headers={"cookie": "vireid=guess"}).status_code == 401
     sessions, token = Sessions(), Tokens(closed.tokens.path).all()[0]  # type: ignore[union-attr]
     monkeypatch.setattr(access, "MOST_SESSIONS", 3)
     begun = [sessions.begin(token) for _ in range(5)]
@@ -518,7 +529,8 @@ def test_sessions(closed: Service, secrets: dict[str, str], monkeypatch: pytest.
 
 
 def test_secure_cookies_behind_https(bundle: Bundle, tmp_path: Path, secrets: dict[str, str]) -> None:
-    service = make_service(tmp_path / "f", bundle, fill=False, tokens=Tokens(tmp_path / "tokens.json"), hosts=(), secure=True)  # fmt: skip
+    tokens = Tokens(tmp_path / "tokens.json")
+    service = make_service(tmp_path / "f", bundle, fill=False, tokens=tokens, hosts=(), secure=True)
     api = TestClient(create_app(service), base_url="https://somewhere")
     assert "Secure" in api.post("/api/session", headers=bearer(secrets["search"])).headers["set-cookie"]
 

@@ -124,9 +124,9 @@ class _InMemory(MultiPartParser):
     spool_max_size = 1 << 40
 
 
-def create_app(service: Service) -> FastAPI:
-    """The ASGI application of a service."""
-    return _App(service).app
+def create_app(service: Service) -> Guard:
+    """The ASGI application of a service: FastAPI behind the guard, which sees its failures too."""
+    return Guard(_App(service).app, service.hosts, service.limits.body_bytes)
 
 
 class _App:
@@ -145,7 +145,6 @@ class _App:
             title="vireid search", version=__version__, openapi_url=None, docs_url=None, redoc_url=None,
             lifespan=self.lifespan,
         )  # fmt: skip
-        self.app.add_middleware(Guard, hosts=service.hosts, body_bytes=service.limits.body_bytes)
         for kind in (StarletteHTTPException, RequestValidationError, UploadError, ValueError, Exception):
             self.app.add_exception_handler(kind, _told)
         self.add_routes()
