@@ -102,6 +102,7 @@ def test_a_purge_that_was_killed_is_finished_or_undone_at_the_next_opening(tmp_p
     again.close()
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_of_adding_nothing_acknowledged_is_lost_and_a_retry_doubles_nothing(tmp_path):
     url = f"milvus:{tmp_path / 'g.db'}"
     writer = """
@@ -126,6 +127,7 @@ for start in range(0, 4000, 20):
     gallery.close()
 
 
+@pytest.mark.slow
 def test_a_second_process_is_told_that_one_at_a_time_may_open_the_file(tmp_path):
     url = f"milvus:{tmp_path / 'g.db'}"
     gallery = open_gallery(url, dim=DIM)

@@ -292,7 +292,7 @@ def reranked(
             kinds = torch.from_numpy(np.concatenate([of_query, of_gallery]).astype(np.int64))
             refined = torch.nn.functional.normalize(rerank(torch.cat([one, other]), kinds), dim=1)
             similarity = refined[: len(one)] @ refined[len(one) :].T
-            return similarity.numpy(), f"refiner {getattr(rerank, 'name', type(rerank).__name__)}"
+            return similarity.numpy(), f"refiner {getattr(rerank, 'name', type(rerank).__name__)} of {len(gallery)}"
         if isinstance(rerank, KReciprocal) and len(one) + len(other) <= rerank.k1:
             k1 = len(one) + len(other) - 1
             rerank = replace(rerank, k1=k1, k2=min(rerank.k2, k1 + 1))

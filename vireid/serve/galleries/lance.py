@@ -217,6 +217,8 @@ class LanceGallery:
                 # Setting a column to itself moves the live rows to a new file, and a file without rows is dropped.
                 here = f"_rowid >= {fragment << 32} AND _rowid < {(fragment + 1) << 32}"
                 self._table.update(where=here, values_sql={"camera": "camera"})
+            for column in self._indexed() & {"camera", "modality", "tags"}:  # by value, and keep one that no row has
+                self._table.create_index(column, config=_scalar_indexes()[column], replace=True)
             for _ in range(2):  # the first makes a version, the second drops the one before it
                 self._table.optimize(cleanup_older_than=now, delete_unverified=True)
             if left := self._with_deleted_rows():
@@ -308,27 +310,26 @@ class LanceGallery:
 
     def _fold(self, whole: bool) -> None:
         """Small files into large ones and new rows into the indexes; `whole` also builds what indexes are missing."""
-        from lancedb.index import Bitmap, BTree, IvfRq, LabelList
+        from lancedb.index import IvfRq
 
         rows = self._table.count_rows()
         if whole and rows:
-            there = {index.columns[0] for index in self._table.list_indices()}
-            wanted = {
-                "id": BTree(), "time_s": BTree(), "track": BTree(), "pid": BTree(), "camera": Bitmap(),
-                "modality": Bitmap(), "tags": LabelList(),
-            }  # fmt: skip
-            for column, config in wanted.items():
+            there = self._indexed()
+            for column, config in _scalar_indexes().items():
                 if column not in there:
                     self._table.create_index(column, config=config)
-            stats = self._index()
-            trained = self._trained_on() if stats is not None else 0
-            if rows >= INDEX_ROWS and (stats is None or rows >= GROWN * trained):
+            trained = self._trained_on() if "vector" in there else 0
+            if rows >= INDEX_ROWS and rows >= GROWN * trained:
                 config = IvfRq(num_partitions=_partitions(rows), num_bits=BITS, max_iterations=10, sample_rate=SAMPLED)
                 self._table.create_index("vector", config=config, replace=True)
                 with replacing(self.path / TRAINED) as partial:
                     partial.write_text(json.dumps({"rows": rows}))
         self._table.optimize(cleanup_older_than=KEPT)
         self._writes = 0
+
+    def _indexed(self) -> set[str]:
+        """Columns that have an index."""
+        return {index.columns[0] for index in self._table.list_indices()}
 
     def _trained_on(self) -> int:
         try:
@@ -367,6 +368,13 @@ class LanceGallery:
         with self._thread_lock, (self.path / LOCK).open("a+b") as file:
             _lock(file.fileno())
             yield  # closing the file unlocks it
+
+
+def _scalar_indexes() -> dict[str, Any]:
+    from lancedb.index import Bitmap, BTree, LabelList
+
+    few, many = Bitmap(), BTree()
+    return {"id": many, "time_s": many, "track": many, "pid": many, "camera": few, "modality": few, "tags": LabelList()}
 
 
 def condition(filter: Filter) -> str | None:
