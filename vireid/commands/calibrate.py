@@ -117,7 +117,7 @@ def choose_people(table: Table, trained: TrainedOn, split: str | None) -> Chosen
     if split is None:
         with_held_out = table[np.isin(table.pid, sorted(held_out))].split.tolist()
         val = [] if own and "val" in trained.splits else [name for name in ("val",) if name in table.split]
-        split = next(iter([*with_held_out, *val, "test"]))
+        split = str([*with_held_out, *val, "test"][0])
     rows = test_rows(table, split)
     unseen = ~np.isin(rows.pid, sorted(seen))
     if not unseen.all() and not set(rows.pid[unseen].tolist()) & held_out:

@@ -211,7 +211,6 @@ def export_bundle(
                 shutil.copyfile(place / CALIBRATION, draft / CALIBRATION)
         _write(draft / CONFIG, config.model_dump_json(indent=2) + "\n")
         _put(draft, folder)
-    say(f"wrote {folder}")
     return Bundle.open(folder)
 
 
