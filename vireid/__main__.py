@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -483,6 +484,165 @@ def demo(
     from vireid.demo import run_demo
 
     show(run_demo(root, progress=not quiet, say=note), Form.table)
+
+
+class Role(StrEnum):
+    search = "search"
+    ingest = "ingest"
+    admin = "admin"
+
+
+class PictureModality(StrEnum):
+    auto = "auto"
+    visible = "visible"
+    infrared = "infrared"
+
+
+class Backend(StrEnum):
+    torch = "torch"
+    onnxruntime = "onnxruntime"
+    openvino = "openvino"
+
+
+Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run folder, or what `vireid export` wrote.")]
+GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
+Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
+Runtime = Annotated[Backend, typer.Option(help="What computes the vectors.")]
+TokenFile = Path("tokens.json")
+
+
+@app.command()
+def index(
+    target: Target,
+    pictures: Annotated[Path, typer.Argument(help="A folder of crops, or a CSV that lists them.")],
+    gallery: GalleryUrl,
+    files: Files = None,
+    modality: Annotated[PictureModality, typer.Option(help="Of pictures whose list does not say.")] = (
+        PictureModality.auto
+    ),
+    file_time: Annotated[bool, typer.Option("--file-time", help="Take a file's time for its picture's.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Replace rows that are there.")] = False,
+    backend: Runtime = Backend.torch,
+    device: Device = "auto",
+    batch_size: BatchSize = 64,
+) -> None:
+    """Index your own pictures: vireid index RUN PICTURES --gallery PATH. Run again, it goes on."""
+    from vireid.commands.serve import index_pictures
+
+    options = {"files": files, "modality": modality.value, "file_time": file_time, "again": again}
+    more = {"backend": backend.value, "device": device, "batch_size": batch_size}
+    found = index_pictures(target, pictures, gallery, **options, **more, say=note)
+    print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
+    print(f"next: vireid serve {target} --gallery {gallery}")
+    raise typer.Exit(1 if found.refused and not found.added and not found.present else 0)
+
+
+@app.command()
+def serve(
+    target: Target,
+    gallery: GalleryUrl,
+    files: Files = None,
+    host: Annotated[str, typer.Option(help="Address to listen on; another than this machine needs --tokens.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    name: Annotated[list[str] | None, typer.Option(help="Host name that is answered to, repeatable.")] = None,
+    tokens: Annotated[Path | None, typer.Option(help="Who may do what; see `vireid token`.")] = None,
+    keep_days: Annotated[float | None, typer.Option(help="Forget what is older, every hour.")] = None,
+    purpose: Annotated[bool, typer.Option("--purpose", help="Every search has to say what it is for.")] = False,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).")] = None,
+    behind_tls: Annotated[bool, typer.Option("--behind-tls", help="Browsers reach it by https of a proxy.")] = False,
+    backend: Runtime = Backend.torch,
+    device: Device = "auto",
+) -> None:
+    """Serve the search page and its API on this machine."""
+    from vireid.commands.serve import open_service, run_service
+
+    service = open_service(
+        target,
+        gallery,
+        files=files,
+        host=host,
+        names=name or (),
+        tokens=tokens,
+        keep_days=keep_days,
+        purpose=purpose,
+        secure=certificate is not None or behind_tls,
+        backend=backend.value,
+        device=device,
+        say=note,
+    )
+    run_service(service, host, port, certificate, key, say=note)
+
+
+@app.command()
+def forget(
+    gallery: GalleryUrl,
+    files: Files = None,
+    pid: Annotated[list[str] | None, typer.Option(help="Identity, repeatable.")] = None,
+    camera: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
+    before: Annotated[datetime | None, typer.Option(help="Rows of before this time.")] = None,
+    older_than_days: Annotated[float | None, typer.Option(help="Retention: rows and marks older than this.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete people for good: vectors, thumbnails, marks and old versions. All conditions together."""
+    from vireid.commands.serve import forget_rows
+    from vireid.serve.gallery import Filter
+
+    filter = Filter(
+        cameras=tuple(camera or ()),
+        pids=tuple(pid or ()),
+        tracks=tuple(track or ()),
+        before_s=before.timestamp() if before else None,
+    )
+    ask = (lambda rows: True) if yes else (lambda rows: typer.confirm(f"delete {rows} rows for good?", err=True))
+    forget_rows(gallery, filter, files=files, older_than_days=older_than_days, confirm=ask, say=print)
+
+
+@app.command()
+def token(
+    name: Annotated[str, typer.Argument(help="Whose it is; it stands in the audit log.")],
+    role: Annotated[Role | None, typer.Option(help="search, ingest (add only) or admin.")] = None,
+    file: Annotated[Path, typer.Option(help="Where its digest is kept.")] = TokenFile,
+    days: Annotated[float | None, typer.Option(help="How long it is valid; as long as it is in the file.")] = None,
+    revoke: Annotated[bool, typer.Option("--revoke", help="Take it out.")] = False,
+) -> None:
+    """Make a token for the search service and print it once, or take one out."""
+    from vireid.commands.serve import token as change
+
+    print(change(file, name, role.value if role else None, days, revoke))
+
+
+@app.command()
+def audit(
+    gallery: GalleryUrl,
+    files: Files = None,
+    last: Annotated[int, typer.Option(min=0, help="Entries to print, newest first.")] = 20,
+) -> None:
+    """Check that the audit log was not changed, and print its last entries."""
+    import json
+
+    from vireid.commands.serve import audit_of
+
+    lines, entries = audit_of(gallery, files, last)
+    for entry in entries:
+        print(json.dumps(entry, ensure_ascii=False))
+    note(f"{lines} lines, each follows the one before")
+
+
+@app.command("search-demo")
+def search_demo(
+    root: Annotated[Path, typer.Option(help="Folder of the demo's data and runs.")] = Path("runs/demo"),
+    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    serve: Annotated[bool, typer.Option(help="Start the page at the end.")] = True,
+    quiet: Quiet = False,
+) -> None:
+    """Take the demo's network (or train it), index a synthetic night of six cameras, and open the search page."""
+    from vireid.serve.demo import run_search_demo
+
+    run_search_demo(root, port, serve=serve, progress=not quiet, say=note)
 
 
 def main() -> None:

@@ -1,0 +1,202 @@
+"""`vireid index`, `serve`, `forget`, `token` and `audit`: from one's own pictures to a page that searches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vireid.commands.export import BUNDLE, export_run
+from vireid.run import EMBEDDER, RECIPE, Run
+from vireid.serve.access import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
+from vireid.serve.archive import Archive, files_of
+from vireid.serve.attention import Attention
+from vireid.serve.audit import Audit
+from vireid.serve.bundle import CONFIG, Backend, Bundle, file_digest
+from vireid.serve.calibrate import NAME as CALIBRATION
+from vireid.serve.calibrate import Calibration
+from vireid.serve.extractor import FeatureExtractor, Modality
+from vireid.serve.gallery import Filter, open_gallery
+from vireid.serve.index import Indexed, crops_of, index
+
+if TYPE_CHECKING:
+    from vireid.serve.app import Example, Service
+
+CONSOLE = "this machine's console"  # who, in the audit log, where a command and no request did it
+
+
+class ServeError(ValueError):
+    """The service cannot be started so; the message says what to do."""
+
+
+def bundle_of(target: Path, say: Callable[[str], None] = print) -> Bundle:
+    """The bundle in a folder, or of a run, exported now where it is missing or older than the run's embedder."""
+    if (target / CONFIG).is_file() or not (target / RECIPE).is_file():
+        return Bundle.open(target)
+    run = Run.open(target)
+    inner = run.path / BUNDLE
+    if (inner / CONFIG).is_file():
+        bundle = Bundle.open(inner)
+        if not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER):
+            return bundle
+    say(f"exporting {run.path} (without ONNX; `vireid export {run.path}` writes that too)")
+    return export_run(run.path, onnx=False, say=say)
+
+
+def index_pictures(
+    target: Path,
+    pictures: Path,
+    gallery: str,
+    *,
+    files: Path | None = None,
+    modality: Modality = "auto",
+    file_time: bool = False,
+    again: bool = False,
+    backend: Backend = "torch",
+    device: str = "auto",
+    batch_size: int = 64,
+    say: Callable[[str], None] = print,
+) -> Indexed:
+    """Index a folder or a CSV of crops into a gallery, which is made where it is not there; see serve/index.py.
+
+    Raises NotIndexed where no picture could be read, GalleryError, BundleError and RunError.
+    """
+    crops = crops_of(pictures, file_time=file_time, modality=modality)
+    bundle = bundle_of(target, say)
+    extractor = FeatureExtractor(bundle, backend, device, batch_size)
+    place = files_of(gallery, files)
+    opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
+    with closing(Archive(opened, place)) as archive:
+        found = index(archive, extractor, crops, again=again, say=say)
+        archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
+    for line in found.refused[:5]:
+        say(f"left out: {line}")
+    if len(found.refused) > 5:
+        say(f"left out: {len(found.refused) - 5} more pictures that cannot be read")
+    return found
+
+
+def open_service(
+    target: Path,
+    gallery: str,
+    *,
+    files: Path | None = None,
+    host: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    tokens: Path | None = None,
+    keep_days: float | None = None,
+    purpose: bool = False,
+    secure: bool = False,
+    backend: Backend = "torch",
+    device: str = "auto",
+    examples: Sequence[Example] = (),
+    say: Callable[[str], None] = print,
+) -> Service:
+    """All that `create_app` needs; raises AccessError where the service would be open to others without tokens."""
+    from vireid.serve.app import Service, reranks_of
+    from vireid.serve.search import Searcher
+
+    known = None if tokens is None else Tokens(tokens)
+    check_binding(host, known)
+    bundle = bundle_of(target, say)
+    extractor = FeatureExtractor(bundle, backend, device)
+    place = files_of(gallery, files)
+    opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
+    calibration = None
+    if (bundle.path / CALIBRATION).is_file():
+        calibration = Calibration.load(bundle.path, bundle.config.digest)
+    else:
+        say(f"not calibrated: hits are ranked, and none is called a match; run `vireid calibrate {target}`")
+    hosts = tuple(names) or (LOCAL_NAMES if is_loopback(host) else ())
+    return Service(
+        bundle, Searcher(extractor, opened, calibration), Archive(opened, place), calibration, Attention(bundle), known,
+        hosts=hosts, keep_days=keep_days, purpose=purpose, secure=secure, examples=examples,
+        reranks=reranks_of(bundle),
+    )  # fmt: skip
+
+
+def run_service(
+    service: Service,
+    host: str,
+    port: int,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve until stopped."""
+    import uvicorn
+
+    from vireid.serve.app import create_app
+
+    check_binding(host, service.tokens)  # again, whoever made the service
+    scheme = "http" if certificate is None else "https"
+    shown = f"[{host}]" if ":" in host else host
+    if not is_loopback(host) and certificate is None:
+        say(
+            "warning: without --certificate tokens travel in the clear; put a proxy with TLS in front, and let nobody "
+            "reach this port but the proxy"
+        )
+    service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=service.tokens is not None)
+    say(f"open {scheme}://{shown}:{port}  (Ctrl+C stops it)")
+    uvicorn.run(
+        create_app(service), host=host, port=port, log_level="warning", server_header=False, access_log=False,
+        timeout_keep_alive=20, limit_concurrency=200, ssl_certfile=certificate, ssl_keyfile=key,
+        proxy_headers=False,
+    )  # fmt: skip
+
+
+def forget_rows(
+    gallery: str,
+    filter: Filter,
+    *,
+    files: Path | None = None,
+    older_than_days: float | None = None,
+    confirm: Callable[[int], bool],
+    say: Callable[[str], None] = print,
+) -> int:
+    """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than so many days.
+
+    `confirm` gets the number of rows and says whether to go on. Returns how many went.
+    """
+    from vireid.serve.app import forget_older
+
+    if filter.empty == (older_than_days is None):
+        raise ServeError(
+            "name what to forget by --pid, --track, --camera, --before, or else by --older-than-days alone"
+        )
+    place = files_of(gallery, files)
+    with closing(Archive(open_gallery(gallery), place)) as archive:
+        if older_than_days is not None:
+            gone, said = forget_older(archive, older_than_days, CONSOLE)
+            say(said)
+            return gone.rows
+        rows = archive.gallery.count(filter)
+        if not rows or not confirm(rows):
+            say(f"nothing deleted; {rows} rows pass")
+            return 0
+        told = {name: value for name, value in vars(filter).items() if value not in ((), None)}
+        archive.audit.write("forget", CONSOLE, "admin", filter=told, rows=rows)
+        gone = archive.forget(filter=filter)
+        archive.audit.write("forgotten", CONSOLE, "admin", filter=told, **vars(gone))
+        say(f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good")
+        return gone.rows
+
+
+def token(path: Path, name: str, role: Role | None, days: float | None, revoke: bool) -> str:
+    """Make a token and return what to print, or take one out."""
+    tokens = Tokens(path)
+    if revoke:
+        tokens.revoke(name)
+        return f"{name} is taken out of {path}; it stopped working now"
+    if role is None:
+        raise ServeError("say what the token may do: --role search, ingest or admin")
+    return tokens.add(name, role, days)
+
+
+def audit_of(gallery: str, files: Path | None, last: int) -> tuple[int, list[dict]]:
+    """The number of lines of an archive's audit log, which is checked, and its last entries."""
+    from vireid.serve.archive import AUDIT
+
+    log = Audit(files_of(gallery, files) / AUDIT)
+    return log.verify(), log.entries(last)

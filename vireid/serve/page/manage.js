@@ -1,0 +1,73 @@
+// The administrator's dialog: forget people for good, and read the audit log.
+import { $, clock, count, fromField, getJson, make, postJson, t } from "/page/base.js";
+
+let counted = null; // the filter and the number of rows that were shown before deleting
+
+export function prepareManage(changed) {
+  $("open-archive").addEventListener("click", async () => {
+    reset();
+    $("manage").showModal();
+    await showAudit();
+  });
+  $("forget").addEventListener("input", reset);
+  $("forget").addEventListener("submit", async (event) => {
+    event.preventDefault();
+    const filter = conditions();
+    if (!Object.keys(filter).length) return say(t("forgetNeeds"));
+    await told(async () => {
+      const { rows } = await postJson("/api/forget", { filter });
+      counted = rows ? { filter, expect: rows } : null;
+      $("forget-do").disabled = !rows;
+      say(t("forgetFound", { rows: count(rows) }));
+    });
+  });
+  $("forget-do").addEventListener("click", async () => {
+    if (!counted) return;
+    await told(async () => {
+      const gone = await postJson("/api/forget", counted);
+      reset();
+      say(t("forgotten", { rows: count(gone.rows), thumbnails: count(gone.thumbnails), marks: count(gone.marks) }));
+      await Promise.all([showAudit(), changed()]);
+    });
+  });
+}
+
+function conditions() {
+  const filter = {};
+  if ($("forget-pid").value.trim()) filter.pids = [$("forget-pid").value.trim()];
+  if ($("forget-track").value.trim()) filter.tracks = [$("forget-track").value.trim()];
+  if ($("forget-camera").value) filter.cameras = [$("forget-camera").value];
+  if ($("forget-before").value) filter.before_s = fromField($("forget-before").value);
+  return filter;
+}
+
+const say = (text) => ($("forget-said").textContent = text);
+
+function reset() {
+  counted = null;
+  $("forget-do").disabled = true;
+  say("");
+}
+
+async function told(work) {
+  try {
+    await work();
+  } catch (error) {
+    reset();
+    say(error.message);
+  }
+}
+
+async function showAudit() {
+  const { entries } = await getJson("/api/audit?last=100");
+  const skipped = new Set(["at", "who", "role", "what", "previous"]);
+  $("audit").replaceChildren(...entries.map((entry) => {
+    const details = Object.entries(entry)
+      .filter(([key, value]) => !skipped.has(key) && value !== "" && value !== null && !(Array.isArray(value) && !value.length))
+      .filter(([, value]) => JSON.stringify(value) !== "{}")
+      .map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
+      .map((text) => text.replace(/[0-9a-f]{64}/g, (digest) => `${digest.slice(0, 12)}…`).slice(0, 160));
+    const cells = [clock(Date.parse(entry.at) / 1000), `${entry.who} (${entry.role})`, entry.what, details.join(" · ")];
+    return make("tr", {}, ...cells.map((text) => make("td", { textContent: text })));
+  }));
+}
