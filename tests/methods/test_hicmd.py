@@ -16,6 +16,9 @@ ours under these names (RGB = 0, IR = 1; conv stands for weight and bias):
     prototype backbone              embedder.trunk            here the small stand-in
     add_block.0, add_block.1        embedder.neck.linear, embedder.neck.bn
     add_block2.0, classifier.0      projection, classifier
+
+The recorded test feature is `method.eval().embedder.layers(images, modality)["neck"]`, modality 0 for visible (there
+1) and 1 for infrared (there 0); the recorded decoder is `Decoder(8, 24, 10)`.
 """
 
 from pathlib import Path
@@ -318,6 +321,21 @@ def test_who_is_trained_by_what() -> None:
     (rest,) = torch.autograd.grad(method.generator_losses(inputs.images, held)["code"], attribute, retain_graph=True)
     assert not torch.allclose(both, rest)
     assert not any(torch.autograd.grad(losses["kl"], list(encode.prototypes.parameters()), allow_unused=True))
+
+
+def test_batch_norms_see_the_released_groups() -> None:
+    """Attribute encoders: x and y for the generator, x, y and negatives for matching; trunk: all six; neck: 20 rows."""
+    torch.manual_seed(0)
+    method, seen = HiCMD(6, **HiCMD.tiny).train(), {}  # pyright: ignore[reportArgumentType]
+    given = batch()
+    given.images = given.images.float()
+    encode = method.embedder
+    watched = {"visible": encode.attributes[0].layer4[0].bn3, "infrared": encode.attributes[1].stem.bn1,  # pyright: ignore
+               "trunk": encode.trunk.layer3[0].bn1, "neck": encode.neck.bn}  # fmt: skip
+    for name, module in watched.items():
+        module.register_forward_pre_hook(lambda _, x, name=name: seen.setdefault(name, []).append(len(x[0])))
+    method.step(given, Optimizers(method.params(), recipe()), Progress())
+    assert seen == {"visible": [2] * 5, "infrared": [2] * 5, "trunk": [2] * 6, "neck": [20]}
 
 
 def test_erasing_reaches_the_identity_losses_alone() -> None:
