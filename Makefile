@@ -6,10 +6,13 @@ DEMO   ?= runs/demo
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test check fast bench docs clean
+.PHONY: demo search-demo test check fast bench docs clean
 
 demo: $(VENV)/core.installed          ## make data, train AGW and CAJL, evaluate, show table and pictures
 	$(BIN)/vireid demo --root $(DEMO)
+
+search-demo: $(VENV)/serve.installed  ## the search page on a synthetic night archive, with the demo's network
+	$(BIN)/vireid search-demo --root $(DEMO)
 
 test: $(VENV)/dev.installed lint      ## everything that CI runs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
@@ -36,6 +39,10 @@ $(VENV)/bin/python:
 
 $(VENV)/core.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/serve.installed: $(VENV)/core.installed
+	$(BIN)/python -m pip install -q -e '.[export,serve]'
 	touch $@
 
 $(VENV)/dev.installed: $(VENV)/core.installed

@@ -1,12 +1,12 @@
 """What each method costs beside AGW, all in one run at the published sizes: parameters, multiply-adds, milliseconds.
 
-    python benchmarks/method_cost.py [METHOD]...        writes benchmarks/results/method_cost.txt (all methods by default)
+    python benchmarks/method_cost.py [METHOD]...        writes benchmarks/results/method_cost.txt (default: all)
 
 A training step is one on 4 people x 2 pictures x 2 modalities of the synthetic set, every stage of a method on its own
 line; an image is one of a batch of 8 through the deployed embedder. AGW is measured anew before every method, and the
 ratio is to that measurement, so that other work on the machine blurs both alike. Multiply-adds are those of matrix
-products and convolutions, counted by torch. A method that refines another run's embeddings has no network of its own for
-pictures and is left to its own benchmark.
+products and convolutions, counted by torch. A method that refines another run's embeddings has no network of its own
+for pictures and is left to its own benchmark.
 """
 
 from __future__ import annotations
@@ -26,12 +26,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from vireid.data.pipeline import TrainingData
 from vireid.datasets import load
 from vireid.datasets.synthetic import make
+from vireid.export import examples
 from vireid.method import Method, Progress, Recipe
 from vireid.methods import find, names
 from vireid.optim import Optimizers
 
 PEOPLE, CAMERAS = 395, (1, 2, 3, 4, 5, 6)  # the identities and cameras that SYSU-MM01 trains with
-STEPS, IMAGES = 2, 8
+STEPS, IMAGES = 1, 8
+REFINERS = ("nformer",)
 
 
 @dataclass
@@ -67,7 +69,7 @@ def measure(name: str, data: TrainingData) -> Cost:
     size = stages[-1].size
     images = torch.randint(0, 256, (IMAGES, 3, *size), dtype=torch.uint8)
     modality = torch.arange(IMAGES) % 2
-    inputs = extras(embedder, size, data)
+    inputs = [x.repeat(IMAGES // 2, 1, 1, 1) for x in examples(embedder, size)]
     with torch.no_grad():
         with FlopCounterMode(display=False) as counter:
             embedder(images[:1], modality[:1], *(value[:1] for value in inputs))
@@ -81,27 +83,22 @@ def step_seconds(method: Method, recipe: Recipe, stage: int, data: TrainingData)
     small = {field.name for field in dataclasses.fields(recipe.sampler)} & {"pids", "images"}  # pyright: ignore
     sampler = dataclasses.replace(recipe.sampler, **{"pids": 4, "images": 2} if len(small) == 2 else {})  # pyright: ignore
     recipe = dataclasses.replace(recipe, sampler=sampler)
-    at = Progress(stage=stage)
-    batch = next(iter(method.batches(data, recipe, at)))
+    batch = next(iter(method.batches(data, recipe, Progress(stage=stage))))
+    late = Progress(stage=stage, epoch=recipe.epochs - 1, epochs=recipe.epochs)  # when every loss and bank is at work
     optim, step = Optimizers(method.params(), recipe), getattr(method, recipe.step)
     method.train()
-    return seconds(lambda: step(batch, optim, at), STEPS)
 
+    def work() -> None:
+        step(batch, optim, late)
+        method.after_step(late)
 
-def extras(embedder: torch.nn.Module, size: tuple[int, int], data: TrainingData) -> tuple[torch.Tensor, ...]:
-    """Example inputs beyond images and modality."""
-    names_of_inputs: tuple[str, ...] = getattr(embedder, "inputs", ())
-    if not names_of_inputs:
-        return ()
-    from vireid.export import example_inputs
-
-    return example_inputs(embedder, size, IMAGES)  # pyright: ignore
+    return seconds(work, STEPS)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", metavar="METHOD")
-    chosen = parser.parse_args().methods or [n for n in names() if hasattr(find(n), "recipe") and n not in REFINERS]
+    chosen = parser.parse_args().methods or [name for name in names() if name not in REFINERS]
     with tempfile.TemporaryDirectory() as folder:
         root = make(Path(folder) / "night", "sysu", people=24, images_per_camera=2, masks=False)
         data = TrainingData(load(f"sysu={root}").where(("train", "val")), progress=False)
@@ -116,7 +113,6 @@ def main() -> None:
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-REFINERS = ("nformer",)
 HEADER = (
     f"{'method':12} {'trained M':>10} {'deployed M':>11} {'G mult-adds':>12} {'ms/image':>9} {'/ AGW':>6} "
     f"{'ms/step':>9} {'/ AGW':>6}"

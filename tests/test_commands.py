@@ -67,8 +67,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_help_reads_no_torch_and_import_is_light() -> None:
     code = (
         "import sys, vireid.__main__ as m\nfrom typer.testing import CliRunner\n"
-        "for words in ([], ['data'], ['data', 'make'], ['data', 'check'], ['data', 'cache'], ['train'], ['embed'],\n"
-        "              ['evaluate'], ['export'], ['calibrate'], ['results'], ['methods'], ['doctor'], ['demo']):\n"
+        "for words in ([], ['data'], ['data', 'make'], ['data', 'check'], ['data', 'cache'], ['data', 'pose'],\n"
+        "              ['train'], ['embed'], ['evaluate'], ['compare'], ['export'], ['calibrate'], ['results'],\n"
+        "              ['methods'], ['doctor'], ['demo']):\n"
         "    result = CliRunner().invoke(m.app, [*words, '--help'])\n"
         "    assert result.exit_code == 0 and 'Usage' in result.stdout, result.output\n"
         "assert CliRunner().invoke(m.app, ['methods']).stdout.startswith('agw')\n"

@@ -22,6 +22,7 @@ methods:
     method: agw
     settings: {<<: *tiny, attention: false, pooling: average}
     for: {manifest: {epochs: 1}}
+    seeds: 1
     note: without attention
 """
 
@@ -48,8 +49,9 @@ def test_one_command_from_plan_to_table(plan: Path, data: Path, tmp_path: Path) 
     assert {"compare.md", "compare.csv", "compare.json", "compare.tex"} <= {path.name for path in folder.iterdir()}
     table = result.stdout
     assert all(f"| {name} |" in table for name in ("agw", "plain", "chance")) and "plain: without attention" in table
-    settings = [Run.open(folder / "pictures" / "plain" / str(seed)).about for seed in (0, 1)]
-    assert [about["seed"] for about in settings] == [0, 1] and settings[0]["settings"]["attention"] is False
+    runs = [Run.open(folder / "pictures" / line / seed).about for line, seed in (("agw", "1"), ("plain", "0"))]
+    assert [about["seed"] for about in runs] == [1, 0] and runs[1]["settings"]["attention"] is False
+    assert not (folder / "pictures" / "plain" / "1").exists(), "one seed was asked of this line"
     checkpoint = folder / "pictures" / "agw" / "0" / "last.pt"
     before = checkpoint.stat().st_mtime_ns
     assert call(*words).stdout == table and checkpoint.stat().st_mtime_ns == before, "finished runs are kept"

@@ -1,16 +1,20 @@
 """What every method must do, each at a tiny size on the CPU. A method joins by being a file in vireid/methods/.
 
 A method's network is made tiny by those settings of TINY that its constructor knows, or by its class attribute `tiny`;
+one that refines the embeddings of a `base` is given random ones;
 parameters that rightly receive no gradient are listed with the reason in its class attribute `no_gradient`.
 """
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import inspect
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -25,11 +29,13 @@ from PIL import Image
 from torch import Tensor
 
 from vireid.data.pipeline import TrainingData
+from vireid.data.samplers import PivotPairs
 from vireid.data.table import Table, table_from_columns
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
 from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe
 from vireid.methods import find, names
 from vireid.optim import Constant, Optimizers
+from vireid.retrieval.embed import Embeddings
 from vireid.settings import resolve
 from vireid.train import train
 
@@ -48,19 +54,41 @@ def build(name: str) -> Method:
     known = inspect.signature(kind).parameters
     settings = kind.tiny or {key: value for key, value in TINY.items() if key in known}
     torch.manual_seed(0)
-    return kind(PIDS, (1, 2), **settings)  # a wrong word in `tiny` is an error
+    return kind(PIDS, (1, 2), **settings, **required(name))  # a wrong word in `tiny` is an error
+
+
+def required(name: str) -> dict[str, str]:
+    """The settings without default."""
+    return {"base": vectors()} if "base" in inspect.signature(find(name)).parameters else {}
+
+
+@cache
+def vectors() -> str:
+    """A file with a vector for each training row, which says little about the person."""
+    folder = Path(tempfile.mkdtemp(prefix="vireid-test-"))
+    atexit.register(shutil.rmtree, folder)
+    table = people(folder)
+    random = np.random.RandomState(0)
+    values = random.randn(PIDS, 16)[table.pid] + 2 * random.randn(len(table), 16)
+    return str(Embeddings(values.astype(np.float32), table).save(folder / "vectors.npz"))
 
 
 def stages(name: str) -> tuple[Recipe, ...]:
     """The method's recipes at a tiny size, without warm-up."""
     recipe = find(name).recipe
-    changes = {"size": SIZE, "epochs": 2, "schedule": Constant()}
+    changes = {"epochs": 2, "schedule": Constant()}
     found = recipe if isinstance(recipe, tuple) else (recipe,)
-    return tuple(dataclasses.replace(r, sampler=tiny_sampler(r), **changes) for r in found)
+    return tuple(
+        dataclasses.replace(r, sampler=tiny_sampler(r), size=SIZE if r.views else r.size, **changes) for r in found
+    )
 
 
 def tiny_sampler(recipe: Recipe) -> object:
-    return dataclasses.replace(recipe.sampler, pids=PIDS, images=2)  # pyright: ignore[reportArgumentType]
+    if isinstance(recipe.sampler, PivotPairs):  # its batches hold negatives beside the two translated people
+        return PivotPairs(pids=2, batches=3, negatives="shared")
+    sizes = {"pids": PIDS, "images": 2, "batches": 4}  # of those that the sampler knows
+    known = {name: size for name, size in sizes.items() if hasattr(recipe.sampler, name)}
+    return dataclasses.replace(recipe.sampler, **known)  # pyright: ignore[reportArgumentType]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,6 +104,11 @@ def one_thread() -> Iterator[None]:
 def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
     """Four people, three small pictures of each and modality: a color that differs between people, and noise."""
     root = tmp_path_factory.mktemp("people")
+    return TrainingData(people(root), cache_folder=root / "cache", progress=False)
+
+
+def people(root: Path) -> Table:
+    """The table of these pictures, which are written into the folder."""
     random = np.random.RandomState(0)
     columns: dict[str, list] = defaultdict(list)
     for pid in range(PIDS):
@@ -89,8 +122,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
                 row = {"path": path, "pid": pid, "camid": modality + 1, "modality": modality, "split": "train"}
                 for key, value in {**row, "keypoints": keypoints}.items():
                     columns[key].append(value)
-    table: Table = table_from_columns(root, columns, "tiny")
-    return TrainingData(table, cache_folder=root / "cache", progress=False)
+    return table_from_columns(root, columns, "tiny")
 
 
 @dataclass
@@ -146,7 +178,8 @@ def inputs(embedder: Embedder, batch: Batch, rows: int) -> tuple[Tensor, ...]:
 
 def test_settings_and_recipe_are_valid(name: str) -> None:
     for dataset in ("sysu", "regdb", "llcm", "manifest"):
-        recipes, settings = resolve(find(name), dataset, ["epochs=3"])
+        words = [f"{key}={value}" for key, value in required(name).items()]
+        recipes, settings = resolve(find(name), dataset, ["epochs=3", *words])
         assert [recipe.epochs for recipe in recipes] == [3] * len(recipes)
     with torch.device("meta"):  # the published size builds too
         assert find(name)(395, (1, 2, 3, 4, 5, 6), **settings).num_pids == 395
@@ -180,18 +213,18 @@ class Interrupted(Exception):
     pass
 
 
-class Breaking:
-    """Training data whose process dies at an iteration of the last stage."""
+def breaking(method: Method, stage: int, iteration: int) -> Method:
+    """The method, whose process dies at an iteration of a stage."""
+    whole = method.batches
 
-    def __init__(self, data: TrainingData, stage: int, iteration: int) -> None:
-        self.data, self.stage, self.iteration = data, stage, iteration
-        self.table = data.table
-
-    def batches(self, recipe: Recipe, at: Progress) -> Iterator[Batch]:
-        for batch in self.data.batches(recipe, at):
-            if (at.stage, at.iteration) == (self.stage, self.iteration):
+    def batches(data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+        for batch in whole(data, recipe, at):
+            if (at.stage, at.iteration) == (stage, iteration):
                 raise Interrupted
             yield batch
+
+    method.batches = batches
+    return method
 
 
 def test_resume_equals_no_interruption(name: str, data: TrainingData, tmp_path: Path) -> None:
@@ -201,8 +234,8 @@ def test_resume_equals_no_interruption(name: str, data: TrainingData, tmp_path: 
     state = torch.load(whole / "last.pt", weights_only=True)
     per_epoch = state["progress"]["iterations_per_epoch"]
     with pytest.raises(Interrupted):
-        breaking = Breaking(data, len(recipes) - 1, per_epoch + per_epoch // 2)
-        train(build(name), breaking, parts, recipes=recipes, progress=False)  # pyright: ignore[reportArgumentType]
+        method = breaking(build(name), len(recipes) - 1, per_epoch + per_epoch // 2)
+        train(method, data, parts, recipes=recipes, progress=False)
     train(build(name), data, parts, recipes=recipes, resume=True, progress=False)
     again = torch.load(parts / "last.pt", weights_only=True)
     assert state["finished"] and again["finished"]

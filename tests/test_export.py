@@ -1,5 +1,6 @@
 """ONNX export beyond the methods' own test: declared inputs, empty channels, errors, nothing left behind."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -50,6 +51,21 @@ def test_declared_inputs_and_empty_channels(tmp_path: Path) -> None:
         with torch.no_grad():
             np.testing.assert_allclose(found, embedder(images, modality, heatmaps), rtol=1e-4)
         np.testing.assert_allclose(found[:, :4], 1e-4, rtol=1e-4)  # GeM of an empty channel, not 0
+
+
+def test_heatmaps_that_say_how_they_are_drawn_need_no_example(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    from vireid.export import export_onnx
+
+    embedder = Small()
+    embedder.heatmaps = {"points": 18, "sigma": 1.5, "stride": 4, "least": 0.05, "missing": "error"}
+    path = export_onnx(embedder, (16, 8), tmp_path / "small.onnx")
+    session = runtime.InferenceSession(path)
+    assert session.get_inputs()[2].shape[1:] == [18, 4, 2]
+    assert json.loads(session.get_modelmeta().custom_metadata_map["heatmaps"]) == embedder.heatmaps
+    assert {entry.key for entry in onnx.load(path).metadata_props} >= {"heatmaps"}
 
 
 def test_missing_example_and_missing_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

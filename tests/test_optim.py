@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,19 @@ import torch
 from torch import nn
 
 from vireid.method import Progress, Recipe
-from vireid.optim import SGD, Adam, AdamW, Constant, Cosine, LossNotFinite, Optimizers, Steps, WarmupSteps
+from vireid.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    Constant,
+    Cosine,
+    IterationSteps,
+    LossNotFinite,
+    Optimizers,
+    Steps,
+    WarmupCosine,
+    WarmupSteps,
+)
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -146,6 +159,10 @@ def test_warmup_steps_are_the_recorded_rates_of_agw():
 
 def test_other_schedules():
     assert [Steps((2, 4), 0.5)(Progress(epoch=e)) for e in range(5)] == [1, 1, 0.5, 0.5, 0.25]
+    halved = IterationSteps(every=4, gamma=0.5)
+    assert [halved(Progress(epoch=9, iteration=i)) for i in (0, 3, 4, 7, 8)] == [1, 1, 0.5, 0.5, 0.25]
+    with pytest.raises(ValueError, match="1 or more, got 0"):
+        IterationSteps(every=0)
     assert WarmupSteps(0, (1,), 0.1)(Progress(epoch=0)) == 1 == Constant()(Progress(epoch=9))
     cosine = [Cosine(2, final=0.1)(Progress(epoch=e, epochs=6)) for e in range(6)]
     assert cosine[:3] == [0.5, 1.0, 1.0] and cosine[4] == pytest.approx(0.55)
@@ -154,3 +171,20 @@ def test_other_schedules():
     at = [Progress(epoch=i // 4, iteration=i, epochs=3, iterations_per_epoch=4) for i in range(12)]
     rates = [fine(a) for a in at]
     assert rates[:5] == [0, 0.25, 0.5, 0.75, 1.0] and rates[8] == pytest.approx(0.5)
+
+
+def test_warmup_cosine_is_pmt_s():
+    """timm's rule as hulu88/PMT calls it: epochs from 1, the cosine runs from the start, the last is lowest."""
+    factors = [WarmupCosine()(Progress(epoch=e, epochs=24)) for e in range(24)]
+    assert factors[:2] == pytest.approx([0.34, 0.67])
+    expected = [0.01 + 0.99 * (1 + math.cos(math.pi * (e + 1) / 24)) / 2 for e in range(2, 24)]
+    assert factors[2:] == pytest.approx(expected) and factors[-1] == pytest.approx(0.01)
+    assert max(factors) == factors[2] == pytest.approx(0.962321, abs=1e-6)
+    plain = [WarmupCosine(0, final=0.2)(Progress(epoch=e, epochs=2)) for e in range(2)]
+    assert plain == pytest.approx([0.6, 0.2])
+    fine = WarmupCosine(1, start=0.2, final=0.1, per_epoch=False)
+    at = [Progress(epoch=i // 4, iteration=i, epochs=3, iterations_per_epoch=4) for i in range(13)]
+    assert [fine(a) for a in at[:4]] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+    assert [fine(a) for a in at[4:]] == pytest.approx(
+        [0.1 + 0.45 * (1 + math.cos(math.pi * i / 12)) for i in range(4, 13)]
+    )

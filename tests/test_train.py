@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_training import Draw, SmallData, published, recipe, small, stages, torchrun, train_published
+from small_training import PIDS, Draw, Small, SmallData, published, recipe, small, stages, torchrun, train_published
 
 from vireid.files import DiskFull
 from vireid.logger import JsonLines
@@ -111,6 +111,29 @@ def test_callbacks_do_not_change_the_course(tmp_path):
     plain = run(tmp_path / "plain", small(dropout=0.3))
     run(tmp_path / "busy", small(dropout=0.3), on_epoch=draw, select=Selection(draw))
     assert equal(plain.state_dict(), Run.open(tmp_path / "busy").checkpoint()["method"])
+
+
+def test_samples_are_written_per_epoch_and_do_not_change_the_course(tmp_path):
+    seen = []
+
+    class Showing(Small):
+        def samples(self, batch, at):
+            seen.append((at.stage, at.epoch, at.iteration))
+            assert not self.training and not torch.is_grad_enabled()
+            noise = torch.rand(len(batch), 3, 8, 4)
+            return {"drawn": noise, "half": noise[:1].mul(0).add(0.5)} if at.stage == 1 else None
+
+    def built(kind):
+        torch.manual_seed(3)
+        return kind(PIDS, (1, 2), dropout=0.3)
+
+    plain = run(tmp_path / "plain", built(Small), recipes=stages())
+    showing = run(tmp_path / "showing", built(Showing), recipes=stages())
+    assert equal(plain.state_dict(), showing.state_dict()) and showing.training == plain.training
+    assert seen == [(0, 0, 3), (0, 1, 6), (1, 0, 3), (1, 1, 6), (1, 2, 9)]
+    assert not (tmp_path / "plain" / "samples").exists()
+    files = sorted(p.name for p in (tmp_path / "showing" / "samples").iterdir())
+    assert files == ["1-000.png", "1-001.png", "1-002.png"]
 
 
 def test_a_finished_run_is_left_alone(tmp_path):

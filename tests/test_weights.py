@@ -118,6 +118,7 @@ def test_failed_downloads_leave_nothing(hub: Path, tmp_path: Path, monkeypatch: 
 
 def test_named_weights_carry_their_hash() -> None:
     assert weights.NAMED["imagenet"].endswith("/resnet50-19c8e357.pth")
+    assert weights.NAMED["imagenet-vit"].endswith("/jx_vit_base_p16_224-80ecf9dd.pth")
 
 
 def test_hub_addresses(monkeypatch: pytest.MonkeyPatch) -> None:

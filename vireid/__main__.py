@@ -72,6 +72,11 @@ class Layout(StrEnum):
     llcm = "llcm"
 
 
+class NoPose(StrEnum):
+    error = "error"
+    zeros = "zeros"
+
+
 class Precision(StrEnum):
     float32 = "float32"
     bfloat16 = "bfloat16"
@@ -184,6 +189,31 @@ def data_cache(
     print(f"wrote {info.path} ({info.rows} pictures, {info.bytes / 1e6:.1f} MB)")
 
 
+@data_app.command("pose")
+def data_pose(
+    data: Annotated[str, typer.Argument(help=DATA_HELP)],
+    estimator: Annotated[
+        str,
+        typer.Option(
+            help="vitpose:FOLDER, rtmpose:FILE.onnx, openpose:FOLDER, arrays:FILE.npz, or template (no pose)."
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option(help="File to write; ROOT/keypoints.npz by default.")] = None,
+    missing: Annotated[
+        NoPose, typer.Option(help="A picture without a pose is an error, or gets zeros.")
+    ] = NoPose.error,
+    batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
+    device: Device = "auto",
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a file that something else wrote.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Write the pose of every picture (COCO-17 keypoints) for methods that need it; a second call goes on."""
+    from vireid.commands.pose import write_poses
+
+    options = {"missing": missing.value, "batch_size": batch_size, "device": device, "replace": replace}
+    write_poses(data, estimator, out=out, progress=not quiet, say=print, **options)
+
+
 @app.command()
 def train(
     method: Annotated[str, typer.Argument(help="A method by name (`vireid methods`), or ./your_file.py.")],
@@ -263,6 +293,12 @@ def evaluate(
     draw: Annotated[Draw | None, typer.Option(help="SYSU-MM01: whose draw of the gallery.")] = None,
     layer: Annotated[str | None, typer.Option(help="neck, pooled, ... or all; the deployed one by default.")] = None,
     flip: Flip = False,
+    refine: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Refine with this run of nformer; stamped on the figures.")
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refining: images ignored for a query are not its neighbors either.")
+    ] = False,
     rerank: Annotated[bool, typer.Option("--rerank", help="k-reciprocal re-ranking; stamped on the figures.")] = False,
     k1: Annotated[int, typer.Option(min=1, help="With --rerank: neighbors.")] = 20,
     k2: Annotated[int, typer.Option(min=1, help="With --rerank: neighbors that a vector is averaged over.")] = 6,
@@ -293,6 +329,8 @@ def evaluate(
         draw=draw.value if draw else None,
         layer=layer,
         flip=flip,
+        refine=refine,
+        strict=strict,
         rerank=KReciprocal(k1, k2) if rerank else None,
         similarity=similarity.value if similarity else None,
         ignore=ignore or (),

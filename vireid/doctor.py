@@ -20,6 +20,7 @@ EXTRAS = {
     "onnx": ("export", "ONNX export"),
     "onnxscript": ("export", "ONNX export"),
     "onnxruntime": ("export", "running an exported embedder"),
+    "transformers": ("pose", "keypoints by ViTPose (data pose)"),
     "huggingface_hub": ("hub", "weights by hf:// address"),
 }
 LEAST_DISK_GB = 2.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from vireid.data.pose import HeatMaps
 from vireid.layers.embedder import Embedder
 from vireid.method import INFRARED, VISIBLE
 
@@ -26,14 +28,26 @@ class _Prefixed(nn.Module):
         return self.embedder(images, modality, *inputs)
 
 
-def export_onnx(embedder: Embedder, size: tuple[int, int], path: str | Path, extras: tuple[Tensor, ...] = ()) -> Path:
+def examples(embedder: Embedder, size: tuple[int, int]) -> tuple[Tensor, ...]:
+    """Two rows of each input that the embedder declares for images of `size`; nothing where they are not known."""
+    if embedder.inputs != ("heatmaps",) or embedder.heatmaps is None:
+        return ()
+    maps = HeatMaps(**embedder.heatmaps)
+    return (torch.zeros(2, maps.points, *maps.size(size), device=next(embedder.parameters()).device),)
+
+
+def export_onnx(
+    embedder: Embedder, size: tuple[int, int], path: str | Path, extras: tuple[Tensor, ...] | None = None
+) -> Path:
     """Write `embedder` for images of `size` (height, width) to `path` and return it.
 
     Inputs: `images` uint8 (N, 3, H, W), `modality` int64 (N,), then what embedder.inputs declares, for which `extras`
-    holds an example of two rows each. Output: `embeddings` (N, D), not L2-normalized. The embedder is put in
-    evaluation mode while it is traced. Raises ValueError where the onnx packages or examples are missing.
+    holds an example of two rows each; heat maps need none. How heat maps are drawn stands in the file's metadata as
+    `heatmaps` (JSON). Output: `embeddings` (N, D), not L2-normalized. The embedder is put in evaluation mode while it
+    is traced. Raises ValueError where the onnx packages or examples are missing.
     """
     path = Path(path)
+    extras = examples(embedder, size) if extras is None else extras
     if len(extras) != len(embedder.inputs):
         raise ValueError(f"this embedder also takes {embedder.inputs or 'nothing'}: pass one example of each as extras")
     try:
@@ -69,6 +83,8 @@ def export_onnx(embedder: Embedder, size: tuple[int, int], path: str | Path, ext
                 verbose=False,
             )
             assert program is not None  # dynamo=True returns it
+            if embedder.heatmaps is not None:
+                program.model.metadata_props["heatmaps"] = json.dumps(dict(embedder.heatmaps))
             program.save(partial, external_data=False)
         partial.replace(path)
     finally:

@@ -72,7 +72,7 @@ class Recipe:
     optimizers: dict[str, OptimizerSpec]
     schedule: Schedule
     step: str = "step"
-    filter: Literal["lanczos", "bilinear"] = "lanczos"  # how pictures are resized once, before training
+    filter: Literal["lanczos", "bicubic", "bilinear"] = "lanczos"  # how pictures are resized once, before training
     similarity: Literal["cosine", "euclidean"] = "cosine"  # by which the published system compares embeddings
 
 
@@ -160,9 +160,20 @@ class Method(nn.Module):
     def after_step(self, at: Progress) -> None:
         """Called after every step: averaged copies, memory banks."""
 
+    def samples(self, batch: Batch, at: Progress) -> dict[str, Tensor] | None:
+        """Pictures to look at, by name, float (N, 3, H, W) from 0 to 1; None where the method makes none.
+
+        Called with the last batch of every epoch, in evaluation mode and without gradient, on rank 0 alone; what it
+        draws at random leaves the training as it is. The rows are written to RUN/samples/STAGE-EPOCH.png.
+        """
+        return None
+
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         """The batches of epoch `at.epoch`; the default draws images by recipe.sampler and recipe.views."""
         return data.batches(recipe, at)
+
+    def check(self, table: Table) -> None:
+        """Raise DataError for training rows that this method cannot be trained on; asked before anything is written."""
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """Load public pretrained weights into the trunk; returns the keys of `state` that were not used."""

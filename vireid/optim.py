@@ -160,6 +160,21 @@ class Steps:
 
 
 @dataclass(frozen=True)
+class IterationSteps:
+    """The factor is `gamma` to the number of times that `every` iterations have passed; the defaults are Hi-CMD's."""
+
+    every: int = 50_000
+    gamma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ValueError(f"every is a number of iterations, 1 or more, got {self.every}")
+
+    def __call__(self, at: Progress) -> float:
+        return self.gamma ** (at.iteration // self.every)
+
+
+@dataclass(frozen=True)
 class WarmupSteps:
     """Linear warm-up, (epoch + 1) / warmup_epochs, then steps at milestones; the defaults are AGW's released code."""
 
@@ -190,3 +205,25 @@ class Cosine:
             return (epoch + 1) / self.warmup_epochs if self.per_epoch else epoch / self.warmup_epochs
         done = (epoch - self.warmup_epochs) / max(1, at.epochs - self.warmup_epochs)
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Half a cosine from 1 to `final` over all epochs, whose first ones a linear warm-up from `start` replaces.
+
+    With t = epoch + 1: below `warmup_epochs` start + (1 - start) t / warmup_epochs, then final + (1 - final)
+    (1 + cos(pi t / epochs)) / 2, so the last epoch has `final`. It is timm's schedule as PMT's released code (Lu, Zou,
+    Zhang: "Learning Progressive Modality-Shared Transformers", AAAI 2023; hulu88/PMT) calls it, epochs from 1. Without
+    `per_epoch`, t counts the epochs done with their fraction, for a transformer that starts from random weights.
+    """
+
+    warmup_epochs: int = 3
+    start: float = 0.01
+    final: float = 0.01
+    per_epoch: bool = True
+
+    def __call__(self, at: Progress) -> float:
+        t = at.epoch + 1 if self.per_epoch else at.iteration / at.iterations_per_epoch
+        if t < self.warmup_epochs:
+            return self.start + (1 - self.start) * t / self.warmup_epochs
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, t / at.epochs))) / 2

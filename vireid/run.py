@@ -5,6 +5,8 @@
     last.pt               method, optimizers, random states, progress; opens with torch.load(weights_only=True)
     best.pt               the same method at its best epoch, only where a selection was asked for
     embedder.safetensors  what is deployed, of the last epoch (or the best), rebuilt without the method
+    samples/*.png         STAGE-EPOCH.png, only of methods that make pictures (Method.samples)
+    refiner.safetensors   in its place where the run refines the embeddings of another run, its base
 
 Every file is written under a temporary name, flushed to the disk and renamed: a kill at any moment leaves whole files.
 """
@@ -29,14 +31,23 @@ from torch import nn
 
 from vireid.files import remove_partials, replacing
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
+from vireid.layers.refiner import Refiner, load_refiner, save_refiner
+from vireid.samples import sheet
 from vireid.selection import LAST_EPOCH
 from vireid.version import __version__
 
 FORMAT = 1  # of recipe.json and the checkpoints
-RECIPE, LAST, BEST, EMBEDDER = "recipe.json", "last.pt", "best.pt", "embedder.safetensors"
+RECIPE, LAST, BEST, EMBEDDER, REFINER = (
+    "recipe.json",
+    "last.pt",
+    "best.pt",
+    "embedder.safetensors",
+    "refiner.safetensors",
+)
+SAMPLES = "samples"  # folder
 # what has to agree for a run to go on; the rest of recipe.json (versions, compile) may change
 COMPARED = ("class", "num_pids", "camids", "settings", "recipes", "dataset", "partition", "data", "seed", "data_seed")
-COMPARED += ("precision", "world", "init", "checkpoint")
+COMPARED += ("precision", "world", "init", "checkpoint", "base")
 ModuleT = TypeVar("ModuleT", bound=nn.Module)
 
 
@@ -148,10 +159,38 @@ class Run:
         with replacing(self.path / EMBEDDER) as partial:
             save_embedder(embedder, partial)
 
+    def save_samples(self, rows: Mapping[str, torch.Tensor], stage: int, epoch: int) -> None:
+        """Write samples/STAGE-EPOCH.png with one named row of images (N, 3, H, W) per entry."""
+        path = self.path / SAMPLES / f"{stage}-{epoch:03d}.png"
+        path.parent.mkdir(exist_ok=True)
+        with replacing(path) as partial:
+            sheet(rows).save(partial, format="PNG")
+
+    def save_refiner(self, refiner: Refiner) -> None:
+        """Write refiner.safetensors."""
+        with replacing(self.path / REFINER) as partial:
+            save_refiner(refiner, partial)
+
+    def refiner(self, device: str | torch.device = "cpu") -> Refiner:
+        """The refiner that the run reports, in evaluation mode; RunError where the run refines nothing."""
+        if "base" not in self.about:
+            raise RunError(
+                f"{self.path} does not refine: {self.about.get('method')} embeds pictures itself; expected a run of a "
+                "refining method such as nformer"
+            )
+        if not (self.path / REFINER).exists():
+            raise RunError(f"{self.path} holds no {REFINER} yet: its first epoch has not ended; resume the training")
+        return load_refiner(self.path / REFINER, device)
+
     def embedder(self, device: str | torch.device = "cpu") -> Embedder:
         """The embedder that the run reports, in evaluation mode; of its last checkpoint if it is unfinished."""
         if (self.path / EMBEDDER).exists():
             return load_embedder(self.path / EMBEDDER, device)
+        if "base" in self.about:
+            raise RunError(
+                f"{self.path} has no embedder: it refines the embeddings of another run, "
+                f"{self.about['base']['path']}, whose embedder embeds"
+            )
         rule = self.about.get("checkpoint")
         if rule != LAST_EPOCH and not (self.path / BEST).exists():
             raise RunError(f"{self.path} holds no {EMBEDDER} yet: no epoch was selected by {rule}; resume the training")
@@ -185,7 +224,9 @@ def describe(
     taken = sorted(set(stamp) & set(about))
     if taken:
         raise ValueError(f"stamp names {taken}, which train() records itself; leave them out")
-    return to_jsonable({**about, "settings": {}, "init": "from scratch", **stamp})
+    base = getattr(method, "base", None)  # of a method that refines the embeddings of another run
+    about |= {} if base is None else {"base": base.record}
+    return to_jsonable({**about, "settings": {}, "init": base.name if base else "from scratch", **stamp})
 
 
 def class_name(kind: type) -> str:

@@ -28,6 +28,7 @@ from torch import Tensor
 from vireid import distributed
 from vireid.failures import OutOfMemory, TrainingDiverged
 from vireid.layers.embedder import Embedder
+from vireid.layers.refiner import Refiner
 from vireid.logger import Bar, Logger, Report
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.optim import LossNotFinite, Optimizers
@@ -62,8 +63,9 @@ def train(
 
     `recipes` replaces the method's own. With `resume` a run that was stopped goes on from its last epoch and a finished
     one is left alone. `stamp` is recorded in recipe.json: `settings` (constructor keywords), `init` (what the weights
-    started from) and names of your own. `on_epoch` and `select` run on rank 0 and cannot change the course of training:
-    random states are put back after them. Under torchrun every process calls train() with the same arguments.
+    started from) and names of your own. `on_epoch`, `select` and the method's `samples` run on rank 0 and cannot change
+    the course of training: random states are put back after them. Under torchrun every process calls train() with the
+    same arguments.
 
     Raises TrainingDiverged, OutOfMemory, RunError (folder taken, or resumed with other settings), DiskFull, ValueError.
     """
@@ -134,6 +136,7 @@ class _Loop:
     past: _Past
     report: Report
     at: Progress = field(default_factory=Progress)
+    last: Batch | None = None  # of the epoch, for samples
 
     def run(self, state: Mapping[str, Any] | None) -> None:
         if state is not None:
@@ -166,6 +169,7 @@ class _Loop:
             optim.scale(recipe.schedule(at))
             losses = self.guarded(step, batch, optim, recipe)
             method.after_step(at)
+            self.last = batch
             at.iteration += 1
             self.past.total += 1
             images += len(batch) * distributed.world()
@@ -203,7 +207,7 @@ class _Loop:
             raise OutOfMemory(batch, recipe, self.folder.path / LAST) from error
 
     def end_epoch(self, recipe: Recipe, optim: Optimizers, record: dict[str, Any]) -> None:
-        """Check, select, log and save."""
+        """Check, select, show, log and save."""
         method, at, main = self.method, self.at, distributed.is_main()
         broken = [name for name, p in method.named_parameters() if not bool(torch.isfinite(p).all())]
         if broken:  # checked before a good checkpoint is written over
@@ -216,22 +220,37 @@ class _Loop:
             self.past.best = value if better else self.past.best
         if self.on_epoch and main:
             self.on_epoch(method, at)
+        if main:
+            self.save_samples()
         set_random_state(randoms)
         all_randoms = distributed.gather_objects(randoms)
         self.report.log(record)
         if main:
             self.report.bar.end(record)
-            embedder = getattr(method, "embedder", None)
+            embedder, refiner = getattr(method, "embedder", None), getattr(method, "refiner", None)
             if better and self.select:
                 self.folder.save({"method": method.state_dict(), "epoch": at.epoch, "value": self.past.best}, BEST)
             if better and isinstance(embedder, Embedder):
                 self.folder.save_embedder(embedder)
+            if better and isinstance(refiner, Refiner):
+                self.folder.save_refiner(refiner)
             self.past.elapsed_s, self.past.log_bytes = self.report.elapsed_s, self.report.log_bytes
             state = {"method": method.state_dict(), "optimizers": optim.state_dict(), "random": all_randoms}
             finished = at.epoch + 1 == recipe.epochs and at.stage + 1 == len(self.stages)
             progress = asdict(replace(at, epoch=at.epoch + 1))
             self.folder.save({**state, "progress": progress, "past": asdict(self.past), "finished": finished})
         distributed.barrier()
+
+    def save_samples(self) -> None:
+        """Write what the method shows of the epoch's last batch, if it shows anything."""
+        assert self.last is not None
+        was_training = self.method.training
+        self.method.eval()
+        with torch.no_grad():
+            rows = self.method.samples(self.last, self.at)
+        self.method.train(was_training)
+        if rows is not None:
+            self.folder.save_samples(rows, self.at.stage, self.at.epoch)
 
     def record(self, event: str, losses: Mapping[str, Tensor], optim: Optimizers, speed: float) -> dict[str, Any]:
         device = next(iter(losses.values())).device if losses else "cpu"
@@ -260,7 +279,7 @@ def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None) -> tuple[
 
 
 def _check_data(method: Method, data: TrainingData) -> None:
-    """The data have to come to this process and this device; data of another kind need not say so."""
+    """The data have to come to this process and this device (some need not say so), and to be what the method takes."""
     here, share = (distributed.rank(), distributed.world()), (getattr(data, "rank", None), getattr(data, "world", None))
     if None not in share and share != here:
         raise ValueError(
@@ -270,6 +289,7 @@ def _check_data(method: Method, data: TrainingData) -> None:
     device, there = next(method.parameters()).device, getattr(data, "device", None)
     if there is not None and torch.device(there).type != device.type:
         raise ValueError(f"the method is on {device}, the data come to {there}; put both on one device")
+    method.check(data.table)
 
 
 def _seed(seed: int) -> None:

@@ -14,8 +14,13 @@ from urllib.parse import unquote, urlparse
 import torch
 from torch import Tensor, nn
 
-# ImageNet ResNet-50 by torchvision ("V1" weights), which the AGW code family starts from.
-NAMED = {"imagenet": "https://download.pytorch.org/models/resnet50-19c8e357.pth"}
+# ImageNet ResNet-50 by torchvision ("V1" weights), which the AGW code family starts from, and ViT-B/16 by timm, trained
+# on ImageNet-21k and then ImageNet, which TransReID and PMT start from.
+NAMED = {
+    "imagenet": "https://download.pytorch.org/models/resnet50-19c8e357.pth",
+    "imagenet-vit": "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-vitjx/"
+    "jx_vit_base_p16_224-80ecf9dd.pth",
+}
 WRAPPERS = ("net", "state_dict", "model")  # keys under which public checkpoints keep their state dict
 
 

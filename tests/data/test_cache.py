@@ -77,9 +77,10 @@ def test_pixels_are_pillows(tmp_path: Path) -> None:
     assert array.dtype == np.uint8 and array.shape == (12, *SIZE, 3)
     np.testing.assert_array_equal(array, by_pillow(table))
     assert isinstance(array, np.memmap) and not array.flags.writeable
-    bilinear = cache.pixels(table, SIZE, filter="bilinear")
-    np.testing.assert_array_equal(bilinear, by_pillow(table, Image.Resampling.BILINEAR))
-    assert not np.array_equal(array, bilinear)
+    for filter in (Image.Resampling.BICUBIC, Image.Resampling.BILINEAR):
+        other = cache.pixels(table, SIZE, filter=filter.name.lower())
+        np.testing.assert_array_equal(other, by_pillow(table, filter))
+        assert not np.array_equal(array, other)
     random, sizes = np.random.RandomState(12), []
     for _ in range(12):  # as picture_table draws them
         sizes.append(random.randint(20, 60, 2))
@@ -181,7 +182,7 @@ def test_unreadable_pictures_are_all_named_and_nothing_is_left(tmp_path: Path) -
         cache.pixels(table, SIZE)
     with pytest.raises(DataError, match="no rows"):
         cache.pixels(table[np.array([], dtype=int)], SIZE)
-    with pytest.raises(ValueError, match="lanczos, bilinear, got 'nearest'"):
+    with pytest.raises(ValueError, match="lanczos, bicubic, bilinear, got 'nearest'"):
         cache.pixels(table, SIZE, filter="nearest")
 
 

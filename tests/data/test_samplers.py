@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vireid.data.samplers import Chunks, IdentityBatches
+from vireid.data.samplers import Chunks, IdentityBatches, PivotPairs, UnpairedBatches
 from vireid.data.table import DataError, Table, table_from_columns
 from vireid.method import INFRARED, VISIBLE
 
@@ -111,3 +112,74 @@ def test_unusable_data_is_named(sampler: IdentityBatches | Chunks) -> None:
         next(sampler.epoch(table_of_counts({8: 2}, {8: 2}), random))
     with pytest.raises(ValueError, match="pids of 1 or more, got 0"):
         type(sampler)(pids=0)
+
+
+@pytest.mark.parametrize("negatives", ["apart", "shared"])
+@pytest.mark.parametrize("pids", [1, 2, 3])
+def test_pivot_pairs_take_people_once_and_in_both_modalities(negatives: Literal["apart", "shared"], pids: int) -> None:
+    table = table_of_counts({pid: 1 + pid % 3 for pid in range(10)}, {pid: 1 + pid % 2 for pid in range(10)})
+    sampler = PivotPairs(pids=pids, batches=40, negatives=negatives)
+    batches = list(sampler.epoch(table, np.random.RandomState(0)))
+    assert len(batches) == sampler.iterations(table) == 40
+    people = set()
+    for rows in batches:
+        assert rows.shape == (2, 3 * pids)
+        assert (table.modality[rows[0]] == VISIBLE).all() and (table.modality[rows[1]] == INFRARED).all()
+        pid = table.pid[rows]
+        assert (pid[0] == pid[1]).all()
+        units = pid[0].reshape(pids, 3)
+        assert len(set(units.ravel())) == pids * (3 if negatives == "apart" else 2)
+        assert ((units[:, 1] == units[:, 2]) == (negatives == "shared")).all()
+        people |= set(units.ravel().tolist())
+    assert people == set(range(10))
+    again = list(sampler.epoch(table, np.random.RandomState(0)))
+    assert all((a == b).all() for a, b in zip(batches, again, strict=True))
+
+
+def test_every_image_is_a_pivot_before_one_is_again() -> None:
+    table = table_of_counts({pid: 3 for pid in range(6)}, {pid: 1 for pid in range(6)})  # 24 images
+    rows = [r[:, 0].tolist() for r in PivotPairs(batches=24).epoch(table, np.random.RandomState(1))]
+    visible = [v for v, _ in rows]
+    assert set(visible) == set(range(18)), "the infrared pivots' partners are drawn, the visible pivots are all there"
+    counts = np.bincount([table.pid[v] for v in visible])
+    assert (counts == 4).all(), "each of a person's four images was its pivot once"
+    twice = [r[:, 0].tolist() for r in PivotPairs(batches=48).epoch(table, np.random.RandomState(1))]
+    assert twice[:24] == rows and (np.bincount([table.pid[v] for v, _ in twice]) == 8).all()
+
+
+def test_pivot_pairs_say_how_many_people_they_need() -> None:
+    table = table_of_counts({pid: 1 for pid in range(5)}, {pid: 1 for pid in range(5)})
+    with pytest.raises(DataError, match=r"takes 6 identities, .* have 5; set sampler\.negatives=shared"):
+        next(PivotPairs().epoch(table, np.random.RandomState(0)))
+    assert len(list(PivotPairs(batches=2, negatives="shared").epoch(table, np.random.RandomState(0)))) == 2
+    for wrong in ({"pids": 0}, {"batches": 0}, {"negatives": "none"}):
+        with pytest.raises(ValueError, match="PivotPairs"):
+            PivotPairs(**wrong)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 12), st.integers(0, 99))
+@settings(max_examples=60, deadline=None)
+def test_unpaired_batches_draw_every_image_before_one_twice(
+    visible: int, infrared: int, images: int, batches: int, seed: int
+) -> None:
+    table = table_of(range(visible + infrared), [VISIBLE] * visible + [INFRARED] * infrared)  # nobody is seen twice
+    sampler = UnpairedBatches(images=images, batches=batches)
+    drawn = list(sampler.epoch(table, np.random.RandomState(seed)))
+    assert len(drawn) == sampler.iterations(table) == batches
+    assert all(rows.shape == (2, images) for rows in drawn)
+    for line, rows in enumerate(np.concatenate(drawn, axis=1)):
+        assert (table.modality[rows] == line).all()
+        counts = np.bincount(rows, minlength=len(table))[table.modality == line]
+        assert counts.max() - counts.min() <= 1
+    again = list(sampler.epoch(table, np.random.RandomState(seed)))
+    np.testing.assert_array_equal(drawn, again)
+
+
+def test_unpaired_batches_do_not_pair() -> None:
+    table = table_of([*range(200), *range(200)], [VISIBLE] * 200 + [INFRARED] * 200)
+    (rows,) = UnpairedBatches(images=200, batches=1).epoch(table, np.random.RandomState(0))
+    assert (table.pid[rows[0]] == table.pid[rows[1]]).sum() < 10  # about one by chance
+    with pytest.raises(DataError, match="have no infrared image"):
+        next(UnpairedBatches().epoch(table[table.modality == VISIBLE], np.random.RandomState(0)))
+    with pytest.raises(ValueError, match="UnpairedBatches needs batches of 1 or more, got 0"):
+        UnpairedBatches(batches=0)

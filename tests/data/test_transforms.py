@@ -176,6 +176,17 @@ def test_normalize_is_imagenets() -> None:
     np.testing.assert_allclose(result.numpy(), expected, atol=2e-6)
 
 
+def test_symmetric_is_from_minus_1_to_1() -> None:
+    images = noise()
+    result = t.Symmetric()({"images": images}, seeded())["images"]
+    assert result.dtype == torch.float32 and result.is_contiguous()
+    np.testing.assert_allclose(result.numpy(), images.numpy() / 127.5 - 1, atol=2e-7)
+    ends = t.Symmetric()({"images": torch.tensor([0, 255], dtype=torch.uint8).expand(1, 3, 1, 2)}, seeded())["images"]
+    assert ends[0, 0, 0].tolist() == [-1, 1]
+    with pytest.raises(ValueError, match="Symmetric works on uint8 pixels"):
+        t.Symmetric()({"images": result}, seeded())
+
+
 def test_gray_is_pillows() -> None:
     images = noise(40)
     result = t.RandomGray(p=0.5)({"images": images}, seeded(3))["images"]

@@ -155,6 +155,17 @@ def test_weights_scale_or_leave_out_their_losses() -> None:
     assert not [name for name, _ in none.named_parameters() if "nonlocal" in name or "stripe" in name]
 
 
+def test_triplets_may_begin_later() -> None:
+    later, given = tiny(triplets_from=2), batch()
+    identities = [name for name in NAMES if "center" not in name and name != "part"]
+    assert list(later.losses(given, Progress(epoch=1))) == identities
+    assert list(later.losses(given, Progress(epoch=2))) == NAMES
+    assert list(tiny().losses(given, Progress(epoch=0))) == NAMES
+    for settings in ({"triplets_from": -1}, {"triplets_from": 1, "center": 0, "part": 0}):
+        with pytest.raises(ValueError, match="triplets_from is the epoch"):
+            tiny(**settings)
+
+
 def test_order_of_the_rows_does_not_matter() -> None:
     method, given = tiny(local_triplet="both").double(), batch()
     given.images = given.images.double()

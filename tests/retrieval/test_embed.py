@@ -11,6 +11,7 @@ import torch
 from torch import nn
 from toy_tables import toy_embeddings, toy_table
 
+from vireid.data.pose import HeatMaps, template
 from vireid.data.table import DataError
 from vireid.layers.embedder import Embedder
 from vireid.retrieval import embed as module
@@ -101,8 +102,66 @@ def test_declared_inputs_come_from_the_table(pixels):
     plain = embed(embedder, toy_table(10), SIZE, layer="pooled", progress=False)
     np.testing.assert_allclose(found.vectors - plain.vectors, np.repeat(heights[:, None], 5, 1), atol=1e-4)
     embedder.inputs = ("height",)
-    with pytest.raises(ValueError, match="flip mirrors images only"):
+    with pytest.raises(ValueError, match="flip mirrors images and heat maps, but this embedder also takes height"):
         embed(embedder, toy_table(10, height=heights), SIZE, flip=True, progress=False)
+
+
+class Posed(Toy):
+    """Adds what its heat maps hold."""
+
+    inputs = ("heatmaps",)
+
+    def __init__(self, **drawn):
+        super().__init__()
+        self.heatmaps = {"points": 18, "sigma": 0.5, "stride": 2, "least": 0.05, "missing": "error", **drawn}
+
+    def layers(self, images, modality, *inputs):
+        (maps,) = inputs
+        assert maps.shape[1:] == (18, 3, 2)
+        return {"maps": maps.flatten(1), **super().layers(images, modality)}
+
+
+@pytest.fixture
+def keypoints(pixels, monkeypatch):
+    """Random poses in source pictures of 12 x 8, twice the size that they are embedded at."""
+    monkeypatch.setattr(module.cache, "source_sizes", lambda table, size, folder, filter: np.full((10, 2), (12, 8)))
+    return np.random.default_rng(0).random((10, 17, 3), dtype=np.float32) * np.float32([7, 11, 1])
+
+
+def test_heatmaps_are_drawn_at_the_embedding_size(keypoints):
+    found = embed(Posed(), toy_table(10, keypoints=keypoints), SIZE, batch_size=3, progress=False)
+    small = torch.from_numpy(keypoints)
+    small = torch.cat([(small[..., :2] + 0.5) / 2 - 0.5, small[..., 2:]], -1)  # in pixels of the 6 x 4 image
+    expected = HeatMaps(sigma=0.5, stride=2).draw(small, SIZE)
+    np.testing.assert_allclose(found.vectors, expected.flatten(1).numpy(), rtol=1e-4, atol=1e-6)
+    assert "pose" not in found.stamp
+
+
+def test_flip_mirrors_heatmaps_and_their_sides(keypoints):
+    embedder, table = Posed().eval(), toy_table(10, keypoints=keypoints)
+    plain = embed(embedder, table, SIZE, progress=False).vectors
+    maps = torch.from_numpy(plain).view(10, 18, 3, 2)
+    mirrored = maps.flip(3)[:, [0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16]]
+    found = embed(embedder, table, SIZE, flip=True, batch_size=4, progress=False)
+    both = fuse_flip(torch.from_numpy(plain), mirrored.flatten(1))
+    np.testing.assert_allclose(found.vectors, both.numpy(), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(found.vectors, fuse_flip(*[torch.from_numpy(plain)] * 2).numpy(), atol=1e-3)
+
+
+def test_unknown_poses_stop_or_are_stamped(keypoints):
+    keypoints[[2, 5]] = np.nan
+    table = toy_table(10, keypoints=keypoints)
+    with pytest.raises(DataError, match="2 of 10 pictures have none"):
+        embed(Posed(), table, SIZE, progress=False)
+    with pytest.raises(DataError, match=r"no keypoints\.npz in"):
+        embed(Posed(), toy_table(10), SIZE, progress=False)
+    found = embed(Posed(missing="zeros"), table, SIZE, progress=False)
+    assert found.stamp["pose"] == "zeros for 2 of 10 images"
+    assert not found.vectors[[2, 5]].any() and found.vectors[[0, 1, 3, 4]].any(1).all()
+    body = embed(Posed(missing="template"), toy_table(10), SIZE, progress=False)
+    assert body.stamp["pose"] == "template for 10 of 10 images"
+    expected = HeatMaps(sigma=0.5, stride=2).draw(template(SIZE)[None], SIZE)
+    np.testing.assert_allclose(body.vectors, expected.flatten(1).expand(10, -1).numpy(), rtol=1e-5)
 
 
 def test_a_plain_module_serves(pixels):

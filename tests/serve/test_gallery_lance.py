@@ -57,7 +57,7 @@ print(len(set(seen)), flush=True)
         gallery.add(GIVEN[start : start + 20])
         time.sleep(0.05)
     for process in readers:
-        out, _ = process.communicate(timeout=60)
+        out, _ = process.communicate(timeout=300)
         assert process.returncode == 0 and int(out) > 2  # rows were seen as they came
 
 
@@ -70,7 +70,7 @@ for start in range(0, 300, 15):
     gallery.upsert(records(300)[start:start + 15])
 """
     writers = [run(writer, tmp_path / "g") for _ in range(3)]
-    assert [process.communicate(timeout=120) and process.returncode for process in writers] == [0, 0, 0]
+    assert [process.communicate(timeout=300) and process.returncode for process in writers] == [0, 0, 0]
     assert list(open_gallery(tmp_path / "g").rows()) == GIVEN
 
 

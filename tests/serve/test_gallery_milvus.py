@@ -132,7 +132,7 @@ def test_a_second_process_is_told_that_one_at_a_time_may_open_the_file(tmp_path)
     url = f"milvus:{tmp_path / 'g.db'}"
     gallery = open_gallery(url, dim=DIM)
     process = run("open_gallery(url)", url)
-    assert "GalleryError: milvus-lite could not open" in process.communicate(timeout=60)[1]
+    assert "GalleryError: milvus-lite could not open" in process.communicate(timeout=300)[1]
     assert process.returncode == 1
     gallery.close()
 

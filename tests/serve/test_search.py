@@ -281,7 +281,9 @@ def test_what_cannot_be_searched_is_said(gallery, searcher):
     with pytest.raises(SearchError, match="expected vectors"):
         searcher.search_vectors(unit(2), [0])
     with pytest.raises(GalleryError, match="length 2"):
-        searcher.search_vectors(2 * unit(1), [0], combine="best")
+        searcher.search_vectors(2 * unit(1), [0])
+    with pytest.raises(GalleryError, match="number of hits"):
+        searcher.search(1, k=0, rerank=KReciprocal())
     with pytest.raises(SearchError, match="no extractor"):
         Searcher(None, gallery).search(1)
     other = SimpleNamespace(bundle=SimpleNamespace(config=SimpleNamespace(digest="b" * 64)))

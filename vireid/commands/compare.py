@@ -11,6 +11,7 @@ A plan is a YAML file of plain data:
       no attention:
         method: agw                         # a method's name or file, where the line is called otherwise
         settings: {attention: false}
+        seeds: 1                            # fewer than the others, where a method takes long
       nformer:
         settings: {base: "run:agw"}         # the run folder of another line: same data, same seed
         note: sees all queries at once      # printed below the table
@@ -60,8 +61,9 @@ class Entry(BaseModel):
 
     method: str = ""
     settings: dict[str, Any] = {}
-    on: dict[str, dict[str, Any]] = Field({}, alias="for")  # by kind of data set
+    on: dict[str, dict[str, Any]] = Field(default={}, alias="for")  # by kind of data set
     weights: str | None = None
+    seeds: int | None = Field(default=None, ge=1)  # where a line takes fewer than the plan
     note: str = ""
 
     def words(self, dataset: str, extra: Sequence[str], runs: Mapping[str, Path]) -> list[str]:
@@ -83,7 +85,7 @@ class Plan(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    seeds: int = Field(3, ge=1)
+    seeds: int = Field(default=3, ge=1)
     protocols: tuple[str, ...] = ()
     methods: dict[str, Entry]
 
@@ -222,6 +224,8 @@ def _jobs(
         for label, spec in specs.items():
             runs = {line: folder / label / _file_name(line) / str(seed) for line in plan.methods}
             for line, entry in plan.methods.items():
+                if entry.seeds is not None and seed >= entry.seeds:
+                    continue
                 words = tuple(entry.words(tables[label].dataset, settings, runs))
                 given = entry.model_copy(update={"method": entry.method or line})
                 yield Job(line, label, spec, seed, given, words, chosen[label], runs[line], device, trial)

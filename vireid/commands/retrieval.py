@@ -17,17 +17,18 @@ from vireid.data.protocol import Protocol
 from vireid.data.table import DataError, Table
 from vireid.figures.ranked import choose_queries, ranked_list
 from vireid.files import replacing
+from vireid.frozen import MADE_FROM, embedder_digest, fingerprint, image_filter, image_size
 from vireid.layers.embedder import Embedder
 from vireid.retrieval.comparison import Comparison
 from vireid.retrieval.embed import BATCH, Embeddings, embed_layers
-from vireid.retrieval.evaluate import Rerank, Similarity, evaluate, ranked_rows
+from vireid.retrieval.evaluate import Rerank, Similarity, evaluate, ranked_rows, refined
 from vireid.retrieval.open_set import evaluate_open_set
+from vireid.retrieval.refine import RefinedBy
 from vireid.retrieval.results import NAME, Results
-from vireid.run import EMBEDDER, Run, RunError
+from vireid.run import REFINER, Run, RunError
 
 Draw = Literal["official", "agw"]
 RESULTS, TABLE, OPEN_SET = "results.json", "table.md", "open_set.json"
-MADE_FROM = "made from"  # entry of the embeddings' stamp that says whether they are up to date; not printed
 OWN = ("run", "embedder", "data", "images")  # entries of the stamp that differ between the runs of one experiment
 
 
@@ -51,7 +52,9 @@ def embed_run(
     was trained on; anything else needs `cross`, which is stamped. `method` is the file of a method of one's own whose
     network is not one of vireid's: only then is code of the user's run. Raises RunError and DataError.
     """
-    opened = Run.open(run)
+    opened = embedding_run(Run.open(run))
+    if opened.path != Path(run):
+        say(f"{run} refines the embeddings of {opened.path}")
     table = data_of(opened, data, trial, cross)
     own, rows = belongs(opened, table), test_rows(table, split)
     stamp, made_from = run_stamp(opened, rows, own), fingerprint(opened, rows, flip)
@@ -74,6 +77,66 @@ def embed_run(
         files[name] = stamped.save(folder / f"{name}{suffix}.npz")
         say(f"wrote {files[name]} ({len(rows)} x {embeddings.vectors.shape[1]})")
     return files
+
+
+def embedding_run(run: Run) -> Run:
+    """The run whose embedder embeds: the run itself, or the base of one that refines; RunError where that changed."""
+    base = run.about.get("base")
+    if base is None:
+        return run
+    hint = f"To refine another run: vireid evaluate RUN --refine {run.path}"
+    if "file" in base:
+        raise RunError(
+            f"{run.path} was trained on a file of embeddings ({base['path']}), which embeds no picture. {hint}"
+        )
+    if not Path(base["path"]).is_dir():
+        raise RunError(f"{run.path} refines the run {base['path']}, which is not there any more. {hint}")
+    opened = Run.open(base["path"])
+    if embedder_digest(opened) != base["embedder"]:
+        raise RunError(
+            f"{run.path} was trained on the embeddings of {base['path']} when its embedder was {base['embedder']}; "
+            f"it is {embedder_digest(opened)} now: train again. {hint}"
+        )
+    return opened
+
+
+def refine_step(
+    run: Run, refine: Path | str | None, strict: bool, layer: str | None, cross: bool, device: str
+) -> RefinedBy | None:
+    """What refines the run's embeddings: its own refiner, or that of the run `refine`; RunError where it is unfit."""
+    if "base" in run.about and refine is not None:
+        raise RunError(f"{run.path} refines by itself; to refine with another run evaluate {run.about['base']['path']}")
+    by = run if "base" in run.about else None if refine is None else Run.open(refine)
+    if by is None:
+        if strict:
+            raise ValueError("--strict belongs to refinement: pass --refine RUN too, or evaluate a run that refines")
+        return None
+    if layer is not None:
+        raise ValueError("what is refined is the deployed layer, which the refiner was trained on; leave --layer out")
+    refiner = by.refiner(choose_device(device))
+    for name in ("dataset", "partition", "data"):
+        if run.about[name] != by.about[name] and not cross:
+            raise RunError(
+                f"{by.path} was trained on {name} {by.about[name]!r}, {run.path} on {run.about[name]!r}: the people "
+                "that one is tested on may be those that the other was trained on. Refine with a run on the same "
+                "training rows, or pass --cross, which is stamped"
+            )
+    return RefinedBy(refiner, strict)
+
+
+def refined_stamp(run: Run, rows: Table, own: bool, refine: Path | str | None) -> dict[str, str]:
+    """What a refiner adds to the stamp of the vectors it is given: the refining run's own, or which run refines."""
+    by = run if refine is None else Run.open(refine)
+    with (by.path / REFINER).open("rb") as file:
+        stamp = {"refiner": hashlib.file_digest(file, "sha256").hexdigest()[:8]}
+    if refine is None:
+        return {**run_stamp(run, rows, own), **stamp}
+    base = by.about["base"]
+    if base["embedder"] != embedder_digest(run):
+        stamp["refiner trained on"] = f"embeddings of {base['method']} {base['embedder']}"
+    if by.about["data"] != run.about["data"]:
+        stamp["refiner trained on people of"] = _named(by.about["dataset"], by.about["partition"])
+    return stamp
 
 
 def embedder_of(run: Run, method: str | None) -> Embedder:
@@ -105,6 +168,8 @@ def evaluate_run(
     draw: Draw | None = None,
     layer: str | None = None,
     flip: bool = False,
+    refine: Path | str | None = None,
+    strict: bool = False,
     rerank: Rerank | None = None,
     similarity: Similarity | None = None,
     ignore: Sequence[str] = (),
@@ -125,12 +190,16 @@ def evaluate_run(
     default that of the run's recipe; `method` as in `embed_run`. results.json keeps earlier figures of the same
     embedder and images. With `open_set` RUN/open_set.json holds rank 1 at fixed false-alarm rates. `pictures` is the
     number of queries in each picture, 0 for none.
-    Raises RunError, DataError, ValueError.
+
+    `refine` is the folder of a run that refines (NFormer), whose refiner then changes the embeddings of every trial;
+    a run that refines by itself does so on those of its base. `strict`: images that are ignored for a query are not its
+    neighbors either. Raises RunError, DataError, ValueError.
     """
-    if open_set and rerank is not None:
-        raise ValueError("open-set figures are of plain similarities; leave --rerank or --open-set out")
     opened = Run.open(run)
     table = data_of(opened, data, trial, cross)
+    steps = refine_step(opened, refine, strict, layer, cross, device)
+    if open_set and (rerank is not None or steps is not None):
+        raise ValueError("open-set figures are of plain similarities; leave --rerank, --refine or --open-set out")
     chosen = choose_protocols(table, protocols, draw, ignore)
     shared = {"batch_size": batch_size, "device": device, "method": method, "cross": cross, "progress": progress}
     files = embed_run(run, data, trial=trial, flip=flip, say=say, **shared)
@@ -138,12 +207,15 @@ def evaluate_run(
     own, rows = belongs(opened, table), test_rows(table)
     layers = choose_layers(files, layer)
     vectors = {name: strip(replace(Embeddings.load(files[name]), table=rows)) for name in layers}
+    if steps is not None:
+        added = refined_stamp(opened, rows, own, refine)
+        vectors = {name: replace(v, stamp={**v.stamp, **added}) for name, v in vectors.items()}
     measured: list[Results] = []
     drawn: list[Protocol] = []
     reasons: list[str] = []
     for protocol in chosen:
         try:
-            found = [evaluate(v, protocol, rerank=rerank, similarity=compared) for v in vectors.values()]
+            found = [evaluate(v, protocol, steps, rerank, similarity=compared) for v in vectors.values()]
         except DataError as error:
             if protocols:
                 raise
@@ -158,13 +230,14 @@ def evaluate_run(
     results = measured[0]
     for more in measured[1:]:
         results += more
-    write_results(opened.path, results, say)
+    write_results(opened, results, say)
     if open_set:
         write_open_set(opened.path, vectors[layers[0]], drawn, compared, say)
     if pictures:
         for protocol in drawn:
             first = vectors[layers[0]]
-            say(draw_ranked(opened, first, protocol, compared, pictures, lang, file_suffix(rows, own, "test", False)))
+            suffix = file_suffix(rows, own, "test", False) + ("" if refine is None else "@refined")
+            say(draw_ranked(opened, first, protocol, compared, pictures, lang, suffix, steps))
     return results
 
 
@@ -185,7 +258,8 @@ def results_of(runs: Sequence[Path | str]) -> Results:
         name = str(run.about["method"])
         name += f" ({run.path.name})" if kinds.count(kind) > 1 else ""
         for row in Results.load(run.path / RESULTS).rows:
-            kept = {key: value for key, value in row.stamp.items() if key not in OWN}
+            own = (*OWN, "refiner") if "base" in run.about else OWN
+            kept = {key: value for key, value in row.stamp.items() if key not in own}
             rows.append(replace(row, stamp={**kept, NAME: name}))
     return Results(tuple(rows))
 
@@ -249,24 +323,7 @@ def run_stamp(run: Run, rows: Table, own: bool) -> dict[str, str]:
     if not own:
         stamp["trained on"] = f"{trained_on}, not on this data"
     stamp |= {"dataset": rows.dataset, **({"partition": rows.partition} if rows.partition else {})}
-    if not (run.path / EMBEDDER).exists():
-        run.embedder()  # raises what there is to say
-    with (run.path / EMBEDDER).open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-    return {**stamp, "embedder": digest, "images": rows.fingerprint}
-
-
-def fingerprint(run: Run, rows: Table, flip: bool) -> str:
-    """Of everything that the vectors depend on: embedder file, rows, the pictures' sizes and times, flip."""
-    digest = hashlib.sha256(f"{rows.fingerprint}/{image_size(run)}/{image_filter(run)}/{flip}".encode())
-    digest.update((run.path / EMBEDDER).read_bytes())
-    for row in range(len(rows)):
-        path = rows.full_path(row)
-        if not path.exists():
-            raise DataError(f"the picture {path} is missing; `vireid data check` lists all that are")
-        found = path.stat()
-        digest.update(f"{found.st_size}/{found.st_mtime_ns};".encode())
-    return digest.hexdigest()[:16]
+    return {**stamp, "embedder": embedder_digest(embedding_run(run)), "images": rows.fingerprint}
 
 
 def file_suffix(rows: Table, own: bool, split: str, flip: bool) -> str:
@@ -274,17 +331,6 @@ def file_suffix(rows: Table, own: bool, split: str, flip: bool) -> str:
     parts = [split] if split != "test" else []
     parts += [] if own else [f"{rows.dataset}-{rows.fingerprint[:6]}"]
     return "".join(f"@{part}" for part in [*parts, *(["flip"] if flip else [])])
-
-
-def image_size(run: Run) -> tuple[int, int]:
-    """(height, width) that the run's last stage was trained at."""
-    height, width = run.about["recipes"][-1]["size"]
-    return int(height), int(width)
-
-
-def image_filter(run: Run) -> str:
-    """How the run's pictures were resized."""
-    return run.about["recipes"][-1]["filter"]
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -319,15 +365,16 @@ def strip(embeddings: Embeddings) -> Embeddings:
     return replace(embeddings, stamp={k: v for k, v in embeddings.stamp.items() if k != MADE_FROM})
 
 
-def write_results(folder: Path, results: Results, say: Callable[[str], None]) -> None:
-    """results.json and table.md: these figures, and earlier ones of the same embedder and images under other stamps."""
-    kept = Results(())
+def write_results(run: Run, results: Results, say: Callable[[str], None]) -> None:
+    """results.json and table.md: these figures, and earlier ones of the same networks and images under other stamps."""
+    kept, folder = Results(()), run.path
     if (folder / RESULTS).exists():
         stamp, groups = results.rows[0].stamp, {row.group for row in results.rows}
         fresh = [
             row
             for row in Results.load(folder / RESULTS).rows
             if row.stamp.get("embedder") == stamp["embedder"] and row.group not in groups
+            and not ("base" in run.about and row.stamp.get("refiner") != stamp["refiner"])
             and (row.stamp.get("dataset") != stamp["dataset"] or row.stamp.get("images") == stamp["images"])
         ]  # fmt: skip
         kept = Results(tuple(fresh))
@@ -374,14 +421,17 @@ def draw_ranked(
     count: int,
     lang: Literal["en", "zh"],
     suffix: str = "",
+    refine: RefinedBy | None = None,
 ) -> str:
     """Write the ranked lists of trial 0 and return the line that says so."""
+    embeddings = embeddings if refine is None else refined(embeddings, protocol, refine)
     queries = np.asarray(protocol.trials(embeddings.table)[0][0])
     ranked = ranked_rows(embeddings, protocol, similarity=similarity)
     places = choose_queries(embeddings.table, queries, ranked, count)
     queries, ranked = queries[places], ranked[places]
     values = similarities(embeddings.vectors, queries, ranked, similarity)
     stamp = {"protocol": protocol.name, "trial": "0", **embeddings.stamp, **protocol.stamp, "rerank": "none"}
+    stamp["refine"] = "none" if refine is None else refine.stamp
     name = "ranked-" + protocol.name.replace("/", "-").replace(":", "-") + f"{suffix}.png"
     title = f"{run.about['method']}  {protocol.name}"
     drawn = ranked_list(

@@ -16,9 +16,11 @@ from vireid.data import cache
 from vireid.data.pipeline import TrainingData
 from vireid.data.protocol import Protocol
 from vireid.data.table import DataError, Table
+from vireid.frozen import Frozen
 from vireid.method import INFRARED, VISIBLE, Method, Progress, Recipe
 from vireid.retrieval.embed import embed
 from vireid.retrieval.evaluate import evaluate
+from vireid.retrieval.refine import RefinedBy
 from vireid.selection import HELD_OUT, TEST_SET, Selection
 from vireid.settings import resolve
 from vireid.train import train
@@ -72,9 +74,9 @@ def train_run(
             "source": source(data, trial),
             **training_stamp(table, select, held_out),
         }
-        if weights is None:
+        if weights is None and any(recipe.views for recipe in recipes):
             tell(f"warning: {SCRATCH}")
-        else:
+        elif weights is not None:
             stamp["init"] = load_initial(model, weights, tell, progress) if main else weights
         folder = run or default_run(table.dataset, Path(method).stem)
         folder = distributed.gather_objects(str(folder))[0]  # the clock of one process names it
@@ -90,7 +92,7 @@ def train_run(
             world=distributed.world(),
             progress=progress and main,
         )
-        for recipe in recipes:  # an unreadable picture stops here, before the run folder is made
+        for recipe in (r for r in recipes if r.views):  # an unreadable picture stops here, before the folder is made
             cache.pixels(rows, recipe.size, progress=progress and main, filter=recipe.filter)
         chosen = selection(table, held_out, select, recipes[-1])
         return train(
@@ -165,8 +167,11 @@ def selection(table: Table, held_out: Table | None, select: Select, recipe: Reci
         protocol, rule = datasets.protocol(name, rows), TEST_SET
 
     def mean_precision(method: Method, at: Progress) -> float:
-        embeddings = embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False)
-        return evaluate(embeddings, protocol, similarity=recipe.similarity).mean["mAP"]
+        if isinstance(base := getattr(method, "base", None), Frozen):
+            embeddings, refine = base.embeddings(rows), RefinedBy(method.refiner)  # pyright: ignore
+        else:
+            embeddings, refine = embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False), None
+        return evaluate(embeddings, protocol, refine, similarity=recipe.similarity).mean["mAP"]
 
     return Selection(mean_precision, rule)
 

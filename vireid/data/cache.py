@@ -38,7 +38,7 @@ from PIL import Image
 
 from vireid.data.table import DataError, Table
 
-FILTERS = {"lanczos": Image.Resampling.LANCZOS, "bilinear": Image.Resampling.BILINEAR}
+FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic", "bilinear")}
 CHUNK = 32  # pictures per task of a thread
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota error
 FLUSH_S = 2.0  # seconds between two records of what is done: a kill loses at most the work of so long
@@ -92,7 +92,8 @@ def pixels(
     """The table's pictures as a read-only memory map, uint8 (R, height, width, 3) RGB in row order.
 
     The first call decodes and resizes with `workers` processes (all cores by default); later calls only compare the
-    sources' sizes and times. `filter` is Pillow's: "lanczos" (AGW and most of the field) or "bilinear" (MPANet).
+    sources' sizes and times. `filter` is Pillow's: "lanczos" (AGW and most of the field), "bicubic" (Hi-CMD) or
+    "bilinear" (MPANet).
     Raises DataError for missing or unreadable pictures (all are listed) and OSError when the disk is full; neither
     leaves a partial file.
     """

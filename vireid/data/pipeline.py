@@ -21,8 +21,8 @@ from torch import Tensor
 
 from vireid.data import cache
 from vireid.data.table import DataError, Table
-from vireid.data.transforms import RankGenerator, inputs_of, scale_keypoints
-from vireid.method import MODALITIES, Batch, Progress, Recipe, Sampler
+from vireid.data.transforms import COCO_MIRROR, RankGenerator, inputs_of, scale_keypoints
+from vireid.method import MODALITIES, Batch, Progress, Recipe, Sampler, Transform
 
 RESIDENT_SHARE = 0.4  # of the device's free memory at most; the rest is for the network and its activations
 COPY_ROWS = 1024  # pictures per copy when the whole array goes to the device
@@ -161,14 +161,17 @@ class TrainingData:
             images = images.to(self.device, non_blocking=True)
         return images.permute(0, 3, 1, 2)
 
-    def _inputs(self, names: tuple[str, ...], rows: np.ndarray, recipe: Recipe) -> dict[str, Tensor]:
+    def _inputs(self, transform: Transform, rows: np.ndarray, recipe: Recipe) -> dict[str, Tensor]:
         """What a transform needs beside the images, on the device."""
         found: dict[str, Tensor] = {}
-        for name in names:
+        for name in inputs_of(transform):
             if name not in self.table.extras:
+                if name == "keypoints" and name in getattr(transform, "optional", ()):
+                    found[name] = torch.full((len(rows), len(COCO_MIRROR), 3), torch.nan, device=self.device)
+                    continue
                 raise DataError(
                     f"a transform of the recipe needs `{name}`, and the table has no such column; "
-                    f"give the data {name} (for keypoints: ROOT/keypoints.npz) or leave the transform out"
+                    f"give the data {name} (for keypoints: `vireid data pose`) or leave the transform out"
                 )
             values = torch.from_numpy(np.ascontiguousarray(self.table.extras[name][rows])).float()
             if name == "keypoints":
@@ -191,7 +194,7 @@ class TrainingData:
         samples: list[dict[str, Tensor]] = []
         for index, view in enumerate(recipe.views):
             generator = RankGenerator().of_batch(_seed(f"{key}/{index}"), whole=rows.shape[1], first=part.start)
-            inputs = self._inputs(inputs_of(view.transform), rows[view.modality, part], recipe)
+            inputs = self._inputs(view.transform, rows[view.modality, part], recipe)
             sample = view.transform({"images": gathered[view.modality], **inputs}, generator)
             if sample["images"].dtype == torch.uint8:
                 raise ValueError(

@@ -1,16 +1,20 @@
-"""Samplers: which rows of the table make each batch of an epoch; row i of both lines is always the same person.
+"""Samplers: which rows of the table make each batch of an epoch; row i of both lines is the same person.
+
+Only `UnpairedBatches` draws images without regard to who is seen, for networks that translate images.
 
 `IdentityBatches` is the sampler of the AGW family (Ye et al., "Deep Learning for Person Re-identification: A Survey and
 Outlook", TPAMI 2021; checked against mangye16/Cross-Modal-Re-ID-baseline). `Chunks` is that of MPANet (Wu et al.,
 "Discover Cross-Modality Nuances for Visible-Infrared Person Re-Identification", CVPR 2021; checked against
 DoubtedSteam/MPANet). Both consume numpy's legacy random stream in the published order, so that one seed gives the
-published batches.
+published batches. `PivotPairs` follows the description of Hi-CMD's (Choi et al., "Hi-CMD: Hierarchical Cross-Modality
+Disentanglement for Visible-Infrared Person Re-Identification", CVPR 2020).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -42,8 +46,8 @@ def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndar
     return visible, infrared
 
 
-def _check_settings(sampler: IdentityBatches | Chunks) -> None:
-    for name, value in (("pids", sampler.pids), ("images", sampler.images)):
+def _check_settings(sampler: IdentityBatches | Chunks | UnpairedBatches) -> None:
+    for name, value in vars(sampler).items():
         if value < 1:
             raise ValueError(f"{type(sampler).__name__} needs {name} of 1 or more, got {value}")
 
@@ -145,3 +149,93 @@ class Chunks:
         whole = len(visible) // self.images
         pairs = np.stack([visible, infrared])[:, : whole * self.images]
         return pairs.reshape(2, whole, self.images).transpose(1, 0, 2)
+
+
+@dataclass(frozen=True)
+class PivotPairs:
+    """A pivot image, its person and `pids` - 1 others with one image per modality, and negatives of further people.
+
+    A batch has three rows per person: 3 k is translated person k, visible and infrared; the visible image of row 3 k
+    + 1 and the infrared one of row 3 k + 2 are the negatives, of two more people each time ("apart": Hi-CMD's four
+    further identities), or of one and the same ("shared", where there are few). The other image of such a row is
+    unused. Any number of processes that divides `pids` shares a batch.
+
+    Pivots are all images in random order, and again from the start where `batches`, the length of an epoch, is larger;
+    the pivot is the image of person 0 in its modality. All other images are drawn with equal chance, so that a person
+    may have a single one: the released code stops with an error there. That code also loads a second image per person
+    and modality, which it never uses.
+    """
+
+    pids: int = 2
+    batches: int = 1000
+    negatives: Literal["apart", "shared"] = "apart"
+
+    def __post_init__(self) -> None:
+        if self.pids < 1 or self.batches < 1:
+            raise ValueError(f"PivotPairs needs pids and batches of 1 or more, got {self.pids} and {self.batches}")
+        if self.negatives not in ("apart", "shared"):
+            raise ValueError(f"PivotPairs.negatives is 'apart' or 'shared', got {self.negatives!r}")
+
+    def iterations(self, table: Table) -> int:
+        """Number of batches in every epoch."""
+        return self.batches
+
+    def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
+        """Yield integer arrays (2, 3 * pids): line 0 visible rows, line 1 infrared rows.
+
+        Raises DataError if a pid is seen in one modality only or if there are fewer identities than a batch takes.
+        """
+        by_pid = rows_of_pids(table)
+        further = self.pids * (2 if self.negatives == "apart" else 1)
+        people = np.array(sorted(by_pid[VISIBLE]))
+        if len(people) < self.pids + further:
+            raise DataError(
+                f"a batch of PivotPairs takes {self.pids + further} identities, the training rows have {len(people)}; "
+                "set sampler.negatives=shared or fewer sampler.pids, or train on more identities"
+            )
+        pivots: list[int] = []
+        for _ in range(self.batches):
+            pivots = pivots or random.permutation(len(table)).tolist()
+            pivot = pivots.pop()
+            pid, modality = int(table.pid[pivot]), int(table.modality[pivot])
+            others = random.choice(people[people != pid], self.pids - 1 + further, replace=False)
+            translated = [pid, *others[: self.pids - 1].tolist()]
+            chosen = others[self.pids - 1 :].reshape(self.pids, -1)[:, [0, -1]].tolist()
+            order = [person for k in range(self.pids) for person in (translated[k], *chosen[k])]
+            rows = np.array([[random.choice(by_pid[line][p]) for p in order] for line in (VISIBLE, INFRARED)])
+            rows[modality, 0] = pivot
+            yield rows
+
+
+@dataclass(frozen=True)
+class UnpairedBatches:
+    """`images` of each modality, whoever they show: row i of the two lines are as a rule different people.
+
+    An epoch has `batches` batches, whatever the size of the set: image translation counts iterations. The images of a
+    modality are shuffled, and shuffled again whenever all were drawn in an epoch.
+    """
+
+    images: int = 4  # of one modality
+    batches: int = 1000  # of an epoch
+
+    def __post_init__(self) -> None:
+        _check_settings(self)
+
+    def iterations(self, table: Table) -> int:
+        """Number of batches in every epoch."""
+        return self.batches
+
+    def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
+        """Yield integer arrays (2, images): line 0 visible rows, line 1 infrared rows.
+
+        Raises DataError if a modality has no image.
+        """
+        lines: list[np.ndarray] = []
+        count = self.batches * self.images
+        for modality, name in ((VISIBLE, "visible"), (INFRARED, "infrared")):
+            rows = np.flatnonzero(table.modality == modality)
+            if not len(rows):
+                raise DataError(f"training needs images of both modalities, the training rows have no {name} image")
+            passes = [random.permutation(rows) for _ in range(-(-count // len(rows)))]  # as many as fill the epoch
+            lines.append(np.concatenate(passes)[:count])
+        yield from np.stack(lines).reshape(2, self.batches, self.images).swapaxes(0, 1)

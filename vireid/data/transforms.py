@@ -2,7 +2,7 @@
 
 A transform takes a dict of aligned tensors and a seeded CPU generator and returns a new dict:
 
-    images     uint8 (N, 3, H, W), float32 after Normalize
+    images     uint8 (N, 3, H, W), float32 after Normalize or Symmetric
     masks      (N, H, W), optional; 0 outside, nearest when resized
     keypoints  (N, K, 3) x, y in pixels and confidence, optional; confidence 0 when cut off
     heatmaps   (N, K, H, W), optional; 0 outside
@@ -12,7 +12,8 @@ Any other key passes unchanged. Random numbers are drawn on the CPU, so that eve
 ones, and reach the device as one small copy; nothing here returns to Python per image. What is random is drawn in
 `__call__`, what is done with it is a function of its own (`crop`, `flip`, `erase_boxes`, `erase`, `apply_channels`).
 
-A transform that needs more than images names it in the class attribute `inputs`, and vireid.data.pipeline provides it.
+A transform that needs more than images names it in the attribute `inputs`, and vireid.data.pipeline provides it; what
+it also names in `optional` may be missing in the table and comes as NaN then.
 
 Sources: the channel operations and the erasing are those of CAJ (Ye et al., "Channel Augmented Joint Learning for
 Visible-Infrared Recognition", ICCV 2021; checked against mangye16/Cross-Modal-Re-ID-baseline, ICCV21_CAJ).
@@ -34,6 +35,10 @@ Sample = dict[str, Tensor]
 
 # Left-right partners of the 17 COCO keypoints: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles.
 COCO_MIRROR = (0, 2, 1, 4, 3, 6, 5, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15)
+
+# OpenPose's 18: nose, neck, right arm, left arm, right leg, left leg, eyes, ears; each with the right one first.
+OPENPOSE_MIRROR = (0, 1, 5, 6, 7, 2, 3, 4, 11, 12, 13, 8, 9, 10, 15, 14, 17, 16)
+MIRRORS = {len(mirror): mirror for mirror in (COCO_MIRROR, OPENPOSE_MIRROR)}
 
 RED, GREEN, BLUE, GRAY, UNCHANGED = range(5)
 GRAY_WEIGHTS = (0.2989, 0.5870, 0.1140)  # CAJ's, of red, green and blue
@@ -115,6 +120,11 @@ def crop(sample: Sample, top: Tensor, left: Tensor, pad: int, fill: int = 0) -> 
     changed = dict(sample)
     for name, value in (("images", fill), ("masks", 0), ("heatmaps", 0)):
         if name in sample:
+            if sample[name].shape[-2:] != images.shape[-2:]:
+                raise ValueError(
+                    f"{name} of {tuple(sample[name].shape[-2:])} cannot be cropped like images of {(height, width)}; "
+                    "crop first and draw them afterward"
+                )
             changed[name] = _cut(sample[name], top, left, pad, value)
     if "keypoints" in sample:
         points = sample["keypoints"]
@@ -143,17 +153,18 @@ def flip(sample: Sample, flipped: Tensor) -> Sample:
         if name not in sample:
             continue
         values = sample[name]
-        if name in ("heatmaps", "keypoints") and values.shape[1] != len(COCO_MIRROR):
+        mirror = list(MIRRORS.get(values.shape[1], ())) if name in ("heatmaps", "keypoints") else []
+        if name in ("heatmaps", "keypoints") and not mirror:
             raise ValueError(
-                f"{name} of {len(COCO_MIRROR)} COCO points can be mirrored, got {values.shape[1]}; leave Flip out"
+                f"{name} of 17 COCO points or 18 of OpenPose can be mirrored, got {values.shape[1]}; leave Flip out"
             )
         if name == "keypoints":
-            mirrored = values[:, list(COCO_MIRROR)].clone()
+            mirrored = values[:, mirror].clone()
             mirrored[..., 0] = width - 1 - mirrored[..., 0]
         else:
             mirrored = values.flip(-1)
             if name == "heatmaps":
-                mirrored = mirrored[:, list(COCO_MIRROR)]
+                mirrored = mirrored[:, mirror]
         choose = flipped.to(values.device).view(-1, *[1] * (values.ndim - 1))
         changed[name] = torch.where(choose, mirrored, values)
     return changed
@@ -240,6 +251,16 @@ class Normalize:
         mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
         std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
         return {**sample, "images": images.div_(255).sub_(mean).div_(std)}
+
+
+@dataclass(frozen=True)
+class Symmetric:
+    """uint8 pixels to float32 from -1 to 1, in place of Normalize, for networks whose own images end in a tanh."""
+
+    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
+        _check_pixels(sample, "Symmetric")
+        images = sample["images"].to(torch.float32, memory_format=torch.contiguous_format)
+        return {**sample, "images": images.div_(255).sub_(0.5).div_(0.5)}
 
 
 @dataclass(frozen=True)

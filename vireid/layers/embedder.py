@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from vireid.layers.saved import load_network, save_network
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set
 
@@ -18,10 +19,12 @@ class Embedder(nn.Module):
 
     A subclass writes `layers`, which takes images that are already normalized (as the training transforms leave
     them), and passes its constructor's keywords to `super().__init__` so that a file can rebuild it.
-    `inputs` names what forward takes beyond images and modality, in order.
+    `inputs` names what forward takes beyond images and modality, in order. One that takes `heatmaps` says in the
+    attribute of that name how they are drawn (keywords of vireid.data.pose.HeatMaps).
     """
 
     inputs: tuple[str, ...] = ()
+    heatmaps: Mapping[str, Any] | None = None
 
     mean: Tensor
     std: Tensor
@@ -50,29 +53,9 @@ class Embedder(nn.Module):
 
 def save_embedder(embedder: Embedder, path: Path) -> None:
     """Write `path` (safetensors) whose header says how to rebuild the embedder without its Method."""
-    about = {"class": f"{type(embedder).__module__}.{type(embedder).__qualname__}", "settings": embedder.settings}
-    tensors = {name: value.detach().cpu().contiguous() for name, value in embedder.state_dict().items()}
-    partial = path.with_name(path.name + ".partial")
-    save_file(tensors, partial, metadata={"embedder": json.dumps(about)})
-    partial.replace(path)
+    save_network(embedder, embedder.settings, "embedder", path)
 
 
 def load_embedder(path: Path, device: str | torch.device = "cpu") -> Embedder:
     """Rebuild an embedder in evaluation mode. Only classes of vireid.layers are built: a file names no foreign code."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    if "embedder" not in metadata:
-        raise ValueError(
-            f"{path} has no embedder description; expected a file that vireid wrote (embedder.safetensors)"
-        )
-    about = json.loads(metadata["embedder"])
-    module, _, name = about["class"].rpartition(".")
-    if not module.startswith("vireid.layers."):
-        raise ValueError(
-            f"{path} names {about['class']}, but only embedders of vireid.layers load from a file; export ONNX"
-        )
-    embedder = getattr(importlib.import_module(module), name)(**about["settings"])
-    embedder.load_state_dict(load_file(path, device="cpu"))
-    return embedder.to(device).eval()
+    return load_network(path, "embedder", device)

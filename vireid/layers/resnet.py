@@ -14,11 +14,11 @@ EXPANSION = 4  # output channels of a bottleneck per inner channel
 
 
 class Stem(nn.Module):
-    """Images (N, 3, H, W) to maps (N, width, H/4, W/4): 7x7 convolution, batch norm, ReLU, 3x3 max pooling."""
+    """Images (N, channels, H, W) to maps (N, width, H/4, W/4): 7x7 convolution, batch norm, ReLU, 3x3 max pooling."""
 
-    def __init__(self, width: int = 64) -> None:
+    def __init__(self, width: int = 64, channels: int = 3) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(3, width, 7, stride=2, padding=3, bias=False)
+        self.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
 
     def forward(self, images: Tensor) -> Tensor:

@@ -26,3 +26,13 @@ def pairwise_distance(a: Tensor, b: Tensor) -> Tensor:
         a, b = a.to(dtype), b.to(dtype)
         squared = a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2 * (a @ b.T)
         return squared.clamp(min=FLOOR).sqrt()
+
+
+def distance_to(a: Tensor, b: Tensor) -> Tensor:
+    """Distance (N,) of each row of a (N, D) to the row of b (N, D) beside it, with the same floor.
+
+    >>> distance_to(torch.tensor([[0.0, 0.0]]), torch.tensor([[3.0, 4.0]])).item()
+    5.0
+    """
+    dtype = torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
+    return (a.to(dtype) - b.to(dtype)).square().sum(1).clamp(min=FLOOR).sqrt()

@@ -49,7 +49,8 @@ class CMLSPGE(Method):
     "stripe" (printed), "lsp" (the path) or "both"; candidates: of it, from "both" modalities or the other one
     ("cross"); margin_global, margin_local: m_g, m_l; reduction: of triplets over their anchors, "mean" or "sum"
     (printed); enhanced, local, center, part: weights of the losses on eg, of L_id^lv + L_id^lt, of L_tri, of L_PA, of
-    which one that is 0 leaves its loss out.
+    which one that is 0 leaves its loss out; triplets_from: the epoch from which L_tri and L_PA act (from the first as
+    printed: for a start from random weights, where they pull all vectors to one point before a classifier has learned).
     """
 
     recipe = Recipe(
@@ -91,6 +92,7 @@ class CMLSPGE(Method):
         local: float = 1.0,
         center: float = 1.0,
         part: float = 1.0,
+        triplets_from: int = 0,
     ) -> None:
         super().__init__(num_pids, camids)
         for name, value, words in (
@@ -104,6 +106,12 @@ class CMLSPGE(Method):
             raise ValueError(f"first_stripe counts from 1 to parts={parts}, got {first_stripe}")
         if parts and not (local or part):
             raise ValueError("with local=0 and part=0 nothing trains the stripes; leave them out with parts=0")
+        if triplets_from < 0 or (triplets_from and not (center or part)):
+            raise ValueError(
+                f"triplets_from is the epoch, counted from 0, from which L_tri or L_PA acts, got {triplets_from} with "
+                f"center={center} and part={part}"
+            )
+        self.triplets_from = triplets_from
         self.triplets = ("stripe", "lsp") if local_triplet == "both" else (local_triplet,)
         self.first = first_stripe - 1
         self.candidates: Candidates = candidates
@@ -145,13 +153,14 @@ class CMLSPGE(Method):
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         maps, pooled, embedding = self.embedder.encode(batch.images, batch.modality)
-        found = self.global_losses(pooled, embedding, batch)
+        triplets = at.epoch >= self.triplets_from
+        found = self.global_losses(pooled, embedding, batch, triplets)
         if self.embedder.stripes is not None:
-            found |= self.stripe_losses(self.embedder.stripes(maps)[:, self.first :], batch)
+            found |= self.stripe_losses(self.embedder.stripes(maps)[:, self.first :], batch, triplets)
         return found
 
-    def global_losses(self, pooled: Tensor, embedding: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """L_id and L_tri of g (N, D) and eg (N, D)."""
+    def global_losses(self, pooled: Tensor, embedding: Tensor, batch: Batch, triplets: bool) -> dict[str, Tensor]:
+        """L_id and, with `triplets`, L_tri of g (N, D) and eg (N, D)."""
         found: dict[str, Tensor] = {}
         for suffix, x, head, weight in (
             ("", pooled, self.pooled_classifier, 1.0),
@@ -159,13 +168,13 @@ class CMLSPGE(Method):
         ):
             if weight:
                 found["identity" + suffix] = weight * F.cross_entropy(head(x), batch.label)
-            if weight * self.center:
+            if weight * self.center and triplets:
                 loss = center_triplet(x, batch.label, batch.modality, self.margin_global, self.reduction)
                 found["center" + suffix] = weight * self.center * loss
         return found
 
-    def stripe_losses(self, stripes: Tensor, batch: Batch) -> dict[str, Tensor]:
-        """L_id^lv, L_id^lt and L_PA of stripes (N, S, d), those that the sums run over."""
+    def stripe_losses(self, stripes: Tensor, batch: Batch, triplets: bool) -> dict[str, Tensor]:
+        """L_id^lv, L_id^lt and, with `triplets`, L_PA of stripes (N, S, d), those that the sums run over."""
         found: dict[str, Tensor] = {}
         if self.local:
             logits = [head(x) for head, x in zip(self.stripe_classifiers, stripes.unbind(1), strict=True)]
@@ -174,7 +183,7 @@ class CMLSPGE(Method):
                 rows = batch.modality == modality
                 found[f"stripes_{name}"] = self.local * (each * rows).sum() / rows.sum()
         for kind, loss in (("stripe", part_triplet), ("lsp", path_triplet)):
-            if self.part and kind in self.triplets:
+            if self.part and triplets and kind in self.triplets:
                 found["part" if kind == "stripe" else "path"] = self.part * loss(
                     stripes,
                     batch.label,

@@ -12,6 +12,7 @@ import zipfile
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,7 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vireid.data import cache
+from vireid.data.pose import POINTS, HeatMaps, unknown_poses
 from vireid.data.table import COLUMNS, DataError, Table
+from vireid.data.transforms import flip as mirror
+from vireid.data.transforms import scale_keypoints
 from vireid.files import replacing
 from vireid.layers.embedder import Embedder
 
@@ -122,8 +126,9 @@ def embed(
 ) -> Embeddings:
     """Embed every image of the table at `size` (height, width); `layer` None takes what the embedder deploys.
 
-    `device` None keeps the embedder where it is; `cache_folder` and `filter` are those of the pixel cache.
-    Raises ValueError for an unknown layer, a column that the embedder declares in `inputs` and the table lacks, and a
+    `device` None keeps the embedder where it is; `cache_folder` and `filter` are those of the pixel cache. What the
+    embedder declares in `inputs` comes from the table's columns; `heatmaps` are drawn from `keypoints`, and mirrored
+    by `flip` too. Raises ValueError for an unknown layer, a column that the table lacks (DataError for poses), and a
     batch too large for the device.
     """
     layers = _run(embedder, table, size, flip, layer, device, batch_size, cache_folder, filter, progress)
@@ -162,9 +167,12 @@ def _run(
         raise DataError("the table has no rows to embed; check the split that was asked for")
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    inputs = _inputs(embedder, table)
+    maps, poses = _heatmaps(embedder, table)
+    inputs = _inputs(embedder, table, drawn=maps is not None)
     if flip and inputs:
-        raise ValueError(f"flip mirrors images only, but this embedder also takes {', '.join(inputs)}; leave flip out")
+        raise ValueError(
+            f"flip mirrors images and heat maps, but this embedder also takes {', '.join(inputs)}; leave flip out"
+        )
     first = next(chain(embedder.parameters(), embedder.buffers()), torch.empty(0))
     device = torch.device(device) if device is not None else first.device
     training = {module: module.training for module in embedder.modules()}
@@ -174,15 +182,21 @@ def _run(
         # Not inference_mode: refining methods train on these vectors.
         with torch.no_grad():
             pixels = cache.pixels(table, size, folder=cache_folder, progress=progress, filter=filter)
+            if maps is not None:
+                inputs["heatmaps"] = _points(table, maps, size, cache_folder, filter)
             starts, console = range(0, len(table), batch_size), Console(stderr=True)
             for start in track(starts, description="embed", disable=not progress, console=console):
                 rows = slice(start, start + batch_size)
                 images = torch.from_numpy(np.array(pixels[rows])).to(device).permute(0, 3, 1, 2).contiguous()
-                beside = [torch.from_numpy(table.modality[rows].astype(np.int64)).to(device)]
-                beside += [torch.from_numpy(np.ascontiguousarray(value[rows])).to(device) for value in inputs.values()]
-                found = _layers(embedder, layer, images, *beside)
+                modality = torch.from_numpy(table.modality[rows].astype(np.int64)).to(device)
+                sample = {"images": images}
+                for name in getattr(embedder, "inputs", ()):
+                    value = torch.from_numpy(np.ascontiguousarray(inputs[name][rows])).to(device)
+                    sample[name] = maps.draw(value, size) if maps is not None and name == "heatmaps" else value
+                found = _layers(embedder, layer, modality, sample)
                 if flip:
-                    mirrored = _layers(embedder, layer, images.flip(3), *beside)
+                    every = torch.ones(len(images), dtype=torch.bool)
+                    mirrored = _layers(embedder, layer, modality, mirror(sample, every))
                     found = {name: fuse_flip(value, mirrored[name]) for name, value in found.items()}
                 for name, value in found.items():
                     if name not in vectors:
@@ -196,12 +210,32 @@ def _run(
         for module, was_training in training.items():
             module.training = was_training
     stamp = {"flip": "averaged" if flip else "none", "size": f"{size[0]}x{size[1]} {filter}"}
+    stamp |= {"pose": poses} if poses else {}
     return {name: Embeddings(value, table, {"layer": name, **stamp}) for name, value in vectors.items()}
 
 
-def _inputs(embedder: nn.Module, table: Table) -> dict[str, np.ndarray]:
-    """The columns that the embedder takes beyond images and modality."""
-    names: tuple[str, ...] = getattr(embedder, "inputs", ())
+def _heatmaps(embedder: nn.Module, table: Table) -> tuple[HeatMaps | None, str]:
+    """How the embedder's heat maps are drawn, if it takes any, and what stands for poses that are not known."""
+    keywords: Any = getattr(embedder, "heatmaps", None)
+    if keywords is None or "heatmaps" not in getattr(embedder, "inputs", ()):
+        return None, ""
+    maps = HeatMaps(**keywords)
+    return maps, unknown_poses(table, maps.missing)
+
+
+def _points(table: Table, maps: HeatMaps, size: tuple[int, int], cache_folder: Path | None, filter: str) -> np.ndarray:
+    """(R, 17, 3) keypoints in pixels of the images at `size`; the pixel cache knows the source pictures' sizes."""
+    if "keypoints" not in table.extras:
+        points = torch.full((len(table), POINTS, 3), torch.nan)
+    else:
+        sizes = torch.from_numpy(cache.source_sizes(table, size, folder=cache_folder, filter=filter))
+        points = scale_keypoints(torch.from_numpy(table.extras["keypoints"]).float(), sizes, size)
+    return maps.filled(points, size).numpy()
+
+
+def _inputs(embedder: nn.Module, table: Table, drawn: bool) -> dict[str, np.ndarray]:
+    """The columns that the embedder takes beyond images and modality; heat maps are no column when they are `drawn`."""
+    names = [name for name in getattr(embedder, "inputs", ()) if not (drawn and name == "heatmaps")]
     missing = [name for name in names if name not in table.extras]
     if missing:
         raise ValueError(
@@ -211,13 +245,14 @@ def _inputs(embedder: nn.Module, table: Table) -> dict[str, np.ndarray]:
     return {name: table.extras[name] for name in names}
 
 
-def _layers(embedder: nn.Module, layer: str | None, images: Tensor, *beside: Tensor) -> dict[str, Tensor]:
+def _layers(embedder: nn.Module, layer: str | None, modality: Tensor, sample: dict[str, Tensor]) -> dict[str, Tensor]:
     """Vectors by layer name: all, one, or (None) the one that the embedder deploys."""
+    images, *beside = sample.values()
     if not isinstance(embedder, Embedder):
         if layer not in (None, "all"):
             raise ValueError(f"{type(embedder).__name__} is no Embedder of vireid and names no layers; leave layer out")
-        return {"output": embedder(images, *beside)}
-    found = embedder.layers(embedder.normalize(images), *beside)
+        return {"output": embedder(images, modality, *beside)}
+    found = embedder.layers(embedder.normalize(images), modality, *beside)
     if layer == "all":
         return found
     name = next(iter(found)) if layer is None else layer

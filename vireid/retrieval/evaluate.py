@@ -7,6 +7,7 @@ galleries, and each trial reads its own columns. At most `BLOCK_BYTES` of simila
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -17,10 +18,10 @@ from vireid.data.protocol import Protocol, Trial
 from vireid.data.table import DataError, Table
 from vireid.retrieval.embed import Embeddings
 from vireid.retrieval.metrics import LENGTH, Tally, take_columns
+from vireid.retrieval.refine import Refine, TrialEmbeddings
 from vireid.retrieval.results import Results, Row
 
 Similarity = Literal["cosine", "euclidean"]
-Refine = Callable[[Embeddings], Embeddings]  # the same rows, transductive: it sees queries and gallery of one trial
 Rerank = Callable[[Tensor, Tensor], Tensor]  # query (Q, D), gallery (G, D) as they are compared -> similarity (Q, G)
 BLOCK_BYTES = 1 << 28
 
@@ -103,6 +104,35 @@ def compare_rows(
         yield part, block, _ignored(protocol, embeddings.table[queries[part]], gallery_table)
 
 
+def refined(embeddings: Embeddings, protocol: Protocol, refine: Refine, trial: int = 0) -> Embeddings:
+    """All rows with the vectors that one trial is measured with; rows that are not in the trial have 0.
+
+    Raises ValueError for a trial that the protocol has not.
+    """
+    trials = list(protocol.trials(embeddings.table))
+    if not 0 <= trial < len(trials):
+        raise ValueError(f"{protocol.name} has trials 0 to {len(trials) - 1}, got {trial}")
+    rows = np.unique(np.concatenate(trials[trial]))
+    found = _refined(embeddings, rows, trials[trial], protocol, refine).vectors
+    vectors = np.zeros((len(embeddings), found.shape[1]), dtype=np.float32)
+    vectors[rows] = found
+    return replace(embeddings, vectors=vectors)
+
+
+def _refined(embeddings: Embeddings, rows: np.ndarray, trial: Trial, protocol: Protocol, refine: Refine) -> Embeddings:
+    """The embeddings of these rows, those of the trial, refined together."""
+    query, gallery = (np.searchsorted(rows, part) for part in trial)
+    given = TrialEmbeddings(
+        embeddings.vectors[rows], embeddings.table[rows], embeddings.stamp,
+        query=query, gallery=gallery, ignore=protocol.ignore,
+    )  # fmt: skip
+    found = refine(given)
+    if not np.array_equal(found.table.path, given.table.path):
+        raise ValueError(f"refine must return the same {len(given)} rows in the same order; it changed the table")
+    check_finite(found)
+    return found
+
+
 def check_finite(embeddings: Embeddings) -> None:
     """Raise ValueError if a vector holds NaN or infinity."""
     # The sum over a row is finite only if all its values are, unless it overflows: then look at the values.
@@ -155,13 +185,7 @@ def _tally_transductive(
     """Fill the tally of one trial whose queries and gallery are refined or re-ranked together."""
     queries, gallery = trial[0], trial[1][tally.order]
     rows = np.unique(np.concatenate([queries, gallery]))
-    own = embeddings[rows]
-    if refine is not None:
-        refined = refine(own)
-        if not np.array_equal(refined.table.path, own.table.path):
-            raise ValueError(f"refine must return the same {len(own)} rows in the same order; it changed the table")
-        own = refined
-        check_finite(own)
+    own = embeddings[rows] if refine is None else _refined(embeddings, rows, trial, protocol, refine)
     query_at, gallery_at = np.searchsorted(rows, queries), np.searchsorted(rows, gallery)
     against = _vectors(own, gallery_at, similarity, device)
     query_table, gallery_table = embeddings.table[queries], embeddings.table[gallery]

@@ -100,7 +100,7 @@ class BundleConfig(BaseModel):
     format: Literal["vireid bundle 1"]
     method: str
     size: tuple[int, int]
-    filter: Literal["lanczos", "bilinear"]
+    filter: Literal["lanczos", "bicubic", "bilinear"]
     similarity: Literal["cosine", "euclidean"]  # that the run is evaluated with; search compares by cosine
     layer: str
     dim: int
@@ -251,10 +251,9 @@ def examples(network: Embedder, size: tuple[int, int]) -> tuple[torch.Tensor, ..
     """Two rows of each input that the embedder declares; BundleError where their shape is not known."""
     if not network.inputs:
         return ()
-    from vireid import export
+    from vireid.export import examples as known
 
-    known = getattr(export, "examples", None)
-    found = known(network, size) if known else ()
+    found = known(network, size)
     if len(found) != len(network.inputs):
         raise BundleError(
             f"{type(network).__name__} also takes {', '.join(network.inputs)}, whose shape is not known here, so no "

@@ -34,6 +34,8 @@ from vireid.serve.gallery import (
     GalleryError,
     Hit,
     Record,
+    check_k,
+    check_vectors,
     similarities,
     with_vector,
 )  # fmt: skip
@@ -160,13 +162,15 @@ class Searcher:
         """Search with unit vectors (P, D) of one person and their modality (P,).
 
         `shortlist` records at least are re-ranked. Below the similarity that `false_match_rate` stands for the answer
-        is that nobody in the gallery is the person; it needs a calibration. That rate is for one comparison: among N
+        is that nobody in the gallery is the person; it needs a calibration, which is of single pictures: the average of
+        several is more like the right and the wrong ones than each of them. That rate is for one comparison: among N
         people who are not the one, up to N times as many searches find somebody. Raises GalleryError, SearchError and
         the calibration's errors.
         """
-        asked = np.asarray(vectors, np.float32)
+        check_k(k)
+        asked = check_vectors(vectors, self.gallery.dim)
         kinds = np.asarray(list(modality), np.int64)
-        if asked.ndim != 2 or not len(asked) or kinds.shape != (len(asked),):
+        if not len(asked) or kinds.shape != (len(asked),):
             raise SearchError(f"expected vectors (P, D) and modality (P,), got {asked.shape} and {kinds.shape}")
         if shortlist < 1:
             raise SearchError(f"shortlist is the number of records to re-rank, 1 or more, got {shortlist}")

@@ -24,6 +24,7 @@ import os
 import threading
 import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -51,7 +52,6 @@ from vireid.serve.gallery import (
     check_missing,
     check_stored,
     check_vectors,
-    facets_of,
     in_order,
     no_gallery,
 )  # fmt: skip
@@ -87,12 +87,14 @@ class LanceGallery:
         if not there and path.exists() and (not path.is_dir() or any(p.name != LOCK for p in path.iterdir())):
             raise GalleryError(f"{path} is no gallery but holds other files; take a folder that is empty or new")
         path.mkdir(parents=True, exist_ok=True)
-        self._db = lancedb.connect(str(path), read_consistency_interval=timedelta(0))  # other processes' rows are seen
+        self._db: Any = lancedb.connect(
+            str(path), read_consistency_interval=timedelta(0)
+        )  # other processes' rows are seen
         if not there:
             with self._writing():
                 if not (path / f"{TABLE}.lance").is_dir():  # another process was faster
                     self._create(int(dim or 0), bundle_digest or "")
-        self._table = self._db.open_table(TABLE)
+        self._table: Any = self._db.open_table(TABLE)
         self.dim, self._digest = self._stored()
         check_stored(f"lance:{path}", dim, bundle_digest, self.dim, self._digest)
 
@@ -106,18 +108,7 @@ class LanceGallery:
         return GalleryInfo(f"lance:{self.path}", self.dim, rows, self._digest, index, size)
 
     def facets(self) -> Facets:
-        columns = ["camera", "modality", "time_s", "tags"]
-
-        def read() -> Facets:
-            def each() -> Iterator[tuple[str, int, float, Sequence[str]]]:
-                for batch in self._table.search().select(columns).limit(None).to_batches(PAGE):
-                    camera, modality, time_s, tags = (batch[name].to_pylist() for name in columns)
-                    times = (np.nan if value is None else value for value in time_s)
-                    yield from zip(camera, modality, times, tags, strict=True)
-
-            return facets_of(each())
-
-        return self._reading(read)
+        return self._reading(self._facets)
 
     def add(self, records: Iterable[Record]) -> int:
         given, vectors = check_batch(records, self.dim)
@@ -226,6 +217,24 @@ class LanceGallery:
 
     def close(self) -> None:
         self._table = self._db = None
+
+    def _facets(self) -> Facets:
+        import pyarrow.compute as compute
+
+        pc: Any = compute  # its functions are made when it is imported, which type checkers do not see
+
+        counts: dict[str, Counter[Any]] = {"camera": Counter(), "modality": Counter(), "tags": Counter()}
+        first = last = np.nan
+        query = self._table.search().select([*counts, "time_s"]).limit(None)
+        for batch in query.to_batches(1 << 16):
+            for name, counter in counts.items():
+                column = batch[name].flatten() if name == "tags" else batch[name]
+                counter.update({each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()})
+            least, most = pc.min_max(batch["time_s"]).as_py().values()
+            if least is not None:
+                first, last = float(np.fmin(first, least)), float(np.fmax(last, most))
+        cameras, modalities, tags = (dict(sorted(counter.items())) for counter in counts.values())
+        return Facets(cameras, modalities, tags, first, last)
 
     def _create(self, dim: int, digest: str) -> None:
         _, pa = _libraries()
@@ -424,10 +433,11 @@ def _records(table: Any, vectors: np.ndarray | None) -> list[Record]:
     columns = [table[name].to_pylist() for name in names]
     found = []
     for row, values in enumerate(zip(*columns, strict=True)):
-        each = dict(zip(names, values, strict=True))
+        each: dict[str, Any] = dict(zip(names, values, strict=True))
         each["time_s"] = np.nan if each["time_s"] is None else each["time_s"]
         vector = np.zeros(0, np.float32) if vectors is None else vectors[row].copy()
-        found.append(Record(vector=vector, **each | {"tags": tuple(each["tags"] or ())}))
+        each["tags"] = tuple(each["tags"] or ())
+        found.append(Record(vector=vector, **each))
     return found
 
 

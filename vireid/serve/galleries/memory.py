@@ -54,7 +54,9 @@ class MemoryGallery:
             raise GalleryError("a gallery in memory starts empty and needs dim=, the length of its vectors")
         self.dim, self._digest, self._lock = dim, bundle_digest, threading.RLock()
         self._vectors = np.zeros((0, dim), np.float32)
-        self._columns = {name: np.zeros(0, np.int32) for name in ("camera", "track", "pid", "tags", "modality")}
+        self._columns: dict[str, np.ndarray] = {
+            name: np.zeros(0, np.int32) for name in ("camera", "track", "pid", "tags", "modality")
+        }
         self._columns["time_s"] = np.zeros(0)
         self._codes = {name: Codes() for name in ("camera", "track", "pid", "tags")}
         self._records: list[Record] = []

@@ -1,7 +1,7 @@
 """Gallery in Milvus, for archives that one machine does not hold. Needs the extra `milvus`.
 
 `milvus:http://host:19530#collection` speaks to a server or cluster (the token comes from VIREID_MILVUS_TOKEN, never
-from the url); `milvus:FILE.db` is milvus-lite in this process, with the same calls. Tested against milvus-lite 3.2 only.
+from the url); `milvus:FILE.db` is milvus-lite in this process, with the same calls. Tested with milvus-lite 3.2 only.
 
 The index is FLAT unless the url ends in ?index=HNSW when the collection is made: exact, and a cluster divides it over
 its nodes. With HNSW the rows that pass a filter are counted first: few are compared here one by one, otherwise the

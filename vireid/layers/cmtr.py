@@ -1,0 +1,172 @@
+"""Network of CMTR: a vision transformer that is told each image's modality by a learned vector, and a BN neck.
+
+Liang et al.: "CMTR: Cross-modality Transformer for Visible-infrared Person Re-identification",
+arXiv 2021; written from the published equations, no code was released.
+
+    x_0 = [class, patches] + position code + scale e^m     e^m (D): the modality embedding, one vector per modality
+    V   = class token behind the last layer norm = pooled (N, D),   f = BN(V) = embedding (N, D)
+    g   = f - phi_m(e^m), the cleaned embedding of training; phi_m: a map per modality
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
+from vireid.layers.neck import bn_neck
+from vireid.layers.vit import STD, VisionTransformer, VitStem
+from vireid.method import INFRARED, MODALITIES, VISIBLE
+
+Pixels = Literal["imagenet", "half"]
+Phi = Literal["linear", "mlp"]
+
+
+class EncodedImage(NamedTuple):
+    """What training losses act on."""
+
+    pooled: Tensor  # (N, D), V, before the neck
+    embedding: Tensor  # (N, D), f, behind the neck
+
+
+class ModalityTransformer(Embedder):
+    """Maps images and modality to {"neck": f (N, dim), "pooled": V (N, dim)}; the neck's output is deployed.
+
+    modality_scale: factor of e^m at the input; modality_on_cls: whether the class token receives it too; pixels: the
+    statistics that the network sees, "imagenet" or "half" (mean = deviation = 0.5), whatever the transforms use; all
+    else as VisionTransformer. Raises ValueError for settings that do not fit, for images of another size, and, when
+    run in torch, for a modality that is neither 0 nor 1 or not one per image.
+    """
+
+    def __init__(
+        self,
+        *,
+        image_size: tuple[int, int] = (256, 128),
+        patch: int = 16,
+        stride: int = 12,
+        stem: VitStem = "patch",
+        dim: int = 768,
+        depth: int = 12,
+        heads: int = 12,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+        attention_dropout: float = 0.0,
+        drop_path: float = 0.1,
+        modality_scale: float = 1.0,
+        modality_on_cls: bool = True,
+        pixels: Pixels = "imagenet",
+    ) -> None:
+        network = {
+            "image_size": list(image_size),  # a list, as a file gives it back
+            "patch": patch,
+            "stride": stride,
+            "stem": stem,
+            "dim": dim,
+            "depth": depth,
+            "heads": heads,
+            "mlp_ratio": mlp_ratio,
+            "dropout": dropout,
+            "attention_dropout": attention_dropout,
+            "drop_path": drop_path,
+        }
+        super().__init__(**network, modality_scale=modality_scale, modality_on_cls=modality_on_cls, pixels=pixels)
+        if pixels not in ("imagenet", "half"):
+            raise ValueError(f"pixels is 'imagenet' or 'half', got {pixels!r}")
+        if modality_scale < 0:
+            raise ValueError(f"modality_scale is a factor of 0 or more, got {modality_scale}")
+        self.dim, self.pixels = dim, pixels
+        self.modality_scale, self.modality_on_cls = modality_scale, modality_on_cls
+        self.trunk = VisionTransformer(**network)  # pyright: ignore[reportArgumentType]
+        self.modality_embed = nn.Parameter(torch.zeros(len(MODALITIES), dim))
+        nn.init.trunc_normal_(self.modality_embed, std=STD)
+        self.neck = bn_neck(dim)
+
+    def modality_vectors(self, modality: Tensor) -> Tensor:
+        """scale e^m (N, dim) of modality (N,); in an exported graph any other number fails, or gives NaN.
+
+        Without the detour a graph would read -1 as the last row. Most runtimes check that an index lies within the
+        table, some (onnxruntime on GPUs) read 0 there: hence both the number outside the table and the NaN.
+        """
+        known = (modality == VISIBLE) | (modality == INFRARED)
+        found = F.embedding(torch.where(known, modality, len(MODALITIES)), self.modality_embed)
+        return torch.where(known[:, None], self.modality_scale * found, torch.nan)
+
+    def tokens(self, images: Tensor, modality: Tensor) -> Tensor:
+        """The transformer's input (N, 1 + n, dim): normalized images (N, 3, H, W), modality (N,)."""
+        check_modality(images, modality)
+        return self.trunk.tokens(self.rescaled(images), self.modality_vectors(modality), self.modality_on_cls)
+
+    def encode(self, images: Tensor, modality: Tensor) -> EncodedImage:
+        """Pooled and embedding of normalized float images (N, 3, H, W) with modality (N,)."""
+        check_modality(images, modality)
+        x = self.trunk(self.rescaled(images), self.modality_vectors(modality), self.modality_on_cls)
+        pooled = x[:, 0]
+        return EncodedImage(pooled, self.neck(pooled))
+
+    def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
+        pooled, embedding = self.encode(images, modality)
+        return {"neck": embedding, "pooled": pooled}
+
+    def rescaled(self, images: Tensor) -> Tensor:
+        """Images normalized by ImageNet's statistics, as they are or with mean and deviation 0.5 in their place."""
+        if self.pixels == "imagenet":
+            return images
+        mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        return (images * std + mean - 0.5) / 0.5
+
+
+def check_modality(images: Tensor, modality: Tensor) -> None:
+    """One modality for each image, 0 or 1; ValueError otherwise. A wrong one is not noticed later: it only ranks worse.
+
+    A graph that is being traced has no values to look at; there `modality_vectors` stands guard.
+    """
+    if torch.compiler.is_compiling():
+        return
+    if modality.shape != images.shape[:1]:
+        raise ValueError(
+            f"every image needs its modality: expected shape ({len(images)},), got {tuple(modality.shape)}"
+        )
+    if not bool(((modality == VISIBLE) | (modality == INFRARED)).all()):
+        raise ValueError(
+            f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {modality.unique().tolist()}"
+        )
+
+
+class ModalityRemoval(nn.Module):
+    """Subtracts from each embedding what its modality's vector maps to: g = f - phi_m(e^m).
+
+    phi: "linear", or "mlp" with a GELU between two linear layers; a map of its own for each modality. Weights start
+    small and biases at 0, so that g begins as f. Raises ValueError for another phi.
+    """
+
+    def __init__(self, dim: int, phi: Phi = "linear") -> None:
+        super().__init__()
+        if phi not in ("linear", "mlp"):
+            raise ValueError(f"phi is 'linear' or 'mlp', got {phi!r}")
+        self.phi = nn.ModuleList(
+            nn.Linear(dim, dim)
+            if phi == "linear"
+            else nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, dim))
+            for _ in MODALITIES
+        )
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=STD)
+                nn.init.zeros_(module.bias)
+
+    def forward(self, embedding: Tensor, modality: Tensor, modality_embed: Tensor) -> Tensor:
+        """g (N, D) of f (N, D) with modality (N,) and both vectors e (2, D), which keep their gradient."""
+        removed = torch.stack([phi(e) for phi, e in zip(self.phi, modality_embed, strict=True)])
+        return remove_modality(embedding, modality, removed)
+
+
+def remove_modality(embedding: Tensor, modality: Tensor, removed: Tensor) -> Tensor:
+    """embedding (N, D) minus the row of `removed` (2, D) that is its modality's (N,).
+
+    >>> remove_modality(torch.ones(2, 1), torch.tensor([0, 1]), torch.tensor([[0.25], [3.0]])).tolist()
+    [[0.75], [-2.0]]
+    """
+    return embedding - removed[modality]

@@ -1,0 +1,154 @@
+"""Network of D2RL: images and their translations as four channels, and a ResNet-50 that sees them.
+
+Wang, Wang, Zheng, Chuang, Satoh: "Learning to Reduce Dual-level Discrepancy for Infrared-Visible Person
+Re-identification", CVPR 2019; written from a specification, as no code was released.
+
+    unified    [x ; G_i(E_v(x))] of a visible x, [G_v(E_i(y)) ; y] of an infrared y: red, green, blue, infrared
+    features   ResNet-50 whose first convolution takes four channels -> average -> BN neck
+
+Images are floats from -1 to 1; the translators E, G are those of layers/unit.py, without noise.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
+from vireid.layers.neck import bn_neck
+from vireid.layers.pooling import Pooling, pool
+from vireid.layers.resnet import Stem, init_resnet, output_channels
+from vireid.layers.two_stream import Encoded, Trunk
+from vireid.layers.unit import CHANNELS, Translators, own_channels
+from vireid.method import INFRARED, VISIBLE
+from vireid.weights import fill, new_names
+
+GRAY_MEAN, GRAY_STD = 0.449, 0.226  # the means of ImageNet's three, for the infrared channel
+FROM_RESNET = ((r"(conv1|bn1)\.", r"stem.\1."), (r"(layer[1-4])\.", r"trunk.\1."))
+
+
+class UnifiedResNet(Embedder):
+    """Maps images and modality to {"neck", "pooled", "translated-zeroed"}: (N, D), D = 32 width; the first is deployed.
+
+    "translated-zeroed" is the control: the same network behind the neck, which sees 0, the mean, in place of every
+    translated channel. width, blocks: of the ResNet; image_width, image_blocks, share_latent: of the translators;
+    zero_translated: the network sees 0 there in training and at test, as a control that is trained.
+    """
+
+    channel_mean: Tensor  # (1, 4, 1, 1), of unified images from 0 to 1
+    channel_std: Tensor
+
+    def __init__(
+        self,
+        *,
+        width: int = 64,
+        blocks: tuple[int, ...] = (3, 4, 6, 3),
+        last_stride: int = 1,
+        pooling: Pooling = "average",
+        image_width: int = 64,
+        image_blocks: int = 4,
+        share_latent: bool = False,
+        zero_translated: bool = False,
+    ) -> None:
+        super().__init__(
+            width=width,
+            blocks=list(blocks),  # a list, as a file gives it back
+            last_stride=last_stride,
+            pooling=pooling,
+            image_width=image_width,
+            image_blocks=image_blocks,
+            share_latent=share_latent,
+            zero_translated=zero_translated,
+        )
+        self.mean.fill_(0.5)  # so that normalize() gives -1 to 1, the transform Symmetric of the training views
+        self.std.fill_(0.5)
+        for name, values in (("mean", (*IMAGENET_MEAN, GRAY_MEAN)), ("std", (*IMAGENET_STD, GRAY_STD))):
+            self.register_buffer(f"channel_{name}", torch.tensor(values).view(1, 4, 1, 1), persistent=False)
+        self.zero_translated = zero_translated
+        self.translators = Translators(image_width, image_blocks, share_latent)
+        self.stem = Stem(width, sum(CHANNELS))
+        init_resnet(self.stem)
+        self.trunk = Trunk(width, tuple(blocks), last_stride, attention=False, nonlocal_width="one")
+        self.pool = pool(pooling)
+        self.dim = output_channels(width)
+        self.neck = bn_neck(self.dim)
+
+    def unify(self, images: Tensor, modality: Tensor) -> Tensor:
+        """Images (N, 3, H, W) from -1 to 1 and modality (N,) to unified images (N, 4, H, W), infrared last.
+
+        Each row is translated once, by the translator of its modality. An exported graph computes both translations of
+        every row and selects, so that it serves any mixture.
+        """
+        if torch.compiler.is_exporting():
+            visible, gray = (own_channels(images, m) for m in (VISIBLE, INFRARED))
+            rows = self.joined(visible, VISIBLE), self.joined(gray, INFRARED)
+            return torch.where((modality == VISIBLE).view(-1, 1, 1, 1), *rows)
+        rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
+        if sum(map(len, rows)) != len(modality):
+            found = modality.unique().tolist()
+            raise ValueError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+        parts = [self.joined(own_channels(images[r], m), m) for m, r in enumerate(rows) if len(r)]
+        return torch.cat(parts)[torch.cat(rows).argsort()]  # back in the order of the batch
+
+    def joined(self, images: Tensor, modality: int) -> Tensor:
+        """Images (N, c, H, W) of one modality with their translation: (N, 4, H, W), the visible channels first."""
+        if self.zero_translated:  # encode() will not look at them
+            n, c, *size = images.shape
+            made = images.new_zeros(n, sum(CHANNELS) - c, *size)
+        else:
+            made = self.translators.translate(images, modality)
+        return torch.cat([images, made] if modality == VISIBLE else [made, images], dim=1)
+
+    def encode(self, unified: Tensor, modality: Tensor, zeroed: bool = False) -> Encoded:
+        """Maps, pooled and embedding of unified images (N, 4, H, W); `zeroed` blanks the translated channels."""
+        x = ((unified + 1) / 2 - self.channel_mean) / self.channel_std
+        if zeroed or self.zero_translated:
+            visible = (modality == VISIBLE)[:, None]
+            real = torch.cat([visible] * CHANNELS[VISIBLE] + [~visible], dim=1)  # (N, 4)
+            x = x * real[:, :, None, None]
+        maps = self.trunk(self.stem(x))
+        pooled = self.pool(maps)
+        return Encoded(maps, pooled, self.neck(pooled))
+
+    def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
+        unified = self.unify(images, modality)
+        encoded = self.encode(unified, modality)
+        found = {"neck": encoded.embedding, "pooled": encoded.pooled}
+        if not self.zero_translated:
+            found["translated-zeroed"] = self.encode(unified, modality, zeroed=True).embedding
+        return found
+
+    def forward(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> Tensor:
+        return self.encode(self.unify(self.normalize(images), modality), modality).embedding  # without the control
+
+
+def widened(weight: Tensor) -> Tensor:
+    """A first convolution (out, 3, 7, 7) for four channels: its weights and their mean, all times 3/4.
+
+    Four like channels then give what three gave.
+    """
+    return torch.cat([weight, weight.mean(1, keepdim=True)], dim=1) * 0.75
+
+
+def load_unified(network: UnifiedResNet, state: Mapping[str, Tensor]) -> list[str]:
+    """Copy public weights into the network; returns the keys that were not used.
+
+    A ResNet (torchvision's names) fills stem and layer1..4 and leaves the translators and the neck as they are; an
+    embedder file of this network fills everything. Raises ValueError for other weights.
+    """
+    if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
+        named = new_names(state, FROM_RESNET)
+        found = {new: state[old] for old, new in named.items()}
+        found["stem.conv1.weight"] = widened(found["stem.conv1.weight"])
+        fill(network, found, ("stem.", "trunk.layer"))
+        return [key for key in state if key not in named]
+    if any(re.match(r"translators\.", key) for key in state):
+        return fill(network, state)
+    raise ValueError(
+        "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...) "
+        "or of a D2RL embedder (translators..., stem..., trunk...); the first names are "
+        f"{', '.join(list(state)[:4]) or 'none at all'}"
+    )

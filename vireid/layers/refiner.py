@@ -1,0 +1,43 @@
+"""Refiner: what every network has in common that changes embeddings by looking at those of other images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from vireid.layers.saved import load_network, save_network
+
+Apart = Callable[[Tensor], Tensor | None]  # rows (n,) -> mask (n, N) of images that they must not look at
+
+
+class Refiner(nn.Module):
+    """Maps the vectors (N, dim) of a whole set of images and their modality (N,) to refined vectors (N, D).
+
+    A row depends on all rows: what is measured with it is transductive. A subclass sets `name`, passes its
+    constructor's keywords to `super().__init__` so that a file can rebuild it, and writes `forward`.
+    """
+
+    name: ClassVar[str]
+    dim: int  # of the vectors that it takes
+
+    def __init__(self, **settings: object) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(self, vectors: Tensor, modality: Tensor, apart: Apart | None = None) -> Tensor:
+        """Refined vectors (N, D); pairs of rows in the mask of `apart` must not look at each other."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it refines")
+
+
+def save_refiner(refiner: Refiner, path: Path) -> None:
+    """Write `path` (safetensors) whose header says how to rebuild the refiner without its Method."""
+    save_network(refiner, refiner.settings, "refiner", path)
+
+
+def load_refiner(path: Path, device: str | torch.device = "cpu") -> Refiner:
+    """Rebuild a refiner in evaluation mode; only classes of vireid.layers are built."""
+    return load_network(path, "refiner", device)

@@ -1,0 +1,39 @@
+"""Saved: a network in a safetensors file whose header says how to rebuild it, without any code but vireid.layers."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+
+def save_network(network: nn.Module, settings: dict[str, object], kind: str, path: Path) -> None:
+    """Write `path`: the tensors, and under `kind` in the header the class and the keywords that rebuild it."""
+    about = {"class": f"{type(network).__module__}.{type(network).__qualname__}", "settings": settings}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    partial = path.with_name(path.name + ".partial")
+    save_file(tensors, partial, metadata={kind: json.dumps(about)})
+    partial.replace(path)
+
+
+def load_network(path: Path, kind: str, device: str | torch.device = "cpu") -> Any:
+    """Rebuild a network of this kind in evaluation mode; ValueError for another file or one that names foreign code."""
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if kind not in metadata:
+        raise ValueError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
+    about = json.loads(metadata[kind])
+    module, _, name = about["class"].rpartition(".")
+    if not module.startswith("vireid.layers."):
+        raise ValueError(
+            f"{path} names {about['class']}, but only {kind}s of vireid.layers load from a file; export ONNX"
+        )
+    network = getattr(importlib.import_module(module), name)(**about["settings"])
+    network.load_state_dict(load_file(path, device="cpu"))
+    return network.to(device).eval()

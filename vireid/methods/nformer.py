@@ -1,0 +1,351 @@
+"""NFormer: a small transformer over the embeddings of thousands of images draws each one to its mutual neighbors.
+
+Wang, Shen, Liu, Gao, Gavves: "NFormer: Robust Person Re-Identification with Neighbor Transformer", CVPR 2022; checked
+against arrays recorded from its released code, haochenheheda/NFormer.
+
+The embeddings are those of another run, the base, which is not trained further; network in layers/nformer.py. Stage 0
+trains a projection of them to the transformer's width, stage 1 the transformer, on sets of images near each other:
+
+    L     = CE + L_tri + lambda L_cen                                           lambda = 0.0005, the same in both stages
+    CE    = cross-entropy of the logits behind the batch norm, targets 0.9 onehot + 0.1 / C
+    L_tri = mean_i max(0, m + max_{P_i} d_ij - min_{N_i} d_ij), m = 0.3, of vectors before the batch norm, as they are
+    L_cen = mean_i |f_i - c_{y_i}|^2; the centers c have SGD of their own, on L_cen without lambda
+
+At test queries and gallery are refined together, so the figures are transductive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vireid.data.samplers import IdentityBatches
+from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.frozen import Frozen, image_filter, image_size
+from vireid.layers.neck import classifier
+from vireid.layers.neighbors import mutual_neighbors
+from vireid.layers.nformer import NFormerRefiner, from_released
+from vireid.losses.hard_triplet import batch_hard_triplet_in_blocks
+from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
+from vireid.optim import SGD, Adam, Constant, Optimizers, Steps
+from vireid.weights import fill
+
+if TYPE_CHECKING:
+    from vireid.data.pipeline import TrainingData
+    from vireid.data.table import Table
+
+AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5))  # with `augment`, as the released code re-embeds
+STAGES = 2  # the projection, then the transformer; each has a classifier and centers of its own
+NO_PICTURES = (0, 0)  # size of a recipe that reads none: that of the base is its own
+
+
+@dataclass(frozen=True)
+class WarmupFrom:
+    """The network's factor rises linearly from `start` in the warm-up, then falls at milestones; the centers' is 1."""
+
+    start: float = 0.01
+    warmup_epochs: int = 10
+    milestones: tuple[int, ...] = (39, 69)  # the released code counts epochs from 1 and falls at 40 and 70
+    gamma: float = 0.1
+
+    def __call__(self, at: Progress) -> dict[str, float]:
+        part = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
+        factor = (self.start + (1 - self.start) * part) * Steps(self.milestones, self.gamma)(at)
+        return {"network": factor, "centers": 1.0}
+
+
+@dataclass(frozen=True)
+class NearbySets:
+    """`sets` sets of images near a random one: of the length (1 + u) nearest by inner product, u uniform, `length`.
+
+    A set takes at most 0.6 of all images, so that small data sets give different sets too. An epoch has one set for
+    every `images_per_set` images.
+    """
+
+    length: int = 7000
+    sets: int = 2
+    images_per_set: int = 30
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.sets < 1 or self.images_per_set < 1:
+            raise ValueError(f"length, sets and images_per_set are 1 or more, got {self}")
+
+    def size(self, images: int) -> int:
+        """Images of a set."""
+        return max(1, min(self.length, int(0.6 * images)))
+
+    def iterations(self, images: int) -> int:
+        """Batches of an epoch."""
+        return max(1, -(-(images // self.images_per_set) // self.sets))
+
+    def draw(self, vectors: Tensor, random: np.random.RandomState) -> np.ndarray:
+        """The rows of one set from vectors (R, D), in random order."""
+        size = self.size(len(vectors))
+        center, near = random.randint(len(vectors)), int(size * (1 + random.rand()))
+        rows = (vectors @ vectors[center]).topk(min(near, len(vectors))).indices.cpu().numpy()
+        return random.permutation(rows)[:size]
+
+
+class NFormer(Method):
+    """Settings; the released code's values as defaults but for what the method's page lists:
+
+    base: the run folder whose embeddings are refined, or an embeddings file of all training images; width, heads,
+    depth, dropout: of the transformer; landmarks, stratified: how many agents the attention goes through, and whether
+    half of them are of each modality; k, k_cross: mutual neighbors in all and from the other modality (null: the k
+    nearest of any, as published); draws, landmark_seed: of the landmarks at test; train_normalize: vectors of length 1
+    in training as at test (false: as released); augment: embed augmented pictures anew in every epoch, as released;
+    smoothing, margin, center: of the losses.
+    """
+
+    recipe = (
+        Recipe(
+            size=NO_PICTURES,
+            sampler=IdentityBatches(pids=16, images=2),
+            views=(),
+            epochs=120,
+            optimizers={
+                "network": Adam(lr=3.5e-4, weight_decay=5e-4),
+                "centers": SGD(lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.0),
+            },
+            schedule=WarmupFrom(),
+        ),
+        Recipe(
+            size=NO_PICTURES,
+            sampler=NearbySets(),  # pyright: ignore[reportArgumentType]  (it draws by vectors, not from the table alone)
+            views=(),
+            epochs=20,
+            optimizers={
+                "network": Adam(lr=1e-5),
+                "centers": SGD(lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.0),
+            },
+            schedule=Constant(),
+        ),
+    )
+
+    # The tests make the base. Without dropout, for their few steps at a rate of 1e-5 are less than its noise.
+    tiny: ClassVar[dict[str, object]] = {"width": 8, "depth": 2, "landmarks": 3, "k": 6, "k_cross": 3, "dropout": 0.0}
+
+    def __init__(
+        self,
+        num_pids: int,
+        camids: tuple[int, ...] = (),
+        *,
+        base: str,
+        width: int = 256,
+        heads: int = 2,
+        depth: int = 4,
+        landmarks: int = 5,
+        stratified: bool = True,
+        k: int = 20,
+        k_cross: int | None = 10,
+        dropout: float = 0.1,
+        draws: int = 1,
+        landmark_seed: int = 0,
+        train_normalize: bool = True,
+        augment: bool = False,
+        smoothing: float = 0.1,
+        margin: float = 0.3,
+        center: float = 5e-4,
+    ) -> None:
+        super().__init__(num_pids, camids)
+        self.base = Frozen(base)
+        if augment and (self.base.run is None or self.base.embedder.inputs):
+            raise ValueError(
+                f"augment=true embeds pictures anew, for which the base has to be the folder of a run whose embedder "
+                f"takes pictures alone; {base} is not: set augment=false"
+            )
+        self.train_normalize, self.augment = train_normalize, augment
+        self.smoothing, self.margin, self.center = smoothing, margin, center
+        self.refiner = NFormerRefiner(
+            dim=self.base.dim,
+            width=width,
+            heads=heads,
+            depth=depth,
+            landmarks=landmarks,
+            stratified=stratified,
+            k=k,
+            k_cross=k_cross,
+            dropout=dropout,
+            draws=draws,
+            landmark_seed=landmark_seed,
+        )
+        self.classifiers = nn.ModuleList(classifier(width, num_pids) for _ in range(STAGES))  # by stage
+        self.centers = nn.ParameterList(torch.randn(num_pids, width) for _ in range(STAGES if center else 0))
+
+    def params(self) -> dict[str, list[nn.Parameter]]:
+        """A loss reaches what its stage trains and no more, so both stages share the names."""
+        network = [p for part in (self.refiner, self.classifiers) for p in part.parameters() if p.requires_grad]
+        return {"network": network, "centers": list(self.centers)}
+
+    def check(self, table: Table) -> None:
+        self.base.check(table)
+
+    # --- batches ------------------------------------------------------------------------------------------------------
+
+    def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+        """Vectors (N, D) stand in `images`: stage 0 those of the base, stage 1 projected ones, a set after the other.
+
+        In stage 1 extras hold the `set` of each row (N,) and for which layers it is a `landmark` (N, depth).
+        """
+        if recipe.views or (*recipe.size, recipe.filter) != (*NO_PICTURES, "lanczos"):
+            raise ValueError("NFormer's pictures are its base's: leave size, filter and views as they are")
+        return (self.identities if at.stage == 0 else self.nearby)(data, recipe, at)
+
+    def identities(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+        sampler = recipe.sampler
+        length = sampler.iterations(data.table)  # pyright: ignore[reportAttributeAccessIssue]
+        at.iterations_per_epoch, start = length, at.iteration - at.epoch * length
+        if self.augment:
+            yield from self.augmented(data, sampler, at)
+            return
+        whole = self.whole(data)
+        random = np.random.RandomState(_seeds(f"{data.seed}/{at.stage}/{at.epoch}/sampler"))
+        for lines in list(sampler.epoch(data.table, random))[start:]:
+            size, rest = divmod(lines.shape[1], data.world)
+            if rest:
+                raise ValueError(f"{data.world} processes cannot share {lines.shape[1]} images; change sampler.pids")
+            yield whole[
+                torch.from_numpy(lines[:, data.rank * size : (data.rank + 1) * size].reshape(-1)).to(data.device)
+            ]
+
+    def nearby(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+        sampler = recipe.sampler
+        assert isinstance(sampler, NearbySets)
+        if sampler.sets % data.world:
+            raise ValueError(f"{data.world} processes cannot share {sampler.sets} sets; change sampler.sets")
+        whole = self.whole(data) if not self.augment else _joined(list(self.augmented(data, None, at)))
+        whole = replace(whole, images=self.projected(whole.images))
+        length = sampler.iterations(len(data.table))
+        at.iterations_per_epoch, start = length, at.iteration - at.epoch * length
+        share = sampler.sets // data.world
+        for step in range(start, length):
+            sets = []
+            for number in range(data.rank * share, (data.rank + 1) * share):
+                key = f"{data.seed}/{at.stage}/{at.epoch}/{step}/{number}"
+                rows = sampler.draw(whole.images, np.random.RandomState(_seeds(key)))
+                one = whole[torch.from_numpy(rows).to(data.device)]
+                drawn = self.refiner.draw(one.modality, torch.Generator().manual_seed(int(_seeds(key)[0])))
+                flags = torch.zeros(len(one), len(drawn), dtype=torch.bool, device=data.device)
+                flags[drawn, torch.arange(len(drawn), device=data.device)[:, None]] = True
+                one.extras = {"set": torch.full_like(one.label, number - data.rank * share), "landmark": flags}
+                sets.append(one)
+            yield _joined(sets)
+
+    def whole(self, data: TrainingData) -> Batch:
+        """All training rows with the base's vectors."""
+        table = data.table
+        vectors = self.base.embeddings(table, data.progress, data.device).vectors
+        kind = self.refiner.projection_neck.weight.dtype
+        columns = (torch.from_numpy(np.asarray(c)).to(data.device) for c in (table.label, table.camid, table.modality))
+        label, camid, modality = columns
+        return Batch(torch.from_numpy(vectors).to(data.device, kind), label, camid, modality, torch.zeros_like(label))
+
+    def augmented(self, data: TrainingData, sampler: object, at: Progress) -> Iterator[Batch]:
+        """The base's vectors of augmented pictures, batch by batch of one pass of the sampler (None: stage 1's own)."""
+        assert self.base.run is not None
+        if sampler is None:
+            if data.world > 1:
+                raise ValueError("augment=true in stage 1 needs one process: its sets are drawn from a whole pass")
+            sampler = IdentityBatches(pids=min(16, self.num_pids), images=2)
+        pictures = Recipe(
+            size=image_size(self.base.run),
+            sampler=sampler,  # pyright: ignore[reportArgumentType]
+            views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
+            epochs=at.epochs,
+            optimizers={},
+            schedule=Constant(),
+            filter=image_filter(self.base.run),  # pyright: ignore[reportArgumentType]
+        )
+        first = at.iteration if at.stage == 0 else at.epoch * sampler.iterations(data.table)  # pyright: ignore
+        embedder = self.base.embedder.to(data.device).eval()
+        for batch in data.batches(pictures, Progress(at.stage, at.epoch, first)):
+            with torch.no_grad():
+                vectors = next(iter(embedder.layers(batch.images, batch.modality).values()))
+            yield replace(batch, images=vectors, view=torch.zeros_like(batch.view))
+
+    @torch.no_grad()
+    def projected(self, vectors: Tensor) -> Tensor:
+        """z+ (R, width) as at test; the projection stands still by now, and so do its batch statistics."""
+        neck = self.refiner.projection_neck
+        was, _ = neck.training, neck.eval()
+        found = torch.cat([self.refiner.project(part)[1] for part in vectors.split(4096)])
+        neck.train(was)
+        return found
+
+    # --- losses -------------------------------------------------------------------------------------------------------
+
+    def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        return self.losses_of(*self.vectors(batch, at), batch, at)
+
+    def losses_of(self, before: Tensor, behind: Tensor, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        """Weighted losses of vectors (N, width) before and behind the stage's batch norm."""
+        logits = self.classifiers[at.stage](behind)
+        losses = {
+            "identity": F.cross_entropy(logits, batch.label, label_smoothing=self.smoothing),
+            "triplet": batch_hard_triplet_in_blocks(before, batch.label, self.margin),
+        }
+        if self.center:
+            losses["center"] = self.center * center_loss(before, batch.label, self.centers[at.stage])
+        return losses
+
+    def step(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
+        before, behind = self.vectors(batch, at)
+        losses = self.losses_of(before, behind, batch, at)
+        optim.step(losses, "network")
+        if self.center:  # the centers move by the loss without its weight
+            own = center_loss(before.detach(), batch.label, self.centers[at.stage])
+            optim.step({"center": own}, "centers")
+        return losses
+
+    def vectors(self, batch: Batch, at: Progress) -> tuple[Tensor, Tensor]:
+        """(N, width) before and behind the batch norm of what the stage trains."""
+        return self.refiner.project(batch.images) if at.stage == 0 else self.refined(batch)
+
+    def refined(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """(N, width) before and behind the last batch norm, of the sets that the batch holds."""
+        sets = int(batch.extras["set"][-1]) + 1
+        tokens, modality = batch.images.unflatten(0, (sets, -1)), batch.modality.view(sets, -1)
+        if self.train_normalize:
+            tokens = F.normalize(tokens, dim=2)
+        neighbors = mutual_neighbors(tokens, self.refiner.k, self.refiner.k_cross, modality)
+        self.watch["neighbors"] = (neighbors >= 0).sum(1).float().mean()
+        flags = batch.extras["landmark"].unflatten(0, (sets, -1)).permute(2, 0, 1)  # (depth, S, n)
+        landmarks = flags.nonzero()[:, 2].view(*flags.shape[:2], -1)
+        found = self.refiner.transformer(tokens, neighbors, landmarks)
+        return found.tokens.flatten(0, 1), found.refined.flatten(0, 1)
+
+    def load_weights(self, state: dict[str, Tensor]) -> list[str]:
+        """The released code's checkpoint, or a refiner file; returns the keys not used.
+
+        The transformer is taken always, projection and its batch norm where the checkpoint has both.
+        """
+        named = from_released(state)
+        has = all(any(key.startswith(part) for key in named) for part in ("projection.", "projection_neck."))
+        return fill(self.refiner, named, ("projection", "transformer") if has else ("transformer",))
+
+
+def center_loss(x: Tensor, label: Tensor, centers: Tensor) -> Tensor:
+    """mean_i |x_i - c_{y_i}|^2 of x (N, D) and centers (C, D).
+
+    >>> center_loss(torch.tensor([[1.0], [4.0]]), torch.tensor([0, 1]), torch.tensor([[0.0], [2.0]])).item()
+    2.5
+    """
+    return (x - centers[label]).square().sum(1).mean()
+
+
+def _seeds(key: str) -> np.ndarray:
+    return np.frombuffer(hashlib.sha256(key.encode()).digest(), dtype="<u4")
+
+
+def _joined(parts: list[Batch]) -> Batch:
+    """Batches one after the other."""
+    names = ("images", "label", "camid", "modality", "view")
+    columns = {name: torch.cat([getattr(part, name) for part in parts]) for name in names}
+    return Batch(**columns, extras={key: torch.cat([p.extras[key] for p in parts]) for key in parts[0].extras})
