@@ -30,6 +30,7 @@ from vireid.serve.app import Service, create_app
 from vireid.serve.bundle import Bundle
 from vireid.serve.gallery import Facets
 from vireid.serve.index import Crop, index
+from vireid.serve.upload import Limits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(__file__).parent / "axe/axe.min.js.gz"
@@ -148,10 +149,11 @@ def upload(tab: Tab, bundle: Bundle, name: str = "5_1_1.jpg") -> None:
     tab.page.wait_for_selector("#pictures li")
 
 
-def violations(tab: Tab) -> list[str]:
+def violations(tab: Tab, where: str = "html") -> list[str]:
     """What axe finds, with the element."""
-    tab.page.evaluate(gzip.decompress(AXE.read_bytes()).decode())
-    found = tab.page.evaluate("axe.run()")
+    if not tab.page.evaluate("'axe' in window"):
+        tab.page.evaluate(gzip.decompress(AXE.read_bytes()).decode())
+    found = tab.page.evaluate("(where) => axe.run(where)", where)
     assert found["passes"]
     return [f"{one['id']}: {node['html'][:120]}" for one in found["violations"] for node in one["nodes"]]
 
@@ -164,7 +166,7 @@ def test_the_filled_in_query_is_answered_at_once(serve: Any, tab: Any, bundle: B
     one.page.wait_for_selector(".hit")
     one.idle()
     first = one.page.locator(".hit").first
-    assert "gate 1" in first.inner_text() and "1.000" in first.inner_text() and "14 Nov" in first.inner_text()
+    assert "gate 1" in first.inner_text() and "1.000" in first.inner_text() and "15 Nov" in first.inner_text()
     verdict = one.page.inner_text("#verdict")
     assert "among 64 crops" in verdict and "match" in verdict and "read as visible" in verdict
     assert one.page.inner_text("#summary") == "64 crops from 4 cameras"
@@ -240,7 +242,7 @@ def test_marks_are_searched_with_again_and_exported(serve: Any, tab: Any, bundle
         with one.page.expect_download() as started:
             one.page.click(f"#export-{form}")
         started.value.save_as(tmp_path / f"marks.{form}")
-    rows = list(csv.DictReader((tmp_path / "marks.csv").open(encoding="utf-8")))
+    rows = list(csv.DictReader((tmp_path / "marks.csv").read_text(encoding="utf-8").splitlines()))
     assert {(row["id"], row["right"]) for row in rows} == {(ids[2], "True"), (ids[1], "False")}
     assert {row["id"] for row in json.loads((tmp_path / "marks.json").read_text())} == {ids[1], ids[2]}
     found = one.searched(lambda: one.page.click("#again"))
@@ -342,7 +344,7 @@ def test_pick_from_the_archive(serve: Any, tab: Any) -> None:
 
 
 def test_faults_are_told_and_the_page_lives_on(serve: Any, tab: Any, bundle: Bundle) -> None:
-    one = tab(serve().url)
+    one = tab(serve(limits=Limits(picture_bytes=300_000)).url)
     one.page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
     with one.page.expect_response(re.compile("/api/search")):
         one.page.click("#search")
@@ -353,9 +355,9 @@ def test_faults_are_told_and_the_page_lives_on(serve: Any, tab: Any, bundle: Bun
     one.page.click("#clear")
     upload(one, bundle)
     assert one.searched(lambda: one.page.click("#search"))["hits"]
-    big = {"name": "big.png", "mimeType": "image/png", "buffer": bytes(13_000_000)}
+    big = {"name": "big.png", "mimeType": "image/png", "buffer": bytes(1_300_000)}
     one.page.set_input_files("#file", big)
-    assert "big.png has 13 MB" in one.page.inner_text("#problem")
+    assert "big.png has 1.3 MB" in one.page.inner_text("#problem")
 
 
 # --- keys, readers, languages, sizes ----------------------------------------------------------------------------------
@@ -389,10 +391,12 @@ def test_keys_alone_are_enough(serve: Any, tab: Any, bundle: Bundle) -> None:
     one.page.locator(".hit .open").first.focus()
     keys.press("ArrowRight")
     assert at() == "1"
+    left = one.page.evaluate("document.activeElement.getBoundingClientRect().left")
     keys.press("ArrowDown")
-    columns = int(at()) - 1
-    assert columns > 1
+    down = int(at())
+    assert down > 2 and one.page.evaluate("document.activeElement.getBoundingClientRect().left") == left
     keys.press("ArrowUp")
+    assert at() == "1"
     keys.press("ArrowLeft")
     assert at() == "0"
     with one.page.expect_response(re.compile("/api/marks")):
@@ -423,12 +427,11 @@ def test_axe_finds_nothing(serve: Any, tab: Any, bundle: Bundle, lang: str, size
     one = tab(serve(examples=examples(bundle)).url, lang, size, color_scheme=scheme)
     one.page.wait_for_selector(".hit")
     one.idle()
-    found = violations(one)
     one.page.locator(".hit .yes").first.click()
     one.page.locator(".hit .no").nth(1).click()
     one.page.click("#attention")
     one.idle()
-    found += violations(one)
+    found = violations(one)
     for button, dialog in (
         (".hit .open", "detail"),
         ("#open-help", "help"),
@@ -437,13 +440,13 @@ def test_axe_finds_nothing(serve: Any, tab: Any, bundle: Bundle, lang: str, size
     ):
         one.page.locator(button).first.click()
         one.idle()
-        found += [f"{dialog}: {line}" for line in violations(one)]
+        found += [f"{dialog}: {line}" for line in violations(one, f"#{dialog}")]
         one.page.keyboard.press("Escape")
     one.page.locator("#pictures button").first.click()
-    found += [f"box: {line}" for line in violations(one)]
+    found += [f"box: {line}" for line in violations(one, "#box")]
     one.page.keyboard.press("Escape")
     one.searched(lambda: one.page.locator("#examples button").last.click())
-    found += [f"nobody: {line}" for line in violations(one)]
+    found += [f"nobody: {line}" for line in violations(one, "#verdict")]
     one.page.click("#clear")
     one.page.click("#search")
     found += [f"problem: {line}" for line in violations(one)]

@@ -143,7 +143,7 @@ async function addFiles(files) {
   for (const file of files) {
     if (about && pictures.length >= about.limits.pictures) return problem(t("tooMany", { count: about.limits.pictures }));
     if (about && file.size > about.limits.picture_bytes) {
-      const [size, most] = [file.size, about.limits.picture_bytes].map((bytes) => (bytes / 1e6).toFixed(0));
+      const [size, most] = [file.size, about.limits.picture_bytes].map((bytes) => (bytes / 1e6).toFixed(1));
       problem(t("tooLarge", { name: file.name, size, most }));
       continue;
     }
@@ -410,12 +410,21 @@ function card(hit, place) {
 
 const cards = () => [...$("hits").querySelectorAll(".hit")];
 
+/** The card above or below that stands nearest; rows may be short, where the threshold divides the list. */
+function inNextRow(all, from, direction) {
+  const others = all.filter((one) => (one.offsetTop - from.offsetTop) * direction > 0);
+  const away = (one) => 10 * Math.abs(one.offsetTop - from.offsetTop) + Math.abs(one.offsetLeft - from.offsetLeft);
+  return others.sort((one, other) => away(one) - away(other))[0];
+}
+
 function hitKeys(event, place) {
   const all = cards();
-  const columns = all.filter((one) => one.offsetTop === all[0].offsetTop).length || 1;
-  const steps = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns };
-  if (event.key in steps) {
-    const to = all[place + steps[event.key]];
+  const moves = {
+    ArrowRight: () => all[place + 1], ArrowLeft: () => all[place - 1],
+    ArrowDown: () => inNextRow(all, all[place], 1), ArrowUp: () => inNextRow(all, all[place], -1),
+  };
+  if (event.key in moves) {
+    const to = moves[event.key]();
     if (!to) return;
     event.preventDefault();
     to.querySelector(".open").focus();
