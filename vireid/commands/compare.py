@@ -34,7 +34,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vireid import datasets, methods
 from vireid.commands.methods import value_text
-from vireid.commands.retrieval import RESULTS, evaluate_run
+from vireid.commands.retrieval import RESULTS, embedding_run, evaluate_run
 from vireid.commands.training import train_run
 from vireid.data.table import Table
 from vireid.files import replacing
@@ -317,9 +317,15 @@ def _trained(job: Job) -> Trained:
         named,
         pictures=sum(record["pictures"] for record in epochs),
         train_s=epochs[-1]["elapsed_s"],
-        parameters=sum(p.numel() for p in run.embedder().parameters()),
+        parameters=deployed_parameters(run),
         notes=(f"{job.line}: {job.entry.note}",) if job.entry.note else (),
     )
+
+
+def deployed_parameters(run: Run) -> int:
+    """Of the embedder; of a run that refines another, of that run's embedder and the refiner."""
+    networks = [embedding_run(run).embedder(), *([run.refiner()] if "base" in run.about else [])]
+    return sum(p.numel() for network in networks for p in network.parameters())
 
 
 def _chances(done: Sequence[Job], chosen: Mapping[str, tuple[str, ...]]) -> list[Trained]:

@@ -34,7 +34,7 @@ class Trained:
     results: Results
     pictures: int = 0  # drawn from the training rows, views of one picture counted once
     train_s: float = 0.0
-    parameters: int = 0  # of the embedder
+    parameters: int = 0  # deployed
     notes: tuple[str, ...] = ()  # what the reader of the table has to know
 
 
@@ -158,7 +158,7 @@ class Comparison:
             *notes,
             "percent; mean ± standard deviation over the seeds (n - 1), a seed's figure is its mean over the trials; "
             f"ranked by {RANKED_BY}; gain: {RANKED_BY} above {against} of the same seed, in points; pictures seen: "
-            "drawn from the training rows, views of one picture counted once; parameters: of the embedder",
+            "drawn from the training rows, views of one picture counted once; parameters: deployed",
         ]
 
 
