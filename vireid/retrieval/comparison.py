@@ -18,10 +18,19 @@ from functools import cached_property
 from rich.table import Table as RichTable
 
 from vireid.retrieval.metrics import Metrics
-from vireid.retrieval.results import COLUMNS, Results, latex_table, markdown_table, percent, rich_table, stamp_lines
+from vireid.retrieval.results import (
+    COLUMNS,
+    NAME,
+    Results,
+    latex_table,
+    markdown_table,
+    percent,
+    rich_table,
+    stamp_lines,
+)
 
 RANKED_BY = "mAP"
-OF_ONE_RUN = ("run", "seed", "embedder", "partition")  # entries of the stamp in which a method's runs differ
+OF_ONE_RUN = ("run", "seed", "embedder", "refiner", "partition", NAME)  # of the stamp: what differs between the runs
 
 
 @dataclass(frozen=True)

@@ -27,13 +27,13 @@ class Strict(BaseModel):
 class Where(Strict):
     """A filter as JSON; `modality` by its word."""
 
-    cameras: tuple[Text, ...] = Field((), max_length=500)
+    cameras: tuple[Text, ...] = Field(default=(), max_length=500)
     after_s: Seconds | None = None
     before_s: Seconds | None = None
     modality: Word | None = None
-    tags: tuple[Text, ...] = Field((), max_length=MOST_TAGS)
-    pids: tuple[Text, ...] = Field((), max_length=500)
-    tracks: tuple[Text, ...] = Field((), max_length=500)
+    tags: tuple[Text, ...] = Field(default=(), max_length=MOST_TAGS)
+    pids: tuple[Text, ...] = Field(default=(), max_length=500)
+    tracks: tuple[Text, ...] = Field(default=(), max_length=500)
 
     def filter(self, without: tuple[str, ...] = ()) -> Filter:
         """The gallery's filter; GalleryError where the conditions contradict each other."""
@@ -54,15 +54,15 @@ class Ask(Strict):
 
     modality: Literal["auto", "visible", "infrared"] = "auto"
     boxes: tuple[Box | None, ...] = ()
-    like: tuple[Id, ...] = Field((), max_length=8)
+    like: tuple[Id, ...] = Field(default=(), max_length=8)
     combine: Literal["mean", "best"] = "mean"
     filter: Where = Where()
     limit: int = Field(PAGE, ge=1, le=200)
     offset: int = Field(0, ge=0, le=MOST_HITS)
     false_match_rate: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
     rerank: Literal["k-reciprocal", "shortest-path"] | None = None
-    right: tuple[Id, ...] = Field((), max_length=200)
-    wrong: tuple[Id, ...] = Field((), max_length=200)
+    right: tuple[Id, ...] = Field(default=(), max_length=200)
+    wrong: tuple[Id, ...] = Field(default=(), max_length=200)
     purpose: str = Field("", max_length=200)
 
     @model_validator(mode="after")
@@ -105,12 +105,12 @@ class NewRecord(Strict):
     modality: Literal["auto", "visible", "infrared"] = "auto"
     track: Text = ""
     pid: Text = ""
-    tags: tuple[Text, ...] = Field((), max_length=MOST_TAGS)
+    tags: tuple[Text, ...] = Field(default=(), max_length=MOST_TAGS)
 
 
 class Forget(Strict):
     """What to delete. Without `expect` only counts; with it deletes if the count is still the same."""
 
-    ids: tuple[Id, ...] = Field((), max_length=1000)
+    ids: tuple[Id, ...] = Field(default=(), max_length=1000)
     filter: Where = Where()
     expect: int | None = Field(None, ge=0)
