@@ -2,8 +2,8 @@
 
     python benchmarks/method_cost.py [METHOD]...        writes benchmarks/results/method_cost.txt (default: all)
 
-A training step is one on 4 people x 2 pictures x 2 modalities of the synthetic set, every stage of a method on its own
-line; an image is one of a batch of 8 through the deployed embedder. AGW is measured anew before every method, and the
+A training step is one on 2 people x 2 pictures x 2 modalities of the synthetic set, every stage of a method on its own
+line; an image is one of a batch of 4 through the deployed embedder. AGW is measured anew before every method, and the
 ratio is to that measurement, so that other work on the machine blurs both alike. Multiply-adds are those of matrix
 products and convolutions, counted by torch. A method that refines another run's embeddings has no network of its own
 for pictures and is left to its own benchmark.
@@ -32,7 +32,7 @@ from vireid.methods import find, names
 from vireid.optim import Optimizers
 
 PEOPLE, CAMERAS = 395, (1, 2, 3, 4, 5, 6)  # the identities and cameras that SYSU-MM01 trains with
-STEPS, IMAGES = 1, 8
+STEPS, IMAGES = 1, 4
 REFINERS = ("nformer",)
 
 
@@ -81,7 +81,7 @@ def measure(name: str, data: TrainingData) -> Cost:
 
 def step_seconds(method: Method, recipe: Recipe, stage: int, data: TrainingData) -> float:
     small = {field.name for field in dataclasses.fields(recipe.sampler)} & {"pids", "images"}  # pyright: ignore
-    sampler = dataclasses.replace(recipe.sampler, **{"pids": 4, "images": 2} if len(small) == 2 else {})  # pyright: ignore
+    sampler = dataclasses.replace(recipe.sampler, **{"pids": 2, "images": 2} if len(small) == 2 else {})  # pyright: ignore
     recipe = dataclasses.replace(recipe, sampler=sampler)
     batch = next(iter(method.batches(data, recipe, Progress(stage=stage))))
     late = Progress(stage=stage, epoch=recipe.epochs - 1, epochs=recipe.epochs)  # when every loss and bank is at work
