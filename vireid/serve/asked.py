@@ -27,13 +27,13 @@ class Strict(BaseModel):
 class Where(Strict):
     """A filter as JSON; `modality` by its word."""
 
-    cameras: tuple[Text, ...] = Field((), max_length=500)
+    cameras: tuple[Text, ...] = Field(default=(), max_length=500)
     after_s: Seconds | None = None
     before_s: Seconds | None = None
     modality: Word | None = None
-    tags: tuple[Text, ...] = Field((), max_length=MOST_TAGS)
-    pids: tuple[Text, ...] = Field((), max_length=500)
-    tracks: tuple[Text, ...] = Field((), max_length=500)
+    tags: tuple[Text, ...] = Field(default=(), max_length=MOST_TAGS)
+    pids: tuple[Text, ...] = Field(default=(), max_length=500)
+    tracks: tuple[Text, ...] = Field(default=(), max_length=500)
 
     def filter(self, without: tuple[str, ...] = ()) -> Filter:
         """The gallery's filter; GalleryError where the conditions contradict each other."""
@@ -54,16 +54,16 @@ class Ask(Strict):
 
     modality: Literal["auto", "visible", "infrared"] = "auto"
     boxes: tuple[Box | None, ...] = ()
-    like: tuple[Id, ...] = Field((), max_length=8)
+    like: tuple[Id, ...] = Field(default=(), max_length=8)
     combine: Literal["mean", "best"] = "mean"
     filter: Where = Where()
-    limit: int = Field(PAGE, ge=1, le=200)
-    offset: int = Field(0, ge=0, le=MOST_HITS)
-    false_match_rate: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
+    limit: int = Field(default=PAGE, ge=1, le=200)
+    offset: int = Field(default=0, ge=0, le=MOST_HITS)
+    false_match_rate: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     rerank: Literal["k-reciprocal", "shortest-path"] | None = None
-    right: tuple[Id, ...] = Field((), max_length=200)
-    wrong: tuple[Id, ...] = Field((), max_length=200)
-    purpose: str = Field("", max_length=200)
+    right: tuple[Id, ...] = Field(default=(), max_length=200)
+    wrong: tuple[Id, ...] = Field(default=(), max_length=200)
+    purpose: str = Field(default="", max_length=200)
 
     @model_validator(mode="after")
     def _boxes_have_an_inside(self) -> Ask:
@@ -78,8 +78,8 @@ class Ask(Strict):
 
 class Browse(Strict):
     filter: Where = Where()
-    limit: int = Field(PAGE, ge=1, le=200)
-    after_id: str = Field("", max_length=LIMITS_BYTES["id"])
+    limit: int = Field(default=PAGE, ge=1, le=200)
+    after_id: str = Field(default="", max_length=LIMITS_BYTES["id"])
 
 
 class NewMark(Strict):
@@ -87,8 +87,8 @@ class NewMark(Strict):
 
     id: Id
     right: bool | None
-    similarity: float | None = Field(None, ge=-1.01, le=1.01, allow_inf_nan=False)
-    probability: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    similarity: float | None = Field(default=None, ge=-1.01, le=1.01, allow_inf_nan=False)
+    probability: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
 
 
 class NewMarks(Strict):
@@ -99,18 +99,18 @@ class NewMarks(Strict):
 class NewRecord(Strict):
     """A crop to add; `id` is made of the picture, camera and time where it is not given."""
 
-    id: str = Field("", max_length=LIMITS_BYTES["id"])
+    id: str = Field(default="", max_length=LIMITS_BYTES["id"])
     camera: str = Field(min_length=1, max_length=LIMITS_BYTES["camera"])
     time_s: Seconds | None = None
     modality: Literal["auto", "visible", "infrared"] = "auto"
     track: Text = ""
     pid: Text = ""
-    tags: tuple[Text, ...] = Field((), max_length=MOST_TAGS)
+    tags: tuple[Text, ...] = Field(default=(), max_length=MOST_TAGS)
 
 
 class Forget(Strict):
     """What to delete. Without `expect` only counts; with it deletes if the count is still the same."""
 
-    ids: tuple[Id, ...] = Field((), max_length=1000)
+    ids: tuple[Id, ...] = Field(default=(), max_length=1000)
     filter: Where = Where()
-    expect: int | None = Field(None, ge=0)
+    expect: int | None = Field(default=None, ge=0)
