@@ -57,13 +57,13 @@ class Ask(Strict):
     like: tuple[Id, ...] = Field(default=(), max_length=8)
     combine: Literal["mean", "best"] = "mean"
     filter: Where = Where()
-    limit: int = Field(PAGE, ge=1, le=200)
-    offset: int = Field(0, ge=0, le=MOST_HITS)
-    false_match_rate: float | None = Field(None, gt=0, lt=1, allow_inf_nan=False)
+    limit: int = Field(default=PAGE, ge=1, le=200)
+    offset: int = Field(default=0, ge=0, le=MOST_HITS)
+    false_match_rate: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     rerank: Literal["k-reciprocal", "shortest-path"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)
-    purpose: str = Field("", max_length=200)
+    purpose: str = Field(default="", max_length=200)
 
     @model_validator(mode="after")
     def _boxes_have_an_inside(self) -> Ask:
@@ -78,8 +78,8 @@ class Ask(Strict):
 
 class Browse(Strict):
     filter: Where = Where()
-    limit: int = Field(PAGE, ge=1, le=200)
-    after_id: str = Field("", max_length=LIMITS_BYTES["id"])
+    limit: int = Field(default=PAGE, ge=1, le=200)
+    after_id: str = Field(default="", max_length=LIMITS_BYTES["id"])
 
 
 class NewMark(Strict):
@@ -87,8 +87,8 @@ class NewMark(Strict):
 
     id: Id
     right: bool | None
-    similarity: float | None = Field(None, ge=-1.01, le=1.01, allow_inf_nan=False)
-    probability: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
+    similarity: float | None = Field(default=None, ge=-1.01, le=1.01, allow_inf_nan=False)
+    probability: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
 
 
 class NewMarks(Strict):
@@ -99,7 +99,7 @@ class NewMarks(Strict):
 class NewRecord(Strict):
     """A crop to add; `id` is made of the picture, camera and time where it is not given."""
 
-    id: str = Field("", max_length=LIMITS_BYTES["id"])
+    id: str = Field(default="", max_length=LIMITS_BYTES["id"])
     camera: str = Field(min_length=1, max_length=LIMITS_BYTES["camera"])
     time_s: Seconds | None = None
     modality: Literal["auto", "visible", "infrared"] = "auto"
@@ -113,4 +113,4 @@ class Forget(Strict):
 
     ids: tuple[Id, ...] = Field(default=(), max_length=1000)
     filter: Where = Where()
-    expect: int | None = Field(None, ge=0)
+    expect: int | None = Field(default=None, ge=0)
