@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from vireid.serve.calibrate import NAME as CALIBRATION
 from vireid.serve.calibrate import Calibration
 from vireid.serve.extractor import FeatureExtractor, Modality
 from vireid.serve.gallery import Filter, open_gallery
-from vireid.serve.index import Indexed, crops_of, index
+from vireid.serve.index import Indexed, NotIndexed, crops_of, index
 
 if TYPE_CHECKING:
     from vireid.serve.app import Example, Service
@@ -63,12 +64,15 @@ def index_pictures(
     Raises NotIndexed where no picture could be read, GalleryError, BundleError and RunError.
     """
     crops = crops_of(pictures, file_time=file_time, modality=modality)
+    first = next(crops, None)  # before anything is made
+    if first is None:
+        raise NotIndexed(f"{pictures} lists no picture; give one line for each")
     bundle = bundle_of(target, say)
     extractor = FeatureExtractor(bundle, backend, device, batch_size)
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
     with closing(Archive(opened, place)) as archive:
-        found = index(archive, extractor, crops, again=again, say=say)
+        found = index(archive, extractor, chain([first], crops), again=again, say=say)
         archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
     for line in found.refused[:5]:
         say(f"left out: {line}")
