@@ -34,6 +34,7 @@ from vireid.serve.upload import Limits
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 AXE = Path(__file__).parent / "axe/axe.min.js.gz"
+PATIENCE_MS = 180_000  # on a machine that does other work the browser's own 30 s are not enough to start it
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
 pytestmark = [
     pytest.mark.slow,
@@ -75,7 +76,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with sync_playwright() as running:
-        found = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        found = running.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"], timeout=PATIENCE_MS)
         yield found
         found.close()
 
@@ -124,7 +125,7 @@ def tab(browser: Any) -> Iterator[Any]:
 
     def new(url: str, lang: str = "en-GB", size: dict[str, int] = WIDE, **more: Any) -> Tab:
         context = browser.new_context(viewport=size, locale=lang, timezone_id="Europe/Berlin", **more)
-        context.set_default_timeout(30_000)
+        context.set_default_timeout(PATIENCE_MS)
         made = Tab(context.new_page(), context)
 
         def elsewhere(sent: Any) -> None:
