@@ -1,6 +1,7 @@
 """What each method costs beside AGW, all in one run at the published sizes: parameters, multiply-adds, milliseconds.
 
     python benchmarks/method_cost.py [METHOD]...        writes benchmarks/results/method_cost.txt (default: all)
+    python benchmarks/method_cost.py --without-steps    writes method_cost_images.txt, in a tenth of the time
 
 A training step is one on 2 people x 1 picture x 2 modalities of the synthetic set, every stage of a method on its own
 line; an image is one of a batch of 2 through the deployed embedder. AGW is measured first and last, and the ratio is to
@@ -58,13 +59,13 @@ def seconds(work: Callable[[], object], times: int) -> float:
     return min(found)
 
 
-def measure(name: str, data: TrainingData) -> Cost:
+def measure(name: str, data: TrainingData, steps: bool) -> Cost:
     kind = find(name)
     torch.manual_seed(0)
     method = kind(PEOPLE, CAMERAS)
     recipe = kind.recipe_for("sysu")
     stages = recipe if isinstance(recipe, tuple) else (recipe,)
-    step_ms = [1000 * step_seconds(method, stage, index, data) for index, stage in enumerate(stages)]
+    step_ms = [1000 * step_seconds(method, stage, index, data) for index, stage in enumerate(stages)] if steps else []
     embedder = method.embedder.eval()
     size = stages[-1].size
     images = torch.randint(0, 256, (IMAGES, 3, *size), dtype=torch.uint8)
@@ -98,6 +99,8 @@ def step_seconds(method: Method, recipe: Recipe, stage: int, data: TrainingData)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("methods", nargs="*", metavar="METHOD")
+    parser.add_argument("--without-steps", action="store_true")
+    steps = not parser.parse_args().without_steps
     chosen = parser.parse_args().methods or [name for name in names() if name not in REFINERS]
     with tempfile.TemporaryDirectory() as folder:
         root = make(Path(folder) / "night", "sysu", people=24, images_per_camera=2, masks=False)
@@ -105,17 +108,16 @@ def main() -> None:
         lines = [describe(), __doc__.split("\n\n")[2].replace("\n", " "), ""] if __doc__ else []
         lines.append(HEADER)
         print(HEADER)
-        first, found = measure("agw", data), {}
+        first, found = measure("agw", data, steps), {}
         for name in (name for name in chosen if name != "agw"):
-            found[name] = measure(name, data)
+            found[name] = measure(name, data, steps)
             print("\n".join(row(name, found[name], first)), flush=True)
-        last = measure("agw", data)
-    mean = replace(
-        first, image_ms=(first.image_ms + last.image_ms) / 2, step_ms=[(first.step_ms[0] + last.step_ms[0]) / 2]
-    )
+        last = measure("agw", data, steps)
+    step_ms = [sum(both) / 2 for both in zip(first.step_ms, last.step_ms, strict=True)]
+    mean = replace(first, image_ms=(first.image_ms + last.image_ms) / 2, step_ms=step_ms)
     lines += [*row("agw, first", first, mean), *row("agw, last", last, mean)]
     lines += [line for name, own in found.items() for line in row(name, own, mean)]
-    target = Path(__file__).parent / "results" / "method_cost.txt"
+    target = Path(__file__).parent / "results" / ("method_cost.txt" if steps else "method_cost_images.txt")
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
@@ -128,11 +130,12 @@ HEADER = (
 def row(name: str, own: Cost, agw: Cost) -> list[str]:
     """The table's lines of one method, one for each of its stages."""
     found = []
-    for stage, step_ms in enumerate(own.step_ms):
-        label = name if len(own.step_ms) == 1 else f"{name} {stage + 1}"
+    for stage, step_ms in enumerate(own.step_ms or [None]):
+        label = name if len(own.step_ms) < 2 else f"{name} {stage + 1}"
+        step = "" if step_ms is None else f" {step_ms:9.0f} {step_ms / agw.step_ms[0]:6.2f}"
         found.append(
             f"{label:12} {own.trained / 1e6:10.2f} {own.deployed / 1e6:11.2f} {own.multiply_adds / 1e9:12.2f} "
-            f"{own.image_ms:9.1f} {own.image_ms / agw.image_ms:6.2f} {step_ms:9.0f} {step_ms / agw.step_ms[0]:6.2f}"
+            f"{own.image_ms:9.1f} {own.image_ms / agw.image_ms:6.2f}{step}"
         )
     return found
 
