@@ -5,7 +5,8 @@ Jiang, Lu, Zhang, Ma, Han, Lyu, Li, Chen: "RTMPose: Real-Time Multi-Person Pose 
 
     x = argmax of the columns' vector / bins per pixel, y alike; confidence = the smaller of the two maxima, in 0..1
 
-The network takes RGB pixels normalized by ImageNet's statistics (its training code turns OpenCV's BGR around).
+The network is given RGB pixels normalized by ImageNet's statistics. That it was trained on RGB was not checked against
+its training code: if poses of a real file look poor, exchange red and blue first.
 """
 
 from __future__ import annotations
