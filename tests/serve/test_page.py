@@ -9,7 +9,7 @@ import re
 import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -106,6 +106,13 @@ class Tab:
     def idle(self) -> None:
         self.page.wait_for_load_state("networkidle")
 
+    def soon(self, happens: Callable[[], bool]) -> None:
+        """What an action leads to is there when the page has come to it, not when the action returns."""
+        until = time.monotonic() + PATIENCE_MS / 1000
+        while not happens() and time.monotonic() < until:
+            self.page.wait_for_timeout(50)
+        assert happens()
+
     def texts(self, selector: str) -> list[str]:
         return self.page.locator(selector).all_inner_texts()
 
@@ -170,29 +177,31 @@ def test_the_filled_in_query_is_answered_at_once(serve: Any, tab: Any, bundle: B
     assert "gate 1" in first.inner_text() and "1.000" in first.inner_text() and "15 Nov" in first.inner_text()
     verdict = one.page.inner_text("#verdict")
     assert "among 64 crops" in verdict and "match" in verdict and "read as visible" in verdict
-    assert one.page.inner_text("#summary") == "64 crops from 4 cameras"
-    shown = one.page.evaluate("[...document.querySelectorAll('.hit img')].slice(0, 6).every((x) => x.naturalWidth > 0)")
-    assert shown and one.page.locator(".hit").count() == 48
+    one.soon(lambda: one.page.inner_text("#summary") == "64 crops from 4 cameras")
+    shown = "[...document.querySelectorAll('.hit img')].slice(0, 6).every((x) => x.naturalWidth > 0)"
+    one.soon(lambda: one.page.evaluate(shown) and one.page.locator(".hit").count() == 48)
     more = one.searched(lambda: one.page.click("#more"))
-    assert len(more["hits"]) == 16 and one.page.locator(".hit").count() == 64 and one.page.is_hidden("#more")
-    assert one.page.evaluate("document.activeElement.closest('.hit').dataset.place") == "48"
+    one.soon(lambda: len(more["hits"]) == 16 and one.page.locator(".hit").count() == 64 and one.page.is_hidden("#more"))
+    one.soon(lambda: one.page.evaluate("document.activeElement.closest('.hit').dataset.place") == "48")
     one.searched(lambda: one.page.locator("#examples button").last.click())
-    assert "Nobody in the archive" in one.page.inner_text("#verdict")
-    assert one.page.locator(".hit.below").count() == one.page.locator(".hit").count() > 0
+    one.soon(lambda: "Nobody in the archive" in one.page.inner_text("#verdict"))
+    one.soon(lambda: one.page.locator(".hit.below").count() == one.page.locator(".hit").count() > 0)
 
 
 def test_upload_and_narrow_by_modality_cameras_and_time(serve: Any, tab: Any, bundle: Bundle) -> None:
     one = tab(serve().url)
-    assert one.page.is_visible("#welcome")
+    one.soon(lambda: one.page.is_visible("#welcome"))
     one.page.click("#search")
-    assert "Give a picture first" in one.page.inner_text("#problem")
+    one.soon(lambda: "Give a picture first" in one.page.inner_text("#problem"))
     upload(one, bundle)
     one.page.check("input[name=modality][value=visible]", force=True)
     found = one.searched(lambda: one.page.click("#search"))
-    assert found["searched"] == 64 and one.page.is_hidden("#problem") and one.page.is_hidden("#welcome")
+    one.soon(lambda: found["searched"] == 64 and one.page.is_hidden("#problem") and one.page.is_hidden("#welcome"))
     one.page.check("input[name=camera][value='night 3']", force=True)
     found = one.searched(lambda: one.page.click("#search"))
-    assert {hit["camera"] for hit in found["hits"]} == {"night 3"} and set(one.texts(".hit .place")) == {"night 3"}
+    one.soon(
+        lambda: {hit["camera"] for hit in found["hits"]} == {"night 3"} and set(one.texts(".hit .place")) == {"night 3"}
+    )
     one.page.uncheck("input[name=camera][value='night 3']", force=True)
     one.page.check("input[name=in][value=infrared]", force=True)
     one.page.fill("#after", "2023-11-15T03:00")  # Berlin: 02:00 UTC
@@ -202,10 +211,12 @@ def test_upload_and_narrow_by_modality_cameras_and_time(serve: Any, tab: Any, bu
     assert all(1_700_013_600 <= hit["time_s"] < 1_700_020_800 for hit in found["hits"]) and found["searched"] > 0
     one.page.check("input[name=camera][value='gate 1']", force=True)
     one.searched(lambda: one.page.click("#search"))
-    assert "No crop passes" in one.page.inner_text("#verdict") and one.page.locator(".hit").count() == 0
+    one.soon(lambda: "No crop passes" in one.page.inner_text("#verdict") and one.page.locator(".hit").count() == 0)
     one.page.click("#clear")
-    assert one.page.is_visible("#welcome") and one.page.locator("#pictures li").count() == 0
-    assert one.page.input_value("#after") == "" and one.page.locator("input[name=camera]:checked").count() == 0
+    one.soon(lambda: one.page.is_visible("#welcome") and one.page.locator("#pictures li").count() == 0)
+    one.soon(
+        lambda: one.page.input_value("#after") == "" and one.page.locator("input[name=camera]:checked").count() == 0
+    )
 
 
 def test_the_timeline_shows_and_narrows(serve: Any, tab: Any, bundle: Bundle) -> None:
@@ -214,9 +225,9 @@ def test_the_timeline_shows_and_narrows(serve: Any, tab: Any, bundle: Bundle) ->
     one.idle()
     label = one.page.get_attribute("#timeline svg", "aria-label")
     assert "48 hits" in label and "gate 1" in label
-    assert one.page.locator("#timeline .dot").count() == 48
+    one.soon(lambda: one.page.locator("#timeline .dot").count() == 48)
     one.page.locator("#timeline .dot").last.click()  # the best is drawn last
-    assert one.page.evaluate("document.activeElement.closest('.hit').dataset.place") == "0"
+    one.soon(lambda: one.page.evaluate("document.activeElement.closest('.hit').dataset.place") == "0")
     box = one.page.locator("#timeline svg").bounding_box()
     y = box["y"] + box["height"] - 30
     one.page.mouse.move(box["x"] + box["width"] * 0.5, y)
@@ -232,13 +243,13 @@ def test_marks_are_searched_with_again_and_exported(serve: Any, tab: Any, bundle
     one.page.wait_for_selector(".hit")
     one.idle()
     ids = [hit["id"] for hit in one.searched(lambda: one.page.click("#search"))["hits"]]
-    assert one.page.is_disabled("#again") and one.page.get_attribute("#export-csv", "href") is None
+    one.soon(lambda: one.page.is_disabled("#again") and one.page.get_attribute("#export-csv", "href") is None)
     with one.page.expect_response(re.compile("/api/marks")):
         one.page.locator(".hit .yes").nth(2).click()
     with one.page.expect_response(re.compile("/api/marks")):
         one.page.locator(".hit .no").nth(1).click()
-    assert one.page.inner_text("#marked") == "1 right, 1 wrong"
-    assert one.page.locator(".hit.right").count() == 1 == one.page.locator(".hit.wrong").count()
+    one.soon(lambda: one.page.inner_text("#marked") == "1 right, 1 wrong")
+    one.soon(lambda: one.page.locator(".hit.right").count() == 1 == one.page.locator(".hit.wrong").count())
     for form in ("csv", "json"):
         with one.page.expect_download() as started:
             one.page.click(f"#export-{form}")
@@ -247,10 +258,12 @@ def test_marks_are_searched_with_again_and_exported(serve: Any, tab: Any, bundle
     assert {(row["id"], row["right"]) for row in rows} == {(ids[2], "True"), (ids[1], "False")}
     assert {row["id"] for row in json.loads((tmp_path / "marks.json").read_text())} == {ids[1], ids[2]}
     found = one.searched(lambda: one.page.click("#again"))
-    assert ids[1] not in [hit["id"] for hit in found["hits"]] and "with 2 marks" in one.page.inner_text("#verdict")
+    one.soon(
+        lambda: ids[1] not in [hit["id"] for hit in found["hits"]] and "with 2 marks" in one.page.inner_text("#verdict")
+    )
     with one.page.expect_response(re.compile("/api/marks")):
         one.page.locator(".hit.right .yes").click()  # pressed again: taken back
-    assert one.page.locator(".hit.right").count() == 0
+    one.soon(lambda: one.page.locator(".hit.right").count() == 0)
     assert [mark.id for mark in served.service.archive.marks.of()] == [ids[1]]
 
 
@@ -259,17 +272,19 @@ def test_one_hit_beside_the_query(serve: Any, tab: Any, bundle: Bundle) -> None:
     one.page.wait_for_selector(".hit")
     one.idle()
     one.page.locator(".hit .open").nth(1).click()
-    assert one.page.inner_text("#detail-title") == "Hit 2" and one.page.is_disabled("#detail-after") is False
+    one.soon(lambda: one.page.inner_text("#detail-title") == "Hit 2" and one.page.is_disabled("#detail-after") is False)
     facts = one.page.inner_text("#detail-facts")
     assert "Similarity" in facts and "Probability" in facts and "Track" in facts and "p" in facts
-    assert one.page.locator("#detail-query img").count() == 1 == one.page.locator("#detail-hit img").count()
+    one.soon(lambda: one.page.locator("#detail-query img").count() == 1 == one.page.locator("#detail-hit img").count())
     one.page.click("#detail-before")
-    assert one.page.inner_text("#detail-title") == "Hit 1" and one.page.is_disabled("#detail-before")
+    one.soon(lambda: one.page.inner_text("#detail-title") == "Hit 1" and one.page.is_disabled("#detail-before"))
     found = one.searched(lambda: one.page.click("#detail-like"))
-    assert (
-        len(found["modality"]) == 2
-        and one.page.locator("#pictures li").count() == 2
-        and one.page.is_visible("#combine")
+    one.soon(
+        lambda: (
+            len(found["modality"]) == 2
+            and one.page.locator("#pictures li").count() == 2
+            and one.page.is_visible("#combine")
+        )
     )
 
 
@@ -277,17 +292,17 @@ def test_attention_on_request(serve: Any, tab: Any, bundle: Bundle) -> None:
     one = tab(serve(examples=examples(bundle)).url)
     one.page.wait_for_selector(".hit")
     one.idle()
-    assert one.page.locator(".heat").count() == 0
+    one.soon(lambda: one.page.locator(".heat").count() == 0)
     one.page.click("#attention")
     one.page.wait_for_function("() => document.querySelector('.hit .heat')?.naturalWidth > 0")
     one.page.locator(".hit .open").first.click()
     one.page.wait_for_function("() => document.querySelector('#detail-query .heat')?.naturalWidth > 0")
     one.page.keyboard.press("Escape")
     one.page.click("#attention")
-    assert one.page.locator(".hit .heat").count() == 0
+    one.soon(lambda: one.page.locator(".hit .heat").count() == 0)
     other = tab(serve(attention=None, examples=examples(bundle)).url)
     other.page.wait_for_selector(".hit")
-    assert other.page.is_disabled("#attention") and "Not shown" in other.page.inner_text("#attention-note")
+    other.soon(lambda: other.page.is_disabled("#attention") and "Not shown" in other.page.inner_text("#attention-note"))
 
 
 def frame(bundle: Bundle) -> bytes:
@@ -310,9 +325,11 @@ def test_a_box_on_a_frame_by_pointer_and_by_numbers(serve: Any, tab: Any, bundle
     one.page.mouse.down()
     one.page.mouse.move(stage["x"] + (200 + width) * scale, stage["y"] + (60 + height) * scale, steps=5)
     one.page.mouse.up()
-    assert abs(float(one.page.input_value("#box-left")) - 62.5) < 0.5
+    one.soon(lambda: abs(float(one.page.input_value("#box-left")) - 62.5) < 0.5)
     one.page.click("#box-use")
-    assert one.page.locator("#pictures .cut").count() == 1 and one.page.locator("#pictures .hint").count() == 0
+    one.soon(
+        lambda: one.page.locator("#pictures .cut").count() == 1 and one.page.locator("#pictures .hint").count() == 0
+    )
     found = one.searched(lambda: one.page.click("#search"))
     assert found["hits"][0]["id"] == "gate 1/5/0" and found["hits"][0]["similarity"] > 0.99
     one.page.locator("#pictures button").first.click()
@@ -324,22 +341,22 @@ def test_a_box_on_a_frame_by_pointer_and_by_numbers(serve: Any, tab: Any, bundle
     assert exact["hits"][0]["similarity"] > 0.999 and exact["query"] != found["query"]
     one.page.locator("#pictures button").first.click()
     one.page.fill("#box-right", "1")
-    assert one.page.is_disabled("#box-use")
+    one.soon(lambda: one.page.is_disabled("#box-use"))
     one.page.click("#box-whole")
-    assert one.page.locator("#pictures .cut").count() == 0
+    one.soon(lambda: one.page.locator("#pictures .cut").count() == 0)
 
 
 def test_pick_from_the_archive(serve: Any, tab: Any) -> None:
     one = tab(serve().url)
     one.page.click("#pick")
     one.page.wait_for_selector("#picker-rows .hit")
-    assert one.page.locator("#picker-rows .hit").count() == 40
+    one.soon(lambda: one.page.locator("#picker-rows .hit").count() == 40)
     one.page.click("#picker-more")
     one.page.wait_for_function("() => document.querySelectorAll('#picker-rows .hit').length === 64")
     one.page.select_option("#picker-camera", "hall 2")
     one.page.wait_for_function("() => document.querySelectorAll('#picker-rows .hit').length === 16")
     one.page.locator("#picker-rows .open").first.click()
-    assert one.page.is_hidden("#picker")
+    one.soon(lambda: one.page.is_hidden("#picker"))
     found = one.searched(lambda: one.page.click("#search"))
     assert found["hits"] and found["modality"] == ["visible"]
 
@@ -350,15 +367,15 @@ def test_faults_are_told_and_the_page_lives_on(serve: Any, tab: Any, bundle: Bun
     with one.page.expect_response(re.compile("/api/search")):
         one.page.click("#search")
     one.page.wait_for_selector("#problem:not([hidden])")
-    assert "no JPEG, PNG or WebP" in one.page.inner_text("#problem")
-    assert any("415" in fault for fault in one.faults)
+    one.soon(lambda: "no JPEG, PNG or WebP" in one.page.inner_text("#problem"))
+    one.soon(lambda: any("415" in fault for fault in one.faults))
     one.faults.clear()  # Chromium lists the refusal in its console
     one.page.click("#clear")
     upload(one, bundle)
     assert one.searched(lambda: one.page.click("#search"))["hits"]
     big = {"name": "big.png", "mimeType": "image/png", "buffer": bytes(1_300_000)}
     one.page.set_input_files("#file", big)
-    assert "big.png has 1.3 MB" in one.page.inner_text("#problem")
+    one.soon(lambda: "big.png has 1.3 MB" in one.page.inner_text("#problem"))
 
 
 # --- keys, readers, languages, sizes ----------------------------------------------------------------------------------
@@ -378,7 +395,7 @@ def test_keys_alone_are_enough(serve: Any, tab: Any, bundle: Bundle) -> None:
 
     one.page.evaluate("document.activeElement.blur()")
     keys.press("/")
-    assert at() == "file"
+    one.soon(lambda: at() == "file")
     seen = set()
     for _ in range(60):  # every control of the form is reached
         keys.press("Tab")
@@ -388,39 +405,39 @@ def test_keys_alone_are_enough(serve: Any, tab: Any, bundle: Bundle) -> None:
     assert {"pick", "modality", "in", "camera", "after", "before", "rate", "rerank", "purpose", "search"} <= seen
     one.page.focus("#search")
     one.searched(lambda: keys.press("Enter"))
-    assert at() == "answer"
+    one.soon(lambda: at() == "answer")
     one.page.locator(".hit .open").first.focus()
     keys.press("ArrowRight")
-    assert at() == "1"
+    one.soon(lambda: at() == "1")
     left = one.page.evaluate("document.activeElement.getBoundingClientRect().left")
     keys.press("ArrowDown")
-    down = int(at())
-    assert down > 2 and one.page.evaluate("document.activeElement.getBoundingClientRect().left") == left
+    one.soon(lambda: int(at()) > 2)
+    assert one.page.evaluate("document.activeElement.getBoundingClientRect().left") == left
     keys.press("ArrowUp")
-    assert at() == "1"
+    one.soon(lambda: at() == "1")
     keys.press("ArrowLeft")
-    assert at() == "0"
+    one.soon(lambda: at() == "0")
     with one.page.expect_response(re.compile("/api/marks")):
         keys.press("r")
     keys.press("ArrowRight")
     with one.page.expect_response(re.compile("/api/marks")):
         keys.press("w")
-    assert one.page.inner_text("#marked") == "1 right, 1 wrong"
+    one.soon(lambda: one.page.inner_text("#marked") == "1 right, 1 wrong")
     keys.press("Enter")
-    assert one.page.is_visible("#detail")
+    one.soon(lambda: one.page.is_visible("#detail"))
     keys.press("ArrowRight")
-    assert one.page.inner_text("#detail-title") == "Hit 3"
+    one.soon(lambda: one.page.inner_text("#detail-title") == "Hit 3")
     keys.press("Escape")
-    assert one.page.is_hidden("#detail") and at() == "2"
+    one.soon(lambda: one.page.is_hidden("#detail") and at() == "2")
     keys.press("a")
-    assert one.page.get_attribute("#attention", "aria-pressed") == "true"
+    one.soon(lambda: one.page.get_attribute("#attention", "aria-pressed") == "true")
     keys.press("?")
-    assert one.page.is_visible("#help")
+    one.soon(lambda: one.page.is_visible("#help"))
     keys.press("Escape")
     one.page.evaluate("window.scrollTo(0, 0); document.activeElement.blur()")
     one.page.locator(".skip").focus()
     keys.press("Enter")
-    assert at() == "answer"
+    one.soon(lambda: at() == "answer")
 
 
 @pytest.mark.parametrize(("lang", "size", "scheme"), [("en-GB", WIDE, "light"), ("zh-CN", NARROW, "dark")])
@@ -468,14 +485,14 @@ def test_both_languages_say_everything(serve: Any, tab: Any, bundle: Bundle) -> 
     for path in page.glob("*.js"):
         used |= set(re.findall(r'\bt\("(\w+)"', path.read_text(encoding="utf-8")))
     assert used <= set(words["en"])
-    assert one.page.get_attribute("html", "lang") == "zh-CN" and "匹配" in one.page.inner_text("#verdict")
+    one.soon(lambda: one.page.get_attribute("html", "lang") == "zh-CN" and "匹配" in one.page.inner_text("#verdict"))
     left = [text for text in one.texts("body")[0].splitlines() if text in words["en"].values() and len(text) > 4]
     assert left == []  # no English word was left
     one.page.click("#language")
-    assert one.page.get_attribute("html", "lang") == "en" and "match" in one.page.inner_text("#verdict")
+    one.soon(lambda: one.page.get_attribute("html", "lang") == "en" and "match" in one.page.inner_text("#verdict"))
     one.page.reload()
     one.page.wait_for_selector(".hit")
-    assert one.page.get_attribute("html", "lang") == "en"  # the choice is kept
+    one.soon(lambda: one.page.get_attribute("html", "lang") == "en")  # the choice is kept
 
 
 def test_texts_of_the_archive_are_never_read_as_html(serve: Any, tab: Any, bundle: Bundle) -> None:
@@ -491,11 +508,13 @@ def test_texts_of_the_archive_are_never_read_as_html(serve: Any, tab: Any, bundl
     one.page.keyboard.press("Escape")
     one.page.click("#open-archive")
     one.idle()
-    assert (
-        one.page.title() == "vireid search"
-        and one.page.locator("img[onerror], #hits script, dialog script").count() == 0
+    one.soon(
+        lambda: (
+            one.page.title() == "vireid search"
+            and one.page.locator("img[onerror], #hits script, dialog script").count() == 0
+        )
     )
-    assert evil in one.texts(".hit .place")
+    one.soon(lambda: evil in one.texts(".hit .place"))
 
 
 def test_a_million_rows_and_hundreds_of_cameras(serve: Any, tab: Any, bundle: Bundle, monkeypatch: Any) -> None:
@@ -513,11 +532,11 @@ def test_a_million_rows_and_hundreds_of_cameras(serve: Any, tab: Any, bundle: Bu
     )
     one.page.wait_for_selector(".hit")
     one.idle()
-    assert one.page.inner_text("#summary") == "1,000,000 crops from 331 cameras"
-    assert "among 1,000,000 crops" in one.page.inner_text("#verdict")
-    assert one.page.locator(".hit").count() == 48 and max(sizes) < 60_000
+    one.soon(lambda: one.page.inner_text("#summary") == "1,000,000 crops from 331 cameras")
+    one.soon(lambda: "among 1,000,000 crops" in one.page.inner_text("#verdict"))
+    one.soon(lambda: one.page.locator(".hit").count() == 48 and max(sizes) < 60_000)
     one.page.fill("#camera-word", "gate")
-    assert one.page.locator("#cameras label:visible").count() == 1
+    one.soon(lambda: one.page.locator("#cameras label:visible").count() == 1)
     one.page.check("input[name=camera][value='gate 1']", force=True)
     assert len(one.searched(lambda: one.page.click("#search"))["hits"]) == 16
 
@@ -533,17 +552,18 @@ def test_signing_in_and_out(serve: Any, tab: Any, bundle: Bundle, tmp_path: Path
     one.page.wait_for_selector("#sign-in[open]")
     assert violations(one) == []
     one.page.keyboard.press("Escape")
-    assert one.page.is_visible("#sign-in")
+    one.soon(lambda: one.page.is_visible("#sign-in"))
     one.page.fill("#token", "vireid_wrong")
     one.page.keyboard.press("Enter")
     one.page.wait_for_function("() => document.getElementById('sign-in-said').textContent")
-    assert "not valid" in one.page.inner_text("#sign-in-said") and one.page.locator(".hit").count() == 0
+    one.soon(lambda: "not valid" in one.page.inner_text("#sign-in-said") and one.page.locator(".hit").count() == 0)
     one.page.fill("#token", secret)
     one.page.keyboard.press("Enter")
     one.page.wait_for_selector(".hit")
     one.idle()
-    assert one.page.evaluate("document.querySelector('.hit img').naturalWidth > 0")  # the cookie goes with pictures
-    assert one.page.is_hidden("#open-archive") and one.page.is_visible("#sign-out")
+    shown = "document.querySelector('.hit img').naturalWidth > 0"
+    one.soon(lambda: one.page.evaluate(shown))  # the cookie goes with pictures
+    one.soon(lambda: one.page.is_hidden("#open-archive") and one.page.is_visible("#sign-out"))
     kept = one.page.evaluate("JSON.stringify([localStorage, sessionStorage, document.cookie])")
     assert secret not in kept and "vireid=" not in kept
     one.page.click("#sign-out")
@@ -557,29 +577,33 @@ def test_an_administrator_forgets_a_person(serve: Any, tab: Any, bundle: Bundle)
     one = tab(served.url)
     one.page.click("#open-archive")
     one.page.click("#forget-count")
-    assert "at least one condition" in one.page.inner_text("#forget-said") and one.page.is_disabled("#forget-do")
+    one.soon(
+        lambda: "at least one condition" in one.page.inner_text("#forget-said") and one.page.is_disabled("#forget-do")
+    )
     one.page.fill("#forget-pid", "p5")
     one.page.click("#forget-count")
     one.page.wait_for_function("() => !document.getElementById('forget-do').disabled")
-    assert one.page.inner_text("#forget-said") == "8 crops would be deleted."
+    one.soon(lambda: one.page.inner_text("#forget-said") == "8 crops would be deleted.")
     one.page.fill("#forget-track", "1-5")  # another condition has to be counted again
-    assert one.page.is_disabled("#forget-do")
+    one.soon(lambda: one.page.is_disabled("#forget-do"))
     one.page.fill("#forget-track", "")
     one.page.click("#forget-count")
     one.page.wait_for_function("() => !document.getElementById('forget-do').disabled")
     one.page.click("#forget-do")
     one.page.wait_for_function("() => document.getElementById('forget-said').textContent.startsWith('Deleted 8')")
     one.idle()
-    assert served.service.archive.gallery.count() == 56 and one.page.inner_text("#summary").startswith("56 crops")
-    assert "forgotten" in one.page.inner_text("#audit")
+    one.soon(
+        lambda: served.service.archive.gallery.count() == 56 and one.page.inner_text("#summary").startswith("56 crops")
+    )
+    one.soon(lambda: "forgotten" in one.page.inner_text("#audit"))
 
 
 def test_a_purpose_is_asked_for(serve: Any, tab: Any, bundle: Bundle) -> None:
     one = tab(serve(purpose=True, examples=examples(bundle)).url)
     one.idle()
-    assert one.page.locator(".hit").count() == 0  # the example does not run without one
+    one.soon(lambda: one.page.locator(".hit").count() == 0)  # the example does not run without one
     upload(one, bundle)
     one.page.click("#search")
-    assert "what the search is for" in one.page.inner_text("#problem")
+    one.soon(lambda: "what the search is for" in one.page.inner_text("#problem"))
     one.page.fill("#purpose", "a missing child")
     assert one.searched(lambda: one.page.click("#search"))["hits"]
