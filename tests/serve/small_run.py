@@ -41,15 +41,22 @@ def write_people(folder: Path, splits: dict[str, int], images: int = 2, seed: in
     return folder
 
 
-def make_run(folder: Path, data: Path, method: str = "agw", held_out: tuple[int, ...] = (), seed: int = 0) -> Run:
+def make_run(
+    folder: Path,
+    data: Path,
+    method: str = "agw",
+    held_out: tuple[int, ...] = (),
+    seed: int = 0,
+    words: tuple[str, ...] = WORDS,
+) -> Run:
     """What `vireid train` would leave, but for last.pt; batch norms have statistics of noise."""
     kind, table = find(method), datasets.load(f"manifest={data}")
-    recipes, keywords = resolve(kind, "manifest", WORDS)
+    recipes, keywords = resolve(kind, "manifest", words)
     rows = training_rows(table, held_out)
     torch.manual_seed(seed)
     model = kind(len(rows.pids), tuple(rows.camids.tolist()), **keywords)
     with torch.no_grad():
-        images = torch.randint(0, 256, (8, 3, 48, 24), dtype=torch.uint8)
+        images = torch.randint(0, 256, (8, 3, *recipes[-1].size), dtype=torch.uint8)
         model.embedder.train()(images, torch.arange(8) % 2)
     stamp = {
         "settings": keywords,
