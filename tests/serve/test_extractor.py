@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from vireid import datasets
 from vireid.layers.embedder import Embedder, load_embedder
 from vireid.retrieval.embed import embed
-from vireid.serve.bundle import Bundle, export_bundle, torch_embed
+from vireid.serve.bundle import Bundle, export_bundle
 from vireid.serve.extractor import FeatureExtractor, PictureError
+from vireid.serve.runtimes import torch_embed
 
 
 def quiet(text: str) -> None:

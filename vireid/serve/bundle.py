@@ -17,9 +17,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,6 +33,18 @@ from vireid.files import remove_partials, replacing
 from vireid.layers.embedder import Embedder, load_embedder
 from vireid.method import INFRARED, VISIBLE
 from vireid.run import RECIPE, Run
+from vireid.serve.card import figures_of, model_card
+from vireid.serve.runtimes import (
+    BACKENDS,
+    BATCHES,
+    Backend,
+    Embed,
+    convert_to_openvino,
+    open_onnxruntime,
+    open_openvino,
+    torch_device,
+    torch_embed,
+)
 from vireid.version import __version__
 
 FORMAT = "vireid bundle 1"
@@ -39,14 +52,7 @@ WEIGHTS, CONFIG, CARD, PARITY = "embedder.safetensors", "config.json", "README.m
 ONNX, OPENVINO, OPENVINO_WEIGHTS = "embedder.onnx", "embedder.xml", "embedder.bin"
 CALIBRATION = "calibration.json"
 FILES = (WEIGHTS, CARD, ONNX, OPENVINO, OPENVINO_WEIGHTS, PARITY, CALIBRATION, CONFIG)  # in the order of writing
-BATCHES = (1, 2, 7)
 LIMIT = 1e-4  # of a coordinate of the L2-normalized vectors; float32 runtimes differ by about 1e-7 to 1e-5
-BACKENDS = ("torch", "onnxruntime", "openvino")
-RESULTS = "results.json"
-
-Backend = Literal["torch", "onnxruntime", "openvino"]
-# uint8 images (N, 3, H, W), int64 modality (N,), declared inputs (N, ...) -> float32 (N, D), not L2-normalized
-Embed = Callable[..., np.ndarray]
 
 
 class BundleError(ValueError):
@@ -161,7 +167,7 @@ class Bundle:
         if backend not in BACKENDS:
             raise ValueError(f"backend is one of {', '.join(BACKENDS)}, got {backend!r}")
         if backend == "torch":
-            return torch_embed(load_embedder(self.path / WEIGHTS, _torch_device(device)))
+            return torch_embed(load_embedder(self.path / WEIGHTS, torch_device(device)))
         names = {"onnxruntime": (ONNX,), "openvino": (OPENVINO, OPENVINO_WEIGHTS)}[backend]
         missing = [name for name in names if not (self.path / name).is_file()]
         if missing:
@@ -173,7 +179,7 @@ class Bundle:
                 raise BundleError(
                     f"{self.path / name} is not the file that was compared with torch (parity.json); export again"
                 )
-        open_runtime = {"onnxruntime": _onnxruntime, "openvino": _openvino}[backend]
+        open_runtime = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}[backend]
         return open_runtime(self.path / names[0], ("images", "modality", *self.config.inputs), device)
 
 
@@ -205,25 +211,13 @@ def export_bundle(
         config = _config(opened, network, (height, width), file_digest(draft / WEIGHTS))
         report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
         _write(draft / PARITY, json.dumps(report, indent=2) + "\n")
-        _write(draft / CARD, model_card(config, runtimes, _figures(opened.path, config.digest)))
+        _write(draft / CARD, model_card(config, runtimes, figures_of(opened.path, config.digest)))
         for place in (opened.path, folder):
             if _calibrated_for(place / CALIBRATION, config.digest):
                 shutil.copyfile(place / CALIBRATION, draft / CALIBRATION)
         _write(draft / CONFIG, config.model_dump_json(indent=2) + "\n")
         _put(draft, folder)
     return Bundle.open(folder)
-
-
-def torch_embed(embedder: Embedder) -> Embed:
-    """An embedder of torch as the function that a bundle gives."""
-    device = embedder.mean.device
-
-    def embed(images: np.ndarray, modality: np.ndarray, *inputs: np.ndarray) -> np.ndarray:
-        with torch.no_grad():
-            given = [torch.from_numpy(np.ascontiguousarray(value)).to(device) for value in (images, modality, *inputs)]
-            return embedder(*given).float().cpu().numpy()
-
-    return embed
 
 
 def compare(network: Embedder, other: Embed, size: tuple[int, int]) -> list[dict[str, Any]]:
@@ -268,57 +262,6 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def model_card(config: BundleConfig, runtimes: Mapping[str, Any], figures: str) -> str:
-    """README.md of a bundle."""
-    served = "\n".join(
-        f"| {name} | {about['version']} | {max(line['largest_difference'] for line in about['batches']):.1e} |"
-        for name, about in runtimes.items()
-    )
-    inputs = f", and {', '.join(config.inputs)}" if config.inputs else ""
-    trained = "\n".join(f"| {key} | {value} |" for key, value in config.stamp.items())
-    return f"""# {config.method}: a bundle of vireid
-
-Finds a person seen by a visible camera among the pictures of infrared cameras, and the other way round.
-
-- takes: pictures of one person each, visible or infrared, resized to {config.size[0]} x {config.size[1]}
-  ({config.filter}){inputs}
-- gives: {config.dim} numbers a picture (layer `{config.layer}`), compared by cosine
-- trained on: {config.trained_on}
-- {config.num_params:,} parameters; weights sha256 `{config.digest}`; written by vireid {config.vireid}
-
-```python
-from vireid.serve.extractor import FeatureExtractor
-
-vectors = FeatureExtractor("THIS FOLDER")(["one.jpg", "other.jpg"], modality="auto")  # (2, {config.dim}), L2-normalized
-```
-
-## How it was trained
-
-| what | value |
-|---|---|
-{trained}
-
-## How well it does
-
-{figures or "Not evaluated yet: `vireid evaluate RUN`, then export again."}
-
-## Runtimes beside torch
-
-Largest difference from torch in a coordinate of the L2-normalized vector, at batches of {", ".join(map(str, BATCHES))}:
-
-| runtime | version | difference |
-|---|---|---|
-{served or "| none exported | | |"}
-
-## Limits and responsible use
-
-A similarity is no proof of identity. Figures hold for pictures like those it was trained on; other cameras, clothes
-and places do worse. Choose a threshold with `vireid calibrate` on people of your own cameras, and let a person decide.
-Weights follow the terms of the data that they were trained on. Searching for people needs a lawful purpose and the
-right to process the pictures.
-"""
-
-
 # --- making a bundle --------------------------------------------------------------------------------------------------
 
 
@@ -334,10 +277,10 @@ def _export_runtimes(
     network.eval()
     export_onnx(network, size, draft / ONNX, examples(network, size))
     names = ("images", "modality", *network.inputs)
-    made: list[tuple[str, tuple[str, ...], Callable[..., Embed]]] = [("onnxruntime", (ONNX,), _onnxruntime)]
+    made: list[tuple[str, tuple[str, ...], Callable[..., Embed]]] = [("onnxruntime", (ONNX,), open_onnxruntime)]
     if openvino:
-        _convert_to_openvino(draft)
-        made.append(("openvino", (OPENVINO, OPENVINO_WEIGHTS), _openvino))
+        convert_to_openvino(draft / ONNX, draft / OPENVINO)
+        made.append(("openvino", (OPENVINO, OPENVINO_WEIGHTS), open_openvino))
     for name, files, open_runtime in made:
         lines = compare(network, open_runtime(draft / files[0], names, "cpu"), size)
         worst = max(line["largest_difference"] for line in lines)
@@ -348,7 +291,7 @@ def _export_runtimes(
                 "settings, and export with --no-onnx to serve through torch"
             )
         runtimes[name] = {
-            "version": _version(name),
+            "version": version(name),
             "files": {file: file_digest(draft / file) for file in files},
             "batches": lines,
         }
@@ -381,16 +324,6 @@ def _config(run: Run, network: Embedder, size: tuple[int, int], digest: str) -> 
         digest=digest,
         vireid=__version__,
     )
-
-
-def _figures(run: Path, digest: str) -> str:
-    """The run's table where results.json is of these weights, as Markdown."""
-    if not (run / RESULTS).is_file():
-        return ""
-    from vireid.retrieval.results import Results
-
-    rows = [row for row in Results.load(run / RESULTS).rows if row.stamp.get("embedder") == digest[:8]]
-    return Results(tuple(rows)).markdown() if rows else ""
 
 
 def _calibrated_for(path: Path, digest: str) -> bool:
@@ -465,76 +398,3 @@ def _no_bundle(folder: Path) -> str:
     if not folder.is_dir():
         return f"there is no bundle folder {folder}; make one with `vireid export RUN --to {folder}`"
     return f"{folder} holds no {CONFIG}: it is no bundle, or its export was stopped; run `vireid export` again"
-
-
-# --- runtimes ---------------------------------------------------------------------------------------------------------
-
-
-def _torch_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises AssertionError
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device {name!r} cannot be used here ({reason}); take cpu, cuda or auto") from error
-    return device
-
-
-def _onnxruntime(path: Path, names: tuple[str, ...], device: str) -> Embed:
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ValueError("this backend needs onnxruntime: pip install 'vireid[export]'") from error
-    there = onnxruntime.get_available_providers()
-    wants_gpu = device.startswith("cuda") or (device == "auto" and "CUDAExecutionProvider" in there)
-    if wants_gpu and "CUDAExecutionProvider" not in there:
-        raise ValueError(
-            f"device {device!r}: this onnxruntime has no CUDA ({', '.join(there)}); take device cpu or auto"
-        )
-    number = int(device.partition(":")[2] or 0)
-    gpu = [("CUDAExecutionProvider", {"device_id": number})] if wants_gpu else []
-    session = onnxruntime.InferenceSession(path, providers=[*gpu, "CPUExecutionProvider"])
-
-    def embed(*given: np.ndarray) -> np.ndarray:
-        (found,) = session.run(["embeddings"], dict(zip(names, given, strict=True)))
-        return np.asarray(found, dtype=np.float32)
-
-    return embed
-
-
-def _openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
-    openvino = _import_openvino()
-    if device not in ("auto", "cpu"):
-        raise ValueError(f"OpenVINO serves on the CPU here, got device {device!r}; take cpu or auto")
-    # left alone, it computes in bfloat16 where the processor has it, and vectors would depend on the machine
-    hints = {"INFERENCE_PRECISION_HINT": "f32"}
-    compiled = openvino.Core().compile_model(path, "CPU", hints)
-
-    def embed(*given: np.ndarray) -> np.ndarray:
-        request = compiled.create_infer_request()  # one a call, so that threads do not share it
-        found = request.infer(dict(zip(names, given, strict=True)))
-        return np.array(found["embeddings"], dtype=np.float32)
-
-    return embed
-
-
-def _convert_to_openvino(draft: Path) -> None:
-    openvino = _import_openvino()
-    model = openvino.convert_model(draft / ONNX)
-    openvino.save_model(model, draft / OPENVINO, compress_to_fp16=False)
-
-
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ValueError("this needs OpenVINO: pip install 'vireid[openvino]'") from error
-    return openvino
-
-
-def _version(package: str) -> str:
-    from importlib.metadata import version
-
-    return version(package)
