@@ -19,7 +19,7 @@ from vireid.serve.calibrate import NAME as CALIBRATION
 from vireid.serve.calibrate import Calibration
 from vireid.serve.extractor import FeatureExtractor, Modality
 from vireid.serve.gallery import Filter, open_gallery
-from vireid.serve.index import Indexed, NotIndexed, crops_of, index
+from vireid.serve.index import Indexed, NotIndexed, index, pieces_of
 
 if TYPE_CHECKING:
     from vireid.serve.app import Example, Service
@@ -63,8 +63,8 @@ def index_pictures(
 
     Raises NotIndexed where no picture could be read, GalleryError, BundleError and RunError.
     """
-    crops = crops_of(pictures, file_time=file_time, modality=modality)
-    first = next(crops, None)  # before anything is made
+    pieces = pieces_of(pictures, file_time=file_time, modality=modality)
+    first = next(pieces, None)  # before anything is made
     if first is None:
         raise NotIndexed(f"{pictures} lists no picture; give one line for each")
     bundle = bundle_of(target, say)
@@ -72,7 +72,7 @@ def index_pictures(
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
     with closing(Archive(opened, place)) as archive:
-        found = index(archive, extractor, chain([first], crops), again=again, say=say)
+        found = index(archive, extractor, chain([first], pieces), again=again, say=say)
         archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
     for line in found.refused[:5]:
         say(f"left out: {line}")
