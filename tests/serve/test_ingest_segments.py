@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 pytest.importorskip("av", reason="needs the extra `video`")
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 pytest.importorskip("lancedb", reason="needs the extra `search`")
-from filmed import COLORS, HEIGHT, WIDTH, boxes_csv, film, place, steps
+from filmed import COLORS, HEIGHT, WIDTH, Walkers, boxes_csv, film, place, steps
 from served import make_bundle, quiet
 from typer.testing import CliRunner, Result
 
@@ -51,25 +50,6 @@ def archive(folder: Path, extractor: FeatureExtractor) -> Archive:
 
 def rows(of: Archive) -> list[Record]:
     return list(of.gallery.rows())
-
-
-class Walkers:
-    """A detector that finds what is colored; `seen` counts the frames that it was shown."""
-
-    def __init__(self) -> None:
-        self.seen = 0
-
-    def __call__(self, frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
-        self.seen += len(frames)
-        found = []
-        for frame in frames:
-            boxes = []
-            for color in COLORS:
-                y, x = np.nonzero((np.abs(frame.astype(int) - color) < 40).all(-1))
-                if len(y) > 200:
-                    boxes.append([x.min(), y.min(), x.max() + 1, y.max() + 1])
-            found.append((np.array(boxes, np.float32).reshape(-1, 4), np.full(len(boxes), 0.9, np.float32)))
-        return found
 
 
 @pytest.fixture
