@@ -511,10 +511,22 @@ Runtime = Annotated[Backend, typer.Option(help="What computes the vectors.")]
 TokenFile = Path("tokens.json")
 
 
+class TrackerName(StrEnum):
+    bytetrack = "bytetrack"
+    sort = "sort"
+    ocsort = "ocsort"
+    none = "none"
+
+
+class RowsOf(StrEnum):
+    crops = "crops"
+    tracks = "tracks"
+
+
 @app.command()
 def index(
     target: Target,
-    pictures: Annotated[Path, typer.Argument(help="A folder of crops, or a CSV that lists them.")],
+    source: Annotated[Path, typer.Argument(help="A folder of crops or videos, a CSV that lists them, or a video.")],
     gallery: GalleryUrl,
     files: Files = None,
     modality: Annotated[PictureModality, typer.Option(help="Of pictures whose list does not say.")] = (
@@ -522,16 +534,33 @@ def index(
     ),
     file_time: Annotated[bool, typer.Option("--file-time", help="Take a file's time for its picture's.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Replace rows that are there.")] = False,
+    detector: Annotated[Path | None, typer.Option(help="Videos: a folder with weights of RT-DETRv2 or D-FINE.")] = None,
+    boxes: Annotated[Path | None, typer.Option(help="Videos: people's boxes, a CSV or MOT file or a folder.")] = None,
+    tracker: Annotated[TrackerName, typer.Option(help="Videos: which boxes are one person.")] = TrackerName.bytetrack,
+    rate: Annotated[float, typer.Option(help="Videos: frames a second that the detector sees.")] = 5.0,
+    least_score: Annotated[float, typer.Option(help="Videos: of a box of the detector, 0..1.")] = 0.3,
+    every: Annotated[float, typer.Option(help="Videos: seconds between two crops of a track.")] = 1.0,
+    most: Annotated[int, typer.Option(min=1, help="Videos: crops of a track.")] = 8,
+    least_height: Annotated[float, typer.Option(help="Videos: pixels; smaller boxes are left out.")] = 40.0,
+    start: Annotated[str, typer.Option(help="Video: its first moment, 2026-11-24T21:04:11+01:00.")] = "",
+    rows: Annotated[RowsOf, typer.Option(help="Videos: a row for each crop, or for each track.")] = RowsOf.crops,
     backend: Runtime = Backend.torch,
     device: Device = "auto",
     batch_size: BatchSize = 64,
 ) -> None:
-    """Index your own pictures: vireid index RUN PICTURES --gallery PATH. Run again, it goes on."""
+    """Index your own pictures and videos: vireid index RUN SOURCE --gallery PATH. Run again, it goes on."""
     from vireid.commands.serve import index_pictures
+    from vireid.serve.ingest.segment import VideoSettings
 
-    options = {"files": files, "modality": modality.value, "file_time": file_time, "again": again}
-    more = {"backend": backend.value, "device": device, "batch_size": batch_size}
-    found = index_pictures(target, pictures, gallery, **options, **more, say=note)
+    videos = None
+    if detector is not None or boxes is not None:
+        videos = VideoSettings(
+            detector, boxes, tracker.value, rate, least_score, every_s=every, most=most, least_height=least_height,
+            device=device,
+        )  # fmt: skip
+    options = {"files": files, "modality": modality.value, "file_time": file_time, "again": again, "rows": rows.value}
+    more = {"videos": videos, "start": start, "backend": backend.value, "device": device, "batch_size": batch_size}
+    found = index_pictures(target, source, gallery, **options, **more, say=note)
     print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
     print(f"next: vireid serve {target} --gallery {gallery}")
     raise typer.Exit(1 if found.refused and not found.added and not found.present else 0)

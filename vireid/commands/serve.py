@@ -19,7 +19,10 @@ from vireid.serve.calibrate import NAME as CALIBRATION
 from vireid.serve.calibrate import Calibration
 from vireid.serve.extractor import FeatureExtractor, Modality
 from vireid.serve.gallery import Filter, open_gallery
-from vireid.serve.index import Indexed, NotIndexed, index, pieces_of
+from vireid.serve.index import Indexed, Rows, index, pieces_of
+from vireid.serve.ingest.segment import FOLDER as BOXES
+from vireid.serve.ingest.segment import VideoSettings
+from vireid.serve.sources import NotIndexed, seconds
 
 if TYPE_CHECKING:
     from vireid.serve.app import Example, Service
@@ -54,30 +57,37 @@ def index_pictures(
     modality: Modality = "auto",
     file_time: bool = False,
     again: bool = False,
+    videos: VideoSettings | None = None,
+    start: str = "",
+    rows: Rows = "crops",
     backend: Backend = "torch",
     device: str = "auto",
     batch_size: int = 64,
     say: Callable[[str], None] = print,
 ) -> Indexed:
-    """Index a folder or a CSV of crops into a gallery, which is made where it is not there; see serve/index.py.
+    """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see serve/index.py.
 
-    Raises NotIndexed where no picture could be read, GalleryError, BundleError and RunError.
+    `start` is the first moment of a single video, as in a CSV. Raises NotIndexed where no picture could be read,
+    GalleryError, BundleError, BoxesError, DetectorError and RunError.
     """
-    pieces = pieces_of(pictures, file_time=file_time, modality=modality)
+    place = files_of(gallery, files)
+    pieces = pieces_of(
+        pictures, file_time=file_time, modality=modality, videos=videos, start_s=seconds(start, "--start"),
+        store=place / BOXES,
+    )  # fmt: skip
     first = next(pieces, None)  # before anything is made
     if first is None:
         raise NotIndexed(f"{pictures} lists no picture; give one line for each")
     bundle = bundle_of(target, say)
     extractor = FeatureExtractor(bundle, backend, device, batch_size)
-    place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
     with closing(Archive(opened, place)) as archive:
-        found = index(archive, extractor, chain([first], pieces), again=again, say=say)
+        found = index(archive, extractor, chain([first], pieces), rows=rows, again=again, say=say)
         archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
     for line in found.refused[:5]:
         say(f"left out: {line}")
     if len(found.refused) > 5:
-        say(f"left out: {len(found.refused) - 5} more pictures that cannot be read")
+        say(f"left out: {len(found.refused) - 5} more that cannot be read")
     return found
 
 

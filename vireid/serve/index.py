@@ -1,15 +1,4 @@
-"""Index: a folder or a list of one's own crops into an archive: vectors into the gallery, thumbnails beside it.
-
-Folder: every .jpg, .jpeg, .png, .webp and .bmp below it. The first folder on the way to a picture is its camera:
-
-    PICTURES/gate/2026-11-24/0001.jpg      camera "gate"; a picture that lies in PICTURES itself has camera "PICTURES"
-
-List: a CSV with a header; `path` is needed, everything else may be left out:
-
-    path       relative to the list, or absolute          camera     any text
-    time       2026-11-24T21:04:11+01:00, or Unix seconds; without a zone it is this machine's
-    modality   visible, infrared or auto                  track, pid any text
-    tags       separated by |                             id         the path by default
+"""Index: pictures and videos into an archive: vectors into the gallery, thumbnails beside it.
 
 What is to be indexed comes in pieces, worked one after the other here and by many processes in serve/scale.py.
 Whatever is there already is left alone, so the same command goes on where it was stopped: a row's thumbnail is written
@@ -18,96 +7,31 @@ before the row, and a batch of rows is there as a whole or not at all.
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from vireid.serve.archive import THUMBNAIL_PX, Archive
-from vireid.serve.extractor import FeatureExtractor, Modality, PictureError, read_picture
-from vireid.serve.gallery import NO_VECTOR, VISIBLE, GalleryError, Record
+from vireid.serve.extractor import FeatureExtractor, Modality, PictureError
+from vireid.serve.gallery import GalleryError, Record
+from vireid.serve.ingest import video
+from vireid.serve.ingest.boxes import check_source
+from vireid.serve.ingest.detect import check_folder
+from vireid.serve.ingest.segment import Source, VideoSettings, segments_of
+from vireid.serve.sources import SUFFIXES, Crop, NotIndexed, Pictures, Piece, crops_of
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")
 BATCH = 256  # crops that are opened and written together
-MODALITIES: tuple[Modality, ...] = ("visible", "infrared", "auto")
-
 Rows = Literal["crops", "tracks"]
-
-
-class NotIndexed(ValueError):
-    """What was given to index is no folder or list of pictures; the message says what to do."""
-
-
-@dataclass(frozen=True)
-class Crop:
-    """One picture to index.
-
-    `picture` is given, or made when it is asked for, where the crop is no file. Crops of the same `row` become one row
-    with `rows="tracks"`, of which the crop of the highest `quality` is shown.
-    """
-
-    id: str
-    path: Path
-    camera: str
-    time_s: float = math.nan
-    modality: Modality = "auto"
-    track: str = ""
-    pid: str = ""
-    tags: tuple[str, ...] = ()
-    picture: Image.Image | Callable[[], Image.Image] | None = None
-    row: str = ""
-    quality: float = 0.0
-
-    def open(self) -> Image.Image:
-        """The picture as RGB; raises PictureError."""
-        if isinstance(self.picture, Image.Image):
-            return self.picture.convert("RGB")
-        found = read_picture(self.path, str(self.path)) if self.picture is None else self.picture()
-        return found.convert("RGB")
-
-    def record(self, id: str) -> Record:
-        """Its row, with no vector yet; raises GalleryError for a text that no gallery keeps."""
-        return Record(
-            id=id, vector=NO_VECTOR, camera=self.camera, time_s=self.time_s, modality=VISIBLE, path=str(self.path),
-            track=self.track, pid=self.pid, tags=self.tags,
-        )  # fmt: skip
-
-
-class Piece(Protocol):
-    """A part of what is to be indexed, worked as a whole: small, holds no pictures, can be sent to another process."""
-
-    @property
-    def name(self) -> str:
-        """Unique within the source, the same in every run."""
-        ...
-
-    def crops(self) -> Iterator[Crop]:
-        """The same ids in the same order in every run; PictureError, at last, for what could not be read."""
-        ...
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """A piece of picture files."""
-
-    listed: tuple[Crop, ...]
-
-    @property
-    def name(self) -> str:
-        digest = hashlib.sha256("\0".join(crop.id for crop in self.listed).encode(errors="surrogateescape"))
-        return f"{self.listed[0].id} and {len(self.listed) - 1} more, {digest.hexdigest()[:12]}"
-
-    def crops(self) -> Iterator[Crop]:
-        yield from self.listed
+HOW = (
+    "people in videos are found by --detector FOLDER (weights of RT-DETRv2 or D-FINE, see docs/serve/video.md), or "
+    "read from --boxes FILE; give one of them"
+)
 
 
 @dataclass(frozen=True)
@@ -127,23 +51,48 @@ class Indexed:
         return Indexed(*counts, self.refused + other.refused, self.failed + other.failed)
 
 
-def pieces_of(source: Path, *, file_time: bool = False, modality: Modality = "auto") -> Iterator[Piece]:
-    """A folder or a CSV in pieces of BATCH pictures; `file_time` takes the time of a file for that of its picture."""
-    yield from _pieces(crops_of(source, file_time=file_time, modality=modality))
+def pieces_of(
+    source: Path,
+    *,
+    file_time: bool = False,
+    modality: Modality = "auto",
+    videos: VideoSettings | None = None,
+    start_s: float = math.nan,
+    store: Path | None = None,
+) -> Iterator[Piece]:
+    """A folder, a CSV or a video in pieces: BATCH pictures, ten minutes of video.
 
+    `file_time` takes the time of a file for that of its picture. `videos` says how people are found in videos,
+    `start_s` is the first moment of the only one, and boxes that are found are kept in the folder `store`. Raises
+    NotIndexed, BoxesError and DetectorError.
+    """
+    if not math.isnan(start_s) and source.suffix.lower() not in video.SUFFIXES:
+        raise NotIndexed(f"a start is for one video, got {source}; name the files by their time, or list them in a CSV")
+    if videos is not None and videos.detector is not None:
+        check_folder(videos.detector)
+    alone = videos is not None and videos.boxes is not None and check_source(videos.boxes)
+    met = 0
 
-def crops_of(source: Path, *, file_time: bool = False, modality: Modality = "auto") -> Iterator[Crop]:
-    """The crops of a folder or a CSV; `file_time` takes the time of a file for that of its picture."""
-    if source.is_dir():
-        found = _of_folder(source)
-    elif source.suffix.lower() == ".csv" and source.is_file():
-        found = _of_list(source)
-    else:
-        raise NotIndexed(f"{source} is no folder and no .csv; give the folder of your pictures, or a list of them")
-    for crop in found:
-        if math.isnan(crop.time_s) and file_time and crop.path.is_file():
-            crop = replace(crop, time_s=crop.path.stat().st_mtime)
-        yield replace(crop, modality=modality) if crop.modality == "auto" else crop
+    def of(crop: Crop) -> Iterator[Piece | Crop]:
+        nonlocal met
+        if crop.path.suffix.lower() not in video.SUFFIXES:
+            yield crop
+            return
+        met += 1
+        if videos is None:
+            raise NotIndexed(f"{crop.path} is a video; {HOW}")
+        if alone and met > 1:
+            raise NotIndexed(f"{videos.boxes} has no column `video`, and {source} holds several videos; add it")
+        names = (crop.id.removeprefix(f"{source.resolve().name}/"), crop.id)
+        given = Source(crop.id, names, crop.path, crop.camera, crop.time_s, crop.modality, crop.pid, crop.tags)
+        yield from segments_of(given, videos, store)
+
+    found = crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
+    if source.is_dir() and videos is None and any(path.suffix.lower() in video.SUFFIXES for path in source.rglob("*")):
+        raise NotIndexed(f"{source} holds videos; {HOW}")
+    if not math.isnan(start_s):
+        found = (replace(crop, time_s=start_s) for crop in found)
+    yield from _pieces(part for crop in found for part in of(crop))
 
 
 def index(
@@ -264,64 +213,3 @@ def _pieces(mixed: Iterable[Piece | Crop]) -> Iterator[Piece]:
             yield each
     if loose:
         yield Pictures(tuple(loose))
-
-
-def _of_folder(root: Path) -> Iterator[Crop]:
-    found = False
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in SUFFIXES or not path.is_file():
-            continue
-        found = True
-        inside = path.relative_to(root)
-        camera = inside.parts[0] if len(inside.parts) > 1 else root.resolve().name
-        yield Crop(f"{root.resolve().name}/{inside.as_posix()}", path.resolve(), camera)
-    if not found:
-        raise NotIndexed(f"{root} holds no picture ({', '.join(SUFFIXES)}); give the folder of your pictures")
-
-
-def _of_list(path: Path) -> Iterator[Crop]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            if "path" not in header or (unknown := sorted(set(header) - set(COLUMNS))):
-                told = f"unknown columns {', '.join(unknown)}" if "path" in header else "no column `path`"
-                raise NotIndexed(f"{path} has {told}; a list has {', '.join(COLUMNS)}, of which only path is needed")
-            reader.fieldnames = header
-            for line in reader:
-                yield _crop(path, reader.line_num, {key: (value or "").strip() for key, value in line.items() if key})
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise NotIndexed(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
-
-
-def _crop(list_path: Path, number: int, cells: dict[str, str]) -> Crop:
-    modality = cells.get("modality", "").lower() or "auto"
-    if modality not in MODALITIES:
-        raise NotIndexed(f"{list_path}, line {number}: modality is {', '.join(MODALITIES)}, got {modality!r}")
-    if not cells["path"]:
-        raise NotIndexed(f"{list_path}, line {number}: there is no path")
-    tags: Sequence[str] = [tag.strip() for tag in cells.get("tags", "").split("|") if tag.strip()]
-    return Crop(
-        id=cells.get("id") or Path(cells["path"]).as_posix(),
-        path=list_path.parent / cells["path"],
-        camera=cells.get("camera") or list_path.stem,
-        time_s=_seconds(cells.get("time", ""), f"{list_path}, line {number}"),
-        modality=modality,
-        track=cells.get("track", ""),
-        pid=cells.get("pid", ""),
-        tags=tuple(dict.fromkeys(tags)),
-    )
-
-
-def _seconds(text: str, where: str) -> float:
-    """Unix seconds of a date or a number; nan for nothing."""
-    if not text:
-        return math.nan
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError as error:
-        raise NotIndexed(f"{where}: time is like 2026-11-24T21:04:11+01:00 or Unix seconds, got {text!r}") from error

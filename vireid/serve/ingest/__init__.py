@@ -1,0 +1,1 @@
+"""From a camera's video to crops of people: frames, boxes, tracks, segments."""
