@@ -25,7 +25,8 @@ EARLIER_S = (0.0, 10.0, 60.0, math.inf)  # where to seek before a moment, until 
 CUT_S = 2.0  # a video that ends this much before it says so is cut off
 APART_S = 0.25  # between a moment that is asked for and the nearest frame
 GAP_S = 20.0  # over which seeking costs less than decoding what lies between
-LOCAL = {"protocol_whitelist": "file"}
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv"  # FFmpeg's names; no playlist, which would name other files
+LOCAL = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
 NAMED = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_T. ]{0,2}(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
 )
@@ -61,13 +62,12 @@ class Video:
         for time_s, frame in self._from(after_s, damage):
             if time_s >= before_s:
                 break
+            last = time_s + float((frame.duration or 0) * self._base)
             if time_s >= after_s:
-                last = max(last, time_s + float((frame.duration or 0) * self._base))
                 yield time_s, frame
         else:
-            if before_s > self.duration_s > last + CUT_S and self._declared is not None:
-                ends = "before" if last == -math.inf else f"at {last:.1f} s, in or after"
-                damage.append(f"it ends {ends} {after_s:.1f} s and says that it lasts {self.duration_s:.1f} s")
+            if self._declared is not None and before_s > self._declared > last + CUT_S:
+                damage.append(f"it ends at {max(last, 0):.1f} s and says that it lasts {self._declared:.1f} s")
         if damage:
             raise VideoError(
                 f"{self.path} is damaged or cut off: {damage[0]}"
