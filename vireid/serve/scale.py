@@ -22,16 +22,18 @@ import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from vireid.serve.archive import Archive
-from vireid.serve.bundle import Backend
+from vireid.serve.bundle import Backend, Bundle
 from vireid.serve.extractor import FeatureExtractor
-from vireid.serve.gallery import open_gallery, split_url
-from vireid.serve.index import Indexed, Piece, Rows, index_piece
+from vireid.serve.gallery import Gallery, open_gallery, split_url
+from vireid.serve.index import Indexed, Rows, index_piece
+from vireid.serve.sources import Piece
 
 TRIES = 3  # of a piece whose process dies: of a damaged file, or because memory is short
 STORE_BYTES = 128 << 20  # of Ray's object store on this machine; only names and counts pass through it
@@ -64,9 +66,13 @@ class Job:
         if self.device.startswith("cuda:"):
             raise ScaleError(f"Ray gives each worker its own GPU; say --device cuda or auto, not {self.device}")
 
+    def gallery_opened(self) -> Gallery:
+        """The gallery, made where it is not there; raises GalleryError where it is another bundle's."""
+        config = Bundle.open(self.bundle).config
+        return open_gallery(self.gallery, config.dim, config.digest)
+
 
 def index_with_ray(
-    archive: Archive,
     job: Job,
     pieces: Iterable[Piece],
     *,
@@ -74,7 +80,7 @@ def index_with_ray(
     address: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Indexed:
-    """Add pieces to an archive that is there (`job` tells where) by `workers` actors, one for each CPU by default.
+    """Add pieces to the archive of a job, made where it is not there, by `workers` actors, one for each CPU by default.
 
     `address` is that of a cluster, "auto" or "ray://HOST:10001"; None starts Ray on this machine and ends it again. A
     session of Ray that this process has begun is used as it is. Pieces that failed are in `Indexed.failed`, and all
@@ -85,15 +91,15 @@ def index_with_ray(
     listed = list(pieces)
     left = {piece.name for piece in listed}
     found, done = Indexed(0, 0), 0
-    with _session(address, workers or _cores()):
+    with _session(address, workers or _cores()), closing(job.gallery_opened()) as gallery:  # Ray forks, so it is first
         for row in _worked(job, listed, workers) if listed else ():
             left.discard(row["name"])
             failed = (f"{row['name']}: {row['error']}",) if row["error"] else ()
             found += Indexed(row["added"], row["present"], tuple(row["refused"]), failed)
             done += 1
             say(f"indexed {found.added} pictures, {found.present} were there; {done} of {len(listed)} pieces")
+        gallery.optimize()
     lost = tuple(f"{name}: Ray gave it up; what it printed says why" for name in sorted(left))
-    archive.gallery.optimize()
     return found + Indexed(0, 0, (), lost)
 
 
@@ -121,8 +127,7 @@ class Worker:
         """Opened with the first piece, so that what is missing on this machine is told like any other fault."""
         job = self._job
         extractor = FeatureExtractor(job.bundle, job.backend, job.device, job.batch_size)
-        gallery = open_gallery(job.gallery, extractor.dim, extractor.bundle.config.digest)
-        return Archive(gallery, job.files), extractor
+        return Archive(job.gallery_opened(), job.files), extractor
 
 
 class Tries:
