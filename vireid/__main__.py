@@ -547,6 +547,8 @@ def index(
     backend: Runtime = Backend.torch,
     device: Device = "auto",
     batch_size: BatchSize = 64,
+    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the work, by Ray.")] = None,
+    ray: Annotated[str | None, typer.Option(help="A cluster of Ray: auto or ray://HOST:10001.")] = None,
 ) -> None:
     """Index your own pictures and videos: vireid index RUN SOURCE --gallery PATH. Run again, it goes on."""
     from vireid.commands.serve import index_pictures
@@ -560,9 +562,12 @@ def index(
         )  # fmt: skip
     options = {"files": files, "modality": modality.value, "file_time": file_time, "again": again, "rows": rows.value}
     more = {"videos": videos, "start": start, "backend": backend.value, "device": device, "batch_size": batch_size}
-    found = index_pictures(target, source, gallery, **options, **more, say=note)
+    found = index_pictures(target, source, gallery, **options, **more, workers=workers, ray=ray, say=note)
     print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
     print(f"next: vireid serve {target} --gallery {gallery}")
+    if found.failed:
+        print(f"{len(found.failed)} pieces failed, the others are done; run the same command again")
+        raise typer.Exit(1)
     raise typer.Exit(1 if found.refused and not found.added and not found.present else 0)
 
 

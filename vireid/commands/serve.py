@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from vireid.commands.export import BUNDLE, export_run
 from vireid.run import EMBEDDER, RECIPE, Run
 from vireid.serve.access import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
-from vireid.serve.archive import Archive, files_of
+from vireid.serve.archive import AUDIT, Archive, files_of
 from vireid.serve.attention import Attention
 from vireid.serve.audit import Audit
 from vireid.serve.bundle import CONFIG, Backend, Bundle, file_digest
@@ -63,13 +63,18 @@ def index_pictures(
     backend: Backend = "torch",
     device: str = "auto",
     batch_size: int = 64,
+    workers: int | None = None,
+    ray: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Indexed:
     """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see serve/index.py.
 
-    `start` is the first moment of a single video, as in a CSV. Raises NotIndexed where no picture could be read,
-    GalleryError, BundleError, BoxesError, DetectorError and RunError.
+    `start` is the first moment of a single video, as in a CSV. With `workers` many processes do it, on the cluster at
+    the address `ray` or here; see serve/scale.py. Raises NotIndexed where no picture could be read, GalleryError,
+    BundleError, BoxesError, DetectorError, ScaleError and RunError.
     """
+    many = workers is not None or ray is not None
+    pictures = pictures.resolve() if many else pictures  # other processes start elsewhere
     place = files_of(gallery, files)
     pieces = pieces_of(
         pictures, file_time=file_time, modality=modality, videos=videos, start_s=seconds(start, "--start"),
@@ -78,16 +83,24 @@ def index_pictures(
     first = next(pieces, None)  # before anything is made
     if first is None:
         raise NotIndexed(f"{pictures} lists no picture; give one line for each")
-    bundle = bundle_of(target, say)
-    extractor = FeatureExtractor(bundle, backend, device, batch_size)
-    opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
-    with closing(Archive(opened, place)) as archive:
-        found = index(archive, extractor, chain([first], pieces), rows=rows, again=again, say=say)
-        archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
-    for line in found.refused[:5]:
-        say(f"left out: {line}")
-    if len(found.refused) > 5:
-        say(f"left out: {len(found.refused) - 5} more that cannot be read")
+    bundle, all_pieces = bundle_of(target, say), chain([first], pieces)
+    if many:
+        from vireid.serve.scale import Job, index_with_ray
+
+        job = Job(bundle.path, gallery, place, backend, device, batch_size, rows, again)
+        found = index_with_ray(job, all_pieces, workers=workers, address=ray, say=say)
+        Audit(place / AUDIT).write("index", CONSOLE, "admin", added=found.added, present=found.present)
+    else:
+        extractor = FeatureExtractor(bundle, backend, device, batch_size)
+        opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
+        with closing(Archive(opened, place)) as archive:
+            found = index(archive, extractor, all_pieces, rows=rows, again=again, say=say)
+            archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
+    for head, lines in (("left out", found.refused), ("failed", found.failed)):
+        for line in lines[:5]:
+            say(f"{head}: {line}")
+        if len(lines) > 5:
+            say(f"{head}: {len(lines) - 5} more")
     return found
 
 
@@ -210,7 +223,5 @@ def token(path: Path, name: str, role: Role | None, days: float | None, revoke: 
 
 def audit_of(gallery: str, files: Path | None, last: int) -> tuple[int, list[dict]]:
     """The number of lines of an archive's audit log, which is checked, and its last entries."""
-    from vireid.serve.archive import AUDIT
-
     log = Audit(files_of(gallery, files) / AUDIT)
     return log.verify(), log.entries(last)

@@ -56,7 +56,11 @@ class Thumbnails:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_suffix(".partial")  # no fsync: a thumbnail can be made again, and there are millions
         small.save(partial, "JPEG", quality=THUMBNAIL_QUALITY)
-        partial.replace(path)
+        try:
+            partial.replace(path)
+        except FileNotFoundError:  # another process, which works the same picture, was faster
+            if not path.is_file():
+                raise
         return name
 
     def read(self, id: str) -> bytes | None:
@@ -69,8 +73,10 @@ class Thumbnails:
     def remove(self, ids: Iterable[str]) -> int:
         gone = 0
         for id in ids:
+            path = self.folder / self.name(id)
+            path.with_suffix(".partial").unlink(missing_ok=True)  # of a process that was killed
             try:
-                (self.folder / self.name(id)).unlink()
+                path.unlink()
                 gone += 1
             except FileNotFoundError:
                 continue

@@ -224,7 +224,7 @@ def open_gallery(url: str | Path, dim: int | None = None, bundle_digest: str | N
     """
     if dim is not None and not 1 <= dim <= 32_768:  # Milvus's bound
         raise GalleryError(f"dim is the length of a vector, 1 to 32768, got {dim}")
-    driver, place = _split(str(url))
+    driver, place = split_url(str(url))
     if driver == "memory":
         from vireid.serve.galleries.memory import MemoryGallery
 
@@ -361,10 +361,10 @@ NO_VECTOR = np.zeros(0, np.float32)
 NO_VECTOR.flags.writeable = False
 
 
-def _split(url: str) -> tuple[str, str]:
+def split_url(url: str) -> tuple[str, str]:
     """Driver and place of a gallery's url; a bare path is Lance's.
 
-    >>> _split("milvus:http://host:19530"), _split("lance:a/b"), _split("gallery"), _split("memory:")
+    >>> split_url("milvus:http://host:19530"), split_url("lance:a/b"), split_url("gallery"), split_url("memory:")
     (('milvus', 'http://host:19530'), ('lance', 'a/b'), ('lance', 'gallery'), ('memory', ''))
     """
     head, colon, rest = url.partition(":")

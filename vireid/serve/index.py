@@ -36,14 +36,19 @@ HOW = (
 
 @dataclass(frozen=True)
 class Indexed:
-    """Rows that were added, that were there already, and pictures that could not be read, with the reason."""
+    """Rows that were added and that were there already; pictures that could not be read and pieces that failed.
+
+    Of both the reason is told. One process raises where a piece fails; many end the others first.
+    """
 
     added: int
     present: int
     refused: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
 
     def __add__(self, other: Indexed) -> Indexed:
-        return Indexed(self.added + other.added, self.present + other.present, self.refused + other.refused)
+        counts = self.added + other.added, self.present + other.present
+        return Indexed(*counts, self.refused + other.refused, self.failed + other.failed)
 
 
 def pieces_of(
