@@ -219,6 +219,20 @@ def test_upload_and_narrow_by_modality_cameras_and_time(serve: Any, tab: Any, bu
     )
 
 
+def test_one_hit_per_track(serve: Any, tab: Any, bundle: Bundle) -> None:
+    one = tab(serve(examples=examples(bundle)).url)
+    one.page.wait_for_selector(".hit")
+    one.idle()
+    one.page.focus("#per-track")
+    one.page.keyboard.press("Space")
+    found = one.searched(lambda: one.page.click("#search"))
+    tracks = [hit["track"] for hit in found["hits"]]
+    assert len(tracks) == 32 == len(set(tracks)) and one.page.locator(".hit").count() == 32
+    assert "one hit per track" in one.page.inner_text("#verdict") and one.page.is_hidden("#more")
+    one.page.click("#clear")
+    assert one.page.is_checked("#per-track") is False
+
+
 def test_the_timeline_shows_and_narrows(serve: Any, tab: Any, bundle: Bundle) -> None:
     one = tab(serve(examples=examples(bundle)).url)
     one.page.wait_for_selector("#timeline svg")
@@ -402,7 +416,19 @@ def test_keys_alone_are_enough(serve: Any, tab: Any, bundle: Bundle) -> None:
         seen.add(one.page.evaluate("document.activeElement.id || document.activeElement.name"))
         if at() == "clear":
             break
-    assert {"pick", "modality", "in", "camera", "after", "before", "rate", "rerank", "purpose", "search"} <= seen
+    assert {
+        "pick",
+        "modality",
+        "in",
+        "camera",
+        "after",
+        "before",
+        "rate",
+        "rerank",
+        "per-track",
+        "purpose",
+        "search",
+    } <= seen
     one.page.focus("#search")
     one.searched(lambda: keys.press("Enter"))
     one.soon(lambda: at() == "answer")

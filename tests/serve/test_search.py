@@ -13,7 +13,8 @@ from galleries import DIGEST, changed, exact, records, unit
 from vireid.retrieval.rerank import KReciprocal
 from vireid.retrieval.shortest_path import LocalShortestPath
 from vireid.serve.gallery import Filter, GalleryError, open_gallery
-from vireid.serve.search import Marks, Searcher, SearchError, mean_vector, merged, rocchio
+from vireid.serve.nearest import merged
+from vireid.serve.search import Marks, Searcher, SearchError, mean_vector, rocchio
 
 DIM = 16
 GIVEN = records(80)

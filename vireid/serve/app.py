@@ -524,7 +524,11 @@ class _App:
             vectors.append(record.vector)
             kinds.append(record.modality)
         k = min(ask.offset + ask.limit + 1, MOST_HITS)
-        more: dict[str, Any] = {"combine": ask.combine, "marks": Judged(ask.right, ask.wrong)}
+        more: dict[str, Any] = {
+            "combine": ask.combine,
+            "marks": Judged(ask.right, ask.wrong),
+            "per_track": ask.per_track,
+        }
         if ask.rerank is not None:
             if ask.rerank not in self.service.reranks:
                 raise HTTPException(422, f"this network is re-ranked by {' or '.join(self.service.reranks)} alone")

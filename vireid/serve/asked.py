@@ -50,6 +50,7 @@ class Ask(Strict):
     """One search. `boxes` cut the pictures, in fractions (left, top, right, bottom), one for each or none.
 
     `like` asks with rows of the gallery, beside pictures or alone; `right` and `wrong` are marks of an earlier answer.
+    `per_track` shows the most alike crop of each track alone.
     """
 
     modality: Literal["auto", "visible", "infrared"] = "auto"
@@ -60,6 +61,7 @@ class Ask(Strict):
     limit: int = Field(default=PAGE, ge=1, le=200)
     offset: int = Field(default=0, ge=0, le=MOST_HITS)
     false_match_rate: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    per_track: bool = False
     rerank: Literal["k-reciprocal", "shortest-path"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)

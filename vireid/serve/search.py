@@ -15,6 +15,9 @@ Schuetze, Introduction to Information Retrieval, 2008, section 9.1.1, on unit ve
     q' = unit(q + 0.75 mean(right) - 0.15 mean(wrong))
 
 A right mark from the other modality carries the query across. Wrong ones do not appear again.
+
+**One hit per track.** `per_track=True` shows of the crops of one camera's track the most alike alone (nearest.py).
+Re-ranking then acts on a shortlist of tracks, and a crop that was marked wrong takes its whole track away.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from vireid.serve.gallery import (
     similarities,
     with_vector,
 )  # fmt: skip
+from vireid.serve.nearest import MOST_ROWS, Track, nearest, nearest_tracks, track_of
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for alpha = 1
 SHORTLIST = 100
@@ -157,15 +161,17 @@ class Searcher:
         rerank: Rerank | None = None,
         shortlist: int = SHORTLIST,
         marks: Marks = Marks(),
+        per_track: bool = False,
         false_match_rate: float | None = None,
     ) -> Answer:
         """Search with unit vectors (P, D) of one person and their modality (P,).
 
-        `shortlist` records at least are re-ranked. Below the similarity that `false_match_rate` stands for the answer
-        is that nobody in the gallery is the person; it needs a calibration, which is of single pictures: the average of
-        several is more like the right and the wrong ones than each of them. That rate is for one comparison: among N
-        people who are not the one, up to N times as many searches find somebody. Raises GalleryError, SearchError and
-        the calibration's errors.
+        `shortlist` records at least are re-ranked; `per_track` takes one of each track.
+
+        Below the similarity that `false_match_rate` stands for the answer is that nobody in the gallery is the person;
+        it needs a calibration, which is of single pictures: the average of several is more like the right and the wrong
+        ones than each of them. That rate is for one comparison: among N people who are not the one, up to N times as
+        many searches find somebody. Raises GalleryError, SearchError and the calibration's errors.
         """
         check_k(k)
         asked = check_vectors(vectors, self.gallery.dim)
@@ -183,8 +189,14 @@ class Searcher:
         moved = rocchio(asked, [r.vector for r in right], [r.vector for r in wrong])
         filter = replace(filter, without_ids=tuple(dict.fromkeys((*filter.without_ids, *marks.wrong))))
         wanted = k if rerank is None else max(k, shortlist)
-        found = merged(self.gallery.search(moved, wanted, filter, with_vectors=True))
-        order, stamp = [hit.similarity for hit in found], {"combine": combine, "rerank": "none"}
+        hidden = frozenset(track_of(record) for record in wrong) if per_track else frozenset()
+        stamp = {"combine": combine, "rerank": "none"}
+        if per_track:
+            found, cut = nearest_tracks(self.gallery, moved, wanted, filter, hidden)
+            stamp["hits"] = f"one per track{f' of the {MOST_ROWS} most alike crops' if cut else ''}"
+        else:
+            found = nearest(self.gallery, moved, wanted, filter)
+        order = [hit.similarity for hit in found]
         if len(asked) == 1 == len(kinds):
             del stamp["combine"]
         if rerank is not None and found:
@@ -200,7 +212,7 @@ class Searcher:
         nobody = None
         if false_match_rate is not None:
             stamp["false_match_rate"] = f"{false_match_rate:g}"
-            nobody = not right and not self._anybody(asked, kinds, filter, false_match_rate)
+            nobody = not right and not self._anybody(asked, kinds, filter, hidden, false_match_rate)
         return Answer(hits, nobody, stamp, uncalibrated)
 
     def _judged(
@@ -222,11 +234,18 @@ class Searcher:
             hits.append(Ranked(with_vector(hit.record, None), similarity, probability, float(value)))
         return hits, "; ".join(reasons)
 
-    def _anybody(self, asked: np.ndarray, kinds: np.ndarray, filter: Filter, false_match_rate: float) -> bool:
+    def _anybody(
+        self, asked: np.ndarray, kinds: np.ndarray, filter: Filter, hidden: frozenset[Track], false_match_rate: float
+    ) -> bool:
         """Whether a record that passes reaches its threshold, which each modality of the gallery has its own of."""
         assert self.calibration is not None
         for modality in (VISIBLE, INFRARED) if filter.modality is None else (filter.modality,):
-            best = merged(self.gallery.search(asked, 1, replace(filter, modality=modality)))
+            of_modality = replace(filter, modality=modality)
+            best = (
+                nearest_tracks(self.gallery, asked, 1, of_modality, hidden)[0]
+                if hidden
+                else nearest(self.gallery, asked, 1, of_modality)
+            )
             if not best:
                 continue
             bars = [self.calibration.threshold(false_match_rate, (int(kind), modality)) for kind in set(kinds.tolist())]
@@ -258,16 +277,6 @@ def rocchio(query: np.ndarray, right: Sequence[np.ndarray], wrong: Sequence[np.n
     if len(wrong):
         moved -= WRONG_WEIGHT * np.mean(wrong, 0, dtype=np.float64)
     return _unit(moved, "these marks cancel the query out")
-
-
-def merged(lists: list[list[Hit]]) -> list[Hit]:
-    """One list by the best similarity of each record, equals by id, as long as the longest."""
-    best: dict[str, Hit] = {}
-    for hit in (hit for line in lists for hit in line):
-        if hit.record.id not in best or hit.similarity > best[hit.record.id].similarity:
-            best[hit.record.id] = hit
-    longest = max(map(len, lists), default=0)
-    return sorted(best.values(), key=lambda hit: (-hit.similarity, hit.record.id))[:longest]
 
 
 def similarities_of(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:

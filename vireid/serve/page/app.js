@@ -259,6 +259,7 @@ function question() {
     filter,
     false_match_rate: $("rate").value ? Number($("rate").value) : null,
     rerank: $("rerank").value || null,
+    per_track: $("per-track").checked,
     purpose: $("purpose").value.trim(),
   };
 }
@@ -352,6 +353,7 @@ function showVerdict() {
   if (rate) details.push(t("atRate", { many: many(rate) }));
   const used = asked.ask.right || asked.ask.wrong ? asked.ask.right.length + asked.ask.wrong.length : 0;
   if (used) details.push(t("withMarks", { count: used }));
+  if (asked.ask.per_track) details.push(t("onePerTrack"));
   details.push(t("took", { seconds: answer.took_s.toFixed(2) }));
   let title, text = null, symbol = "person";
   if (!answer.hits.length) [title, symbol] = [t("empty"), "nobody"];
