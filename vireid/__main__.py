@@ -553,6 +553,9 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).")] = None,
     key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).")] = None,
     behind_tls: Annotated[bool, typer.Option("--behind-tls", help="Browsers reach it by https of a proxy.")] = False,
+    refine: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Offer re-ranking by this run of nformer on the same base.")
+    ] = None,
     backend: Runtime = Backend.torch,
     device: Device = "auto",
 ) -> None:
@@ -569,6 +572,7 @@ def serve(
         keep_days=keep_days,
         purpose=purpose,
         secure=certificate is not None or behind_tls,
+        refine=refine,
         backend=backend.value,
         device=device,
         say=note,

@@ -92,6 +92,7 @@ def open_service(
     keep_days: float | None = None,
     purpose: bool = False,
     secure: bool = False,
+    refine: Path | None = None,
     backend: Backend = "torch",
     device: str = "auto",
     examples: Sequence[Example] = (),
@@ -105,6 +106,7 @@ def open_service(
     check_binding(host, known)
     bundle = bundle_of(target, say)
     extractor = FeatureExtractor(bundle, backend, device)
+    reranks = reranks_of(bundle, refine)
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
     calibration = None
@@ -116,7 +118,7 @@ def open_service(
     return Service(
         bundle, Searcher(extractor, opened, calibration), Archive(opened, place), calibration, Attention(bundle), known,
         hosts=hosts, keep_days=keep_days, purpose=purpose, secure=secure, examples=examples,
-        reranks=reranks_of(bundle),
+        reranks=reranks,
     )  # fmt: skip
 
 

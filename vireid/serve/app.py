@@ -57,6 +57,7 @@ from vireid.serve.bundle import WEIGHTS, Bundle
 from vireid.serve.calibrate import NEEDED, Calibration, CalibrationError
 from vireid.serve.gallery import Facets, Record
 from vireid.serve.guard import Guard
+from vireid.serve.refining import open_refiner
 from vireid.serve.search import Answer, Rerank, Searcher
 from vireid.serve.search import Marks as Judged
 from vireid.serve.upload import Limits, Upload, UploadError, decode
@@ -109,12 +110,15 @@ class Service:
     reranks: dict[str, Rerank] = field(default_factory=lambda: {"k-reciprocal": KReciprocal()})
 
 
-def reranks_of(bundle: Bundle) -> dict[str, Rerank]:
-    """The re-rankings by name that suit what a bundle's network gives."""
+def reranks_of(bundle: Bundle, refine: Path | None = None) -> dict[str, Rerank]:
+    """The re-rankings by name that suit what a bundle's network gives; that of the run `refine` was trained on it."""
     found: dict[str, Rerank] = {"k-reciprocal": KReciprocal()}
     # a network without stripes has no path to compare them by
     with contextlib.suppress(ValueError):
         found["shortest-path"] = LocalShortestPath.of(load_embedder(bundle.path / WEIGHTS))
+    if refine is not None:
+        refiner = open_refiner(refine, bundle)
+        found[refiner.name] = refiner
     return found
 
 

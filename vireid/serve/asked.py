@@ -62,7 +62,7 @@ class Ask(Strict):
     offset: int = Field(default=0, ge=0, le=MOST_HITS)
     false_match_rate: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     per_track: bool = False
-    rerank: Literal["k-reciprocal", "shortest-path"] | None = None
+    rerank: Literal["k-reciprocal", "shortest-path", "nformer"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)
     purpose: str = Field(default="", max_length=200)

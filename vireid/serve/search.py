@@ -4,9 +4,9 @@
 of them and takes a record by the picture that it is most like.
 
 **Re-ranking** acts on a shortlist, the most alike of the plain search: k-reciprocal neighbors (retrieval/rerank.py),
-CM-LSP-GE's local shortest path (retrieval/shortest_path.py), a trained refiner such as NFormer's (layers/nformer.py on
-its own vectors), or any function of the same form. It decides the order alone: similarity and probability stay those
-of the vectors.
+CM-LSP-GE's local shortest path (retrieval/shortest_path.py), a trained refiner such as NFormer's (refining.py opens it
+for the vectors of a gallery), or any function of the same form. It decides the order alone: similarity and probability
+stay those of the vectors.
 
 **Relevance feedback.** Records marked right and wrong move the query q by Rocchio's rule (Rocchio, Relevance feedback
 in information retrieval, in Salton (ed.): The SMART Retrieval System, 1971) with the weights of Manning, Raghavan and
@@ -290,7 +290,8 @@ def reranked(
     """Similarity (Q, n) by a re-ranking of a shortlist (n, D), and its stamp.
 
     KReciprocal takes fewer neighbors where the shortlist has too few, which the stamp says; LocalShortestPath compares
-    the whole shortlist. A refiner changes queries and shortlist together and is then compared by cosine.
+    the whole shortlist. A refiner changes queries and shortlist together and is then compared by cosine; where they are
+    fewer than it needs, the plain similarities stay, which the stamp says.
     """
     import torch
 
@@ -302,10 +303,14 @@ def reranked(
         if isinstance(rerank, torch.nn.Module):  # a Refiner
             if rerank.training:
                 raise SearchError("this refiner is in training mode; call its eval(), or load it with load_refiner")
+            name, least = getattr(rerank, "name", type(rerank).__name__), getattr(rerank, "least", 1)
+            if len(one) + len(other) < least:
+                few = f"{len(one) + len(other)} pictures, {name} needs {least}"
+                return similarities_of(query, gallery), f"none ({few})"
             kinds = torch.from_numpy(np.concatenate([of_query, of_gallery]).astype(np.int64))
             refined = torch.nn.functional.normalize(rerank(torch.cat([one, other]), kinds), dim=1)
             similarity = refined[: len(one)] @ refined[len(one) :].T
-            return similarity.numpy(), f"refiner {getattr(rerank, 'name', type(rerank).__name__)} of {len(gallery)}"
+            return similarity.numpy(), f"refiner {name} of {len(gallery)}"
         if isinstance(rerank, KReciprocal) and len(one) + len(other) <= rerank.k1:
             k1 = len(one) + len(other) - 1
             rerank = replace(rerank, k1=k1, k2=min(rerank.k2, k1 + 1))
