@@ -508,6 +508,10 @@ Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run fol
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
 Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
 Runtime = Annotated[Backend, typer.Option(help="What computes the vectors.")]
+Pose = Annotated[
+    str | None,
+    typer.Option(help="For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."),
+]
 TokenFile = Path("tokens.json")
 
 
@@ -525,12 +529,13 @@ def index(
     backend: Runtime = Backend.torch,
     device: Device = "auto",
     batch_size: BatchSize = 64,
+    pose: Pose = None,
 ) -> None:
     """Index your own pictures: vireid index RUN PICTURES --gallery PATH. Run again, it goes on."""
     from vireid.commands.serve import index_pictures
 
     options = {"files": files, "modality": modality.value, "file_time": file_time, "again": again}
-    more = {"backend": backend.value, "device": device, "batch_size": batch_size}
+    more = {"backend": backend.value, "device": device, "batch_size": batch_size, "pose": pose}
     found = index_pictures(target, pictures, gallery, **options, **more, say=note)
     print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
     print(f"next: vireid serve {target} --gallery {gallery}")
@@ -556,6 +561,7 @@ def serve(
     refine: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Offer re-ranking by this run of nformer on the same base.")
     ] = None,
+    pose: Pose = None,
     backend: Runtime = Backend.torch,
     device: Device = "auto",
 ) -> None:
@@ -573,6 +579,7 @@ def serve(
         purpose=purpose,
         secure=certificate is not None or behind_tls,
         refine=refine,
+        pose=pose,
         backend=backend.value,
         device=device,
         say=note,

@@ -10,11 +10,12 @@ from PIL import Image
 
 from vireid import datasets
 from vireid.data.table import Table
+from vireid.export import examples
 from vireid.methods import find
 from vireid.run import Run, describe
 from vireid.settings import resolve
 
-WORDS = ("width=4", "blocks=[1,1,1,1]", "size=[48,24]", "attention=false")
+WORDS = ("width=4", "blocks=[1,1,1,1]", "attention=false")
 CAMERAS = {1: "visible", 2: "visible", 3: "infrared", 4: "infrared"}
 
 
@@ -41,16 +42,24 @@ def write_people(folder: Path, splits: dict[str, int], images: int = 2, seed: in
     return folder
 
 
-def make_run(folder: Path, data: Path, method: str = "agw", held_out: tuple[int, ...] = (), seed: int = 0) -> Run:
+def make_run(
+    folder: Path,
+    data: Path,
+    method: str = "agw",
+    held_out: tuple[int, ...] = (),
+    seed: int = 0,
+    size: tuple[int, int] = (48, 24),
+) -> Run:
     """What `vireid train` would leave, but for last.pt; batch norms have statistics of noise."""
     kind, table = find(method), datasets.load(f"manifest={data}")
-    recipes, keywords = resolve(kind, "manifest", WORDS)
+    recipes, keywords = resolve(kind, "manifest", (*WORDS, f"size=[{size[0]},{size[1]}]"))
     rows = training_rows(table, held_out)
     torch.manual_seed(seed)
     model = kind(len(rows.pids), tuple(rows.camids.tolist()), **keywords)
     with torch.no_grad():
-        images = torch.randint(0, 256, (8, 3, 48, 24), dtype=torch.uint8)
-        model.embedder.train()(images, torch.arange(8) % 2)
+        images = torch.randint(0, 256, (8, 3, *size), dtype=torch.uint8)
+        inputs = [torch.rand(8, *shape.shape[1:]) for shape in examples(model.embedder, size)]
+        model.embedder.train()(images, torch.arange(8) % 2, *inputs)
     stamp = {
         "settings": keywords,
         "source": {"data": f"manifest={data}", "trial": None},

@@ -20,6 +20,7 @@ from vireid.serve.calibrate import Calibration
 from vireid.serve.extractor import FeatureExtractor, Modality
 from vireid.serve.gallery import Filter, open_gallery
 from vireid.serve.index import Indexed, NotIndexed, crops_of, index
+from vireid.serve.posing import to_do
 
 if TYPE_CHECKING:
     from vireid.serve.app import Example, Service
@@ -45,6 +46,16 @@ def bundle_of(target: Path, say: Callable[[str], None] = print) -> Bundle:
     return export_run(run.path, onnx=False, say=say)
 
 
+def extractor_of(
+    bundle: Bundle, backend: Backend, device: str, batch_size: int = 64, pose: str | None = None
+) -> FeatureExtractor:
+    """The extractor of a bundle; ServeError at once, and not at the first picture, where it also takes a pose."""
+    if bundle.config.inputs and pose is None:
+        told = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
+        raise ServeError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {told}")
+    return FeatureExtractor(bundle, backend, device, batch_size, pose)
+
+
 def index_pictures(
     target: Path,
     pictures: Path,
@@ -57,6 +68,7 @@ def index_pictures(
     backend: Backend = "torch",
     device: str = "auto",
     batch_size: int = 64,
+    pose: str | None = None,
     say: Callable[[str], None] = print,
 ) -> Indexed:
     """Index a folder or a CSV of crops into a gallery, which is made where it is not there; see serve/index.py.
@@ -68,7 +80,7 @@ def index_pictures(
     if first is None:
         raise NotIndexed(f"{pictures} lists no picture; give one line for each")
     bundle = bundle_of(target, say)
-    extractor = FeatureExtractor(bundle, backend, device, batch_size)
+    extractor = extractor_of(bundle, backend, device, batch_size, pose)
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
     with closing(Archive(opened, place)) as archive:
@@ -93,6 +105,7 @@ def open_service(
     purpose: bool = False,
     secure: bool = False,
     refine: Path | None = None,
+    pose: str | None = None,
     backend: Backend = "torch",
     device: str = "auto",
     examples: Sequence[Example] = (),
@@ -105,7 +118,7 @@ def open_service(
     known = None if tokens is None else Tokens(tokens)
     check_binding(host, known)
     bundle = bundle_of(target, say)
-    extractor = FeatureExtractor(bundle, backend, device)
+    extractor = extractor_of(bundle, backend, device, pose=pose)
     reranks = reranks_of(bundle, refine)
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
