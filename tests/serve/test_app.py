@@ -129,6 +129,27 @@ def test_matches_and_nobody_follow_the_threshold(bundle: Bundle, tmp_path: Path)
     assert all(hit["match"] is None for hit in told["hits"])
 
 
+def test_the_prior_is_a_number_or_one_of_what_is_searched(api: TestClient, bundle: Bundle) -> None:
+    even = search(api, picture(bundle), modality="visible", limit=64)
+    assert even["prior"] == 0.5
+    for ask, prior, more in (
+        (0.01, 0.01, {}),
+        ("searched", 1 / 64, {}),
+        ("searched", 1 / 16, {"filter": {"cameras": ["night 3"]}}),
+        ("searched", 1 / 2, {"filter": {"cameras": ["nowhere"]}}),
+    ):
+        found = search(api, picture(bundle), modality="visible", limit=64, prior=ask, **more)
+        assert found["prior"] == pytest.approx(prior)
+        for hit in found["hits"]:
+            odds = prior / (1 - prior) * np.exp(-8 + 12 * hit["similarity"])
+            assert hit["probability"] == pytest.approx(odds / (1 + odds))
+    assert [hit["id"] for hit in search(api, picture(bundle), modality="visible", limit=64, prior=0.01)["hits"]] == [
+        hit["id"] for hit in even["hits"]
+    ]
+    for wrong in (0, 1, -1, "half", None, True):
+        assert "prior" in search(api, picture(bundle), prior=wrong, status=422)["error"]
+
+
 def test_without_a_calibration_the_list_is_ranked_and_nothing_is_claimed(bundle: Bundle, tmp_path: Path) -> None:
     api = client(make_service(tmp_path / "a", bundle, calibration=None))
     found = search(api, picture(bundle))

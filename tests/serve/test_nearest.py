@@ -147,7 +147,7 @@ def test_nobody_looks_past_the_tracks_that_were_marked_wrong() -> None:
         def __init__(self, bar: float) -> None:
             self.bar = bar
 
-        def probability(self, similarity, pair):
+        def probability(self, similarity, pair, prior=0.5):
             return similarity / 2 + 0.5
 
         def threshold(self, false_match_rate, pair):

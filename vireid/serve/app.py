@@ -477,7 +477,9 @@ class _App:
         query = hashlib.sha256(
             json.dumps([sorted(upload.digest for upload in uploads), ask.boxes, sorted(ask.like)]).encode()
         ).hexdigest()
-        found, kinds, notes = self.find(ask, crops)
+        searched = self.archive.gallery.count(ask.filter.filter())
+        prior = prior_of(ask.prior, searched)
+        found, kinds, notes = self.find(ask, crops, prior)
         hits = found.hits[ask.offset : ask.offset + ask.limit]
         rate = None if found.nobody is None else ask.false_match_rate
         bars = {} if rate is None else self.thresholds(kinds, {hit.record.modality for hit in hits}, rate)
@@ -512,11 +514,12 @@ class _App:
             "nobody": found.nobody,
             "stamp": found.stamp,
             "notes": notes,
-            "searched": self.archive.gallery.count(ask.filter.filter()),
+            "searched": searched,
+            "prior": prior,
             "took_s": round(time.monotonic() - began, 3),
         }
 
-    def find(self, ask: Ask, crops: list[Image.Image]) -> tuple[Answer, list[int], list[str]]:
+    def find(self, ask: Ask, crops: list[Image.Image], prior: float) -> tuple[Answer, list[int], list[str]]:
         """What the Searcher says, the modality of each picture, and what the caller should know about the answer."""
         searcher, gallery = self.service.searcher, self.archive.gallery
         vectors, kinds = [], []
@@ -532,6 +535,7 @@ class _App:
             "combine": ask.combine,
             "marks": Judged(ask.right, ask.wrong),
             "per_track": ask.per_track,
+            "prior": prior,
         }
         if ask.rerank is not None:
             if ask.rerank not in self.service.reranks:
@@ -593,6 +597,11 @@ class _App:
         self.note(caller, "forgotten", **told, rows=gone.rows, thumbnails=gone.thumbnails, marks=gone.marks)
         self._facets = None
         return {"rows": gone.rows, "thumbnails": gone.thumbnails, "marks": gone.marks, "deleted": True}
+
+
+def prior_of(asked: float | str, searched: int) -> float:
+    """The probability before a picture is looked at; "searched" is one of so many rows, and even for one alone."""
+    return 1 / max(2, searched) if isinstance(asked, str) else asked
 
 
 def forget_older(archive: Archive, days: float, who: str) -> tuple[Forgotten, str]:

@@ -46,6 +46,7 @@ from vireid.serve.nearest import MOST_ROWS, Track, nearest, nearest_tracks, trac
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for alpha = 1
 SHORTLIST = 100
+EVEN = 0.5  # prior: the similarity alone has its say
 Combine = Literal["mean", "best"]
 
 
@@ -56,7 +57,7 @@ class SearchError(ValueError):
 class Calibrated(Protocol):
     """What is used of vireid.serve.calibrate.Calibration."""
 
-    def probability(self, similarity: np.ndarray, pair: tuple[int, int]) -> np.ndarray: ...
+    def probability(self, similarity: np.ndarray, pair: tuple[int, int], prior: float = EVEN) -> np.ndarray: ...
     def threshold(self, false_match_rate: float, pair: tuple[int, int]) -> float: ...
 
 
@@ -162,11 +163,14 @@ class Searcher:
         shortlist: int = SHORTLIST,
         marks: Marks = Marks(),
         per_track: bool = False,
+        prior: float = EVEN,
         false_match_rate: float | None = None,
     ) -> Answer:
         """Search with unit vectors (P, D) of one person and their modality (P,).
 
-        `shortlist` records at least are re-ranked; `per_track` takes one of each track.
+        `shortlist` records at least are re-ranked; `per_track` takes one of each track. `prior` is the probability that
+        a record shows the person before it was looked at, 1 / N where one in N does: it moves the probabilities and
+        neither the order nor who matches.
 
         Below the similarity that `false_match_rate` stands for the answer is that nobody in the gallery is the person;
         it needs a calibration, which is of single pictures: the average of several is more like the right and the wrong
@@ -182,6 +186,8 @@ class Searcher:
             raise SearchError(f"shortlist is the number of records to re-rank, 1 or more, got {shortlist}")
         if false_match_rate is not None and self.calibration is None:
             raise SearchError("a false-match rate needs a calibration; make it with `vireid calibrate`")
+        if not 0 < prior < 1:
+            raise SearchError(f"a prior is a probability between 0 and 1 (1 / N: one in N), got {prior}")
         if combine not in ("mean", "best"):
             raise SearchError(f"combine is mean or best, got {combine!r}")
         asked = mean_vector(asked) if combine == "mean" else asked
@@ -208,7 +214,10 @@ class Searcher:
         if marks != Marks():
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
         places = sorted(range(len(found)), key=lambda at: -order[at])[:k]  # equals stay in the order of the search
-        hits, uncalibrated = self._judged(asked, kinds, [found[at] for at in places], [order[at] for at in places])
+        chosen = [found[at] for at in places]
+        hits, uncalibrated = self._judged(asked, kinds, chosen, [order[at] for at in places], prior)
+        if self.calibration is not None:
+            stamp["prior"] = f"{prior:g}"
         nobody = None
         if false_match_rate is not None:
             stamp["false_match_rate"] = f"{false_match_rate:g}"
@@ -216,7 +225,7 @@ class Searcher:
         return Answer(hits, nobody, stamp, uncalibrated)
 
     def _judged(
-        self, asked: np.ndarray, kinds: np.ndarray, found: list[Hit], order: list[float]
+        self, asked: np.ndarray, kinds: np.ndarray, found: list[Hit], order: list[float], prior: float
     ) -> tuple[list[Ranked], str]:
         """Similarity with what was asked and the probability, of the pair of modalities that says less."""
         hits, reasons = [], {} if self.calibration else {"there is no calibration": None}
@@ -225,10 +234,9 @@ class Searcher:
             probability = None
             if self.calibration is not None:
                 try:
-                    probability = min(
-                        float(self.calibration.probability(np.array(similarity), (int(kind), hit.record.modality)))
-                        for kind in set(kinds.tolist())
-                    )
+                    pairs = [(int(kind), hit.record.modality) for kind in set(kinds.tolist())]
+                    alike = np.array(similarity)
+                    probability = min(float(self.calibration.probability(alike, pair, prior)) for pair in pairs)
                 except ValueError as error:  # no table for this pair: said, and the list is still an answer
                     reasons[str(error)] = None
             hits.append(Ranked(with_vector(hit.record, None), similarity, probability, float(value)))
