@@ -651,7 +651,7 @@ def search_demo(
     quiet: Quiet = False,
 ) -> None:
     """Take the demo's network (or train it), index a synthetic night of six cameras, and open the search page."""
-    from vireid.serve.demo import run_search_demo
+    from vireid.commands.search_demo import run_search_demo
 
     run_search_demo(root, port, serve=serve, progress=not quiet, say=note)
 

@@ -253,6 +253,7 @@ def test_the_prior_moves_the_odds_and_neither_order_nor_similarity(gallery):
         answer = searcher.search(3, "visible", k=30, prior=prior)
         assert names(answer) == names(even) and answer.stamp["prior"] == f"{prior:g}"
         for hit, before in zip(answer.hits, even.hits, strict=True):
+            assert before.probability is not None
             ratio = before.probability / (1 - before.probability)
             slope = 5 if hit.record.modality == 0 else 3
             assert ratio == pytest.approx(np.exp(-2 + slope * hit.similarity), rel=1e-9)

@@ -26,6 +26,7 @@ from vireid.layers.embedder import load_embedder
 from vireid.serve.bundle import WEIGHTS, Bundle
 
 HEATMAPS = "heatmaps"
+NOTHING = np.zeros(0, np.uint8)  # where no estimator looks
 CHOICES = "vitpose:FOLDER, rtmpose:FILE.onnx, template or zeros"
 
 
@@ -37,8 +38,8 @@ class Seen(NamedTuple):
     """What is kept of a picture until its batch is complete: the estimator's crop and how to come back from it."""
 
     size: tuple[int, int]  # (height, width) of the picture
-    crop: np.ndarray | None = None  # uint8 (H, W, 3)
-    back: np.ndarray | None = None  # scale x, scale y, left, top
+    crop: np.ndarray = NOTHING  # uint8 (H, W, 3)
+    back: np.ndarray = NOTHING  # scale x, scale y, left, top
 
 
 class Poser:
