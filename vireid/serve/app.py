@@ -13,9 +13,9 @@
     GET  /api/audit             the last entries of the audit log                                                admin
     GET  /api/openapi.json      all of this for programs                                                         search
 
-Every error is JSON {"error": words}. The routes stand in routes_page.py, routes_search.py and routes_admin.py, what they
-answer in answers.py, who may send what and how much at once in door.py. How others are kept out stands in access.py and
-guard.py.
+Every error is JSON {"error": words}. The routes stand in routes_page.py, routes_search.py and routes_admin.py, what
+they answer in answers.py, who may send what and how much at once in door.py. How others are kept out stands in
+access.py and guard.py.
 """
 
 from __future__ import annotations
