@@ -89,8 +89,7 @@ def bundle_of(run: Path | None, folder: Path) -> Bundle:
         return Bundle.open(run)
     if run is None:
         small_run.write_people(folder / "data", {"train": 4})
-        small_run.WORDS = ()
-        run = small_run.make_run(folder / "run", folder / "data").path
+        run = small_run.make_run(folder / "run", folder / "data", words=()).path
     from vireid.run import Run
 
     return export_bundle(Run.open(run), folder / "bundle", onnx=False, say=lambda text: None)

@@ -508,6 +508,10 @@ Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run fol
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
 Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
 Runtime = Annotated[Backend, typer.Option(help="What computes the vectors.")]
+Pose = Annotated[
+    str | None,
+    typer.Option(help="For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."),
+]
 TokenFile = Path("tokens.json")
 
 
@@ -547,6 +551,7 @@ def index(
     backend: Runtime = Backend.torch,
     device: Device = "auto",
     batch_size: BatchSize = 64,
+    pose: Pose = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the work, by Ray.")] = None,
     ray: Annotated[str | None, typer.Option(help="A cluster of Ray: auto or ray://HOST:10001.")] = None,
 ) -> None:
@@ -562,7 +567,8 @@ def index(
         )  # fmt: skip
     options = {"files": files, "modality": modality.value, "file_time": file_time, "again": again, "rows": rows.value}
     more = {"videos": videos, "start": start, "backend": backend.value, "device": device, "batch_size": batch_size}
-    found = index_pictures(target, source, gallery, **options, **more, workers=workers, ray=ray, say=note)
+    many = {"pose": pose, "workers": workers, "ray": ray}
+    found = index_pictures(target, source, gallery, **options, **more, **many, say=note)
     print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
     print(f"next: vireid serve {target} --gallery {gallery}")
     if found.failed:
@@ -587,6 +593,10 @@ def serve(
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).")] = None,
     key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).")] = None,
     behind_tls: Annotated[bool, typer.Option("--behind-tls", help="Browsers reach it by https of a proxy.")] = False,
+    refine: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Offer re-ranking by this run of nformer on the same base.")
+    ] = None,
+    pose: Pose = None,
     backend: Runtime = Backend.torch,
     device: Device = "auto",
 ) -> None:
@@ -603,6 +613,8 @@ def serve(
         keep_days=keep_days,
         purpose=purpose,
         secure=certificate is not None or behind_tls,
+        refine=refine,
+        pose=pose,
         backend=backend.value,
         device=device,
         say=note,
@@ -674,7 +686,7 @@ def search_demo(
     quiet: Quiet = False,
 ) -> None:
     """Take the demo's network (or train it), index a synthetic night of six cameras, and open the search page."""
-    from vireid.serve.demo import run_search_demo
+    from vireid.commands.search_demo import run_search_demo
 
     run_search_demo(root, port, serve=serve, progress=not quiet, say=note)
 

@@ -10,6 +10,7 @@ from PIL import Image
 
 from vireid import datasets
 from vireid.data.table import Table
+from vireid.export import examples
 from vireid.methods import find
 from vireid.run import Run, describe
 from vireid.settings import resolve
@@ -56,8 +57,10 @@ def make_run(
     torch.manual_seed(seed)
     model = kind(len(rows.pids), tuple(rows.camids.tolist()), **keywords)
     with torch.no_grad():
-        images = torch.randint(0, 256, (8, 3, *recipes[-1].size), dtype=torch.uint8)
-        model.embedder.train()(images, torch.arange(8) % 2)
+        size = recipes[-1].size
+        images = torch.randint(0, 256, (8, 3, *size), dtype=torch.uint8)
+        inputs = [torch.rand(8, *shape.shape[1:]) for shape in examples(model.embedder, size)]
+        model.embedder.train()(images, torch.arange(8) % 2, *inputs)
     stamp = {
         "settings": keywords,
         "source": {"data": f"manifest={data}", "trial": None},

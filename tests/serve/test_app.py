@@ -90,6 +90,23 @@ def test_pages_join_without_gap_or_repetition(api: TestClient, bundle: Bundle) -
     assert sorted(hit["id"] for page in reranked for hit in page) == sorted(hit["id"] for hit in whole)
 
 
+def test_one_hit_per_track_and_its_pages(api: TestClient, bundle: Bundle) -> None:
+    whole = search(api, picture(bundle), limit=64, per_track=True)
+    tracks = [hit["track"] for hit in whole["hits"]]
+    assert len(tracks) == 32 == len(set(tracks)) and whole["stamp"]["hits"] == "one per track" and not whole["more"]
+    best: dict[str, str] = {}
+    for hit in search(api, picture(bundle), limit=64)["hits"]:
+        best.setdefault(hit["track"], hit["id"])
+    assert [hit["id"] for hit in whole["hits"]] == list(best.values())
+    pages = [search(api, picture(bundle), limit=12, offset=offset, per_track=True) for offset in (0, 12, 24)]
+    assert [hit for page in pages for hit in page["hits"]] == whole["hits"]
+    assert [page["more"] for page in pages] == [True, True, False]
+    narrow = search(api, picture(bundle), per_track=True, rerank="k-reciprocal", filter={"cameras": ["night 3"]})
+    assert sorted(hit["track"] for hit in narrow["hits"]) == sorted(f"3-{pid}" for pid in range(3, 11))
+    marked = search(api, picture(bundle), limit=64, per_track=True, wrong=[whole["hits"][0]["id"]])
+    assert tracks[0] not in {hit["track"] for hit in marked["hits"]} and len(marked["hits"]) == 31
+
+
 def test_filters_narrow_what_is_searched(api: TestClient, bundle: Bundle) -> None:
     found = search(api, picture(bundle), filter={"modality": "infrared", "cameras": ["night 3"]}, limit=64)
     assert {hit["camera"] for hit in found["hits"]} == {"night 3"} and found["searched"] == len(found["hits"]) == 16
@@ -110,6 +127,27 @@ def test_matches_and_nobody_follow_the_threshold(bundle: Bundle, tmp_path: Path)
     told = search(api, picture(bundle), false_match_rate=0.0001)  # 4,000 pairs cannot support it
     assert told["nobody"] is None and "needs at least 300,000 pairs" in told["notes"][0]
     assert all(hit["match"] is None for hit in told["hits"])
+
+
+def test_the_prior_is_a_number_or_one_of_what_is_searched(api: TestClient, bundle: Bundle) -> None:
+    even = search(api, picture(bundle), modality="visible", limit=64)
+    assert even["prior"] == 0.5
+    for ask, prior, more in (
+        (0.01, 0.01, {}),
+        ("searched", 1 / 64, {}),
+        ("searched", 1 / 16, {"filter": {"cameras": ["night 3"]}}),
+        ("searched", 1 / 2, {"filter": {"cameras": ["nowhere"]}}),
+    ):
+        found = search(api, picture(bundle), modality="visible", limit=64, prior=ask, **more)
+        assert found["prior"] == pytest.approx(prior)
+        for hit in found["hits"]:
+            odds = prior / (1 - prior) * np.exp(-8 + 12 * hit["similarity"])
+            assert hit["probability"] == pytest.approx(odds / (1 + odds))
+    assert [hit["id"] for hit in search(api, picture(bundle), modality="visible", limit=64, prior=0.01)["hits"]] == [
+        hit["id"] for hit in even["hits"]
+    ]
+    for wrong in (0, 1, -1, "half", None, True):
+        assert "prior" in search(api, picture(bundle), prior=wrong, status=422)["error"]
 
 
 def test_without_a_calibration_the_list_is_ranked_and_nothing_is_claimed(bundle: Bundle, tmp_path: Path) -> None:

@@ -120,7 +120,7 @@ def test_what_does_not_fit_is_told(bundle: Bundle, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_path: Path, monkeypatch: Any) -> None:
     """With random weights: that all is put together; how well it finds, its own figures say."""
-    from vireid.serve import demo
+    from vireid.commands import search_demo as demo
 
     calibration(bundle).save(bundle.path / "calibration.json")
     monkeypatch.setattr(demo, "demo_run", lambda *given: bundle.path)

@@ -219,6 +219,49 @@ def test_upload_and_narrow_by_modality_cameras_and_time(serve: Any, tab: Any, bu
     )
 
 
+def test_one_hit_per_track(serve: Any, tab: Any, bundle: Bundle) -> None:
+    one = tab(serve(examples=examples(bundle)).url)
+    one.page.wait_for_selector(".hit")
+    one.idle()
+    one.page.focus("#per-track")
+    one.page.keyboard.press("Space")
+    found = one.searched(lambda: one.page.click("#search"))
+    tracks = [hit["track"] for hit in found["hits"]]
+    assert len(tracks) == 32 == len(set(tracks))
+    one.soon(lambda: one.page.locator(".hit").count() == 32)
+    one.soon(lambda: "one hit per track" in one.page.inner_text("#verdict") and one.page.is_hidden("#more"))
+    one.page.click("#clear")
+    one.soon(lambda: not one.page.is_checked("#per-track"))
+
+
+def test_the_chances_before_move_the_percentages_alone(serve: Any, tab: Any, bundle: Bundle) -> None:
+    one = tab(serve(examples=examples(bundle)).url)
+    one.page.wait_for_selector(".hit")
+    one.idle()
+    even = one.searched(lambda: one.page.click("#search"))
+    assert even["prior"] == 0.5
+    one.soon(lambda: "even chances before" in one.page.inner_text("#verdict"))
+    one.page.select_option("#prior", "searched")
+    found = one.searched(lambda: one.page.click("#search"))
+    assert found["prior"] == 1 / 64
+    one.soon(lambda: "chances before 1 in 64" in one.page.inner_text("#verdict"))
+    assert [hit["id"] for hit in found["hits"]] == [hit["id"] for hit in even["hits"]]
+    assert all(now["probability"] < then["probability"] for now, then in zip(found["hits"], even["hits"], strict=True))
+    one.page.select_option("#prior", "own")
+    one.page.fill("#prior-many", "1")
+    one.page.click("#search")
+    one.soon(lambda: "Give 2 or more" in one.page.inner_text("#problem"))
+    one.page.fill("#prior-many", "5000")
+    found = one.searched(lambda: one.page.click("#search"))
+    assert found["prior"] == 1 / 5000
+    one.soon(lambda: "chances before 1 in 5,000" in one.page.inner_text("#verdict"))
+    one.page.click("#clear")
+    one.soon(lambda: one.page.is_hidden("#prior-own"))
+    none = tab(serve(calibration=None, examples=examples(bundle)).url)
+    none.page.wait_for_selector(".hit")
+    none.soon(lambda: none.page.is_hidden("#prior-part"))  # without a calibration there is no percentage to move
+
+
 def test_the_timeline_shows_and_narrows(serve: Any, tab: Any, bundle: Bundle) -> None:
     one = tab(serve(examples=examples(bundle)).url)
     one.page.wait_for_selector("#timeline svg")
@@ -402,7 +445,8 @@ def test_keys_alone_are_enough(serve: Any, tab: Any, bundle: Bundle) -> None:
         seen.add(one.page.evaluate("document.activeElement.id || document.activeElement.name"))
         if at() == "clear":
             break
-    assert {"pick", "modality", "in", "camera", "after", "before", "rate", "rerank", "purpose", "search"} <= seen
+    filled = {"pick", "modality", "in", "camera", "after", "before", "rate", "rerank", "prior", "per-track", "purpose"}
+    assert filled | {"search"} <= seen
     one.page.focus("#search")
     one.searched(lambda: keys.press("Enter"))
     one.soon(lambda: at() == "answer")

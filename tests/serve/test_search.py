@@ -12,8 +12,10 @@ from galleries import DIGEST, changed, exact, records, unit
 
 from vireid.retrieval.rerank import KReciprocal
 from vireid.retrieval.shortest_path import LocalShortestPath
+from vireid.serve.calibrate import Calibration, Pair
 from vireid.serve.gallery import Filter, GalleryError, open_gallery
-from vireid.serve.search import Marks, Searcher, SearchError, mean_vector, merged, rocchio
+from vireid.serve.nearest import merged
+from vireid.serve.search import Marks, Searcher, SearchError, mean_vector, rocchio
 
 DIM = 16
 GIVEN = records(80)
@@ -40,7 +42,7 @@ class Calibrated:
     bars: dict = field(default_factory=lambda: {0: 0.5, 1: 0.4})
     embedder: str = DIGEST
 
-    def probability(self, similarity, pair):
+    def probability(self, similarity, pair, prior=0.5):
         return similarity / 2 + 0.5 - 0.1 * (pair[0] != pair[1])
 
     def threshold(self, false_match_rate, pair):
@@ -237,12 +239,41 @@ def test_probabilities_are_those_of_the_pair_of_modalities(gallery):
         assert hit.probability == pytest.approx(hit.similarity / 2 + 0.4)
 
 
+def test_the_prior_moves_the_odds_and_neither_order_nor_similarity(gallery):
+    """Posterior odds are prior odds times the likelihood ratio, which the probability at even chances gives away."""
+    logistic = Pair(same_pairs=500, other_pairs=4000, people=40, offset=-2, slope=5, cllr=0.5, rows=())
+    pairs = {"visible/visible": logistic, "visible/infrared": logistic.model_copy(update={"slope": 3.0})}
+    made = Calibration(
+        embedder=DIGEST, dataset="x", split="val", images="", people="unseen", ignored="", pairs=pairs, missing={}
+    )
+    searcher = Searcher(Extractor(), gallery, made)
+    even = searcher.search(3, "visible", k=30)
+    assert even.stamp["prior"] == "0.5" and {hit.record.modality for hit in even.hits} == {0, 1}
+    for prior in (1 / 64, 1 / 3, 0.9):
+        answer = searcher.search(3, "visible", k=30, prior=prior)
+        assert names(answer) == names(even) and answer.stamp["prior"] == f"{prior:g}"
+        for hit, before in zip(answer.hits, even.hits, strict=True):
+            assert before.probability is not None
+            ratio = before.probability / (1 - before.probability)
+            slope = 5 if hit.record.modality == 0 else 3
+            assert ratio == pytest.approx(np.exp(-2 + slope * hit.similarity), rel=1e-9)
+            odds = prior / (1 - prior) * ratio
+            assert hit.probability == pytest.approx(odds / (1 + odds), rel=1e-9)
+            assert hit.similarity == before.similarity
+    # one of N rows of the very same likeness: each of them has 1 / N, they share what there is
+    alike = made.probability(0.4, (0, 0), prior=1 / 4)  # likelihood ratio 1 at 0.4
+    assert float(alike) == pytest.approx(1 / 4)
+    for wrong in (0, 1, -0.1, 2):
+        with pytest.raises(SearchError, match="a prior is a probability"):
+            searcher.search(3, prior=wrong)
+
+
 def test_a_missing_table_leaves_probabilities_out_and_says_why(gallery):
     class Half(Calibrated):
-        def probability(self, similarity, pair):
+        def probability(self, similarity, pair, prior=0.5):
             if pair[1] == 1:
                 raise ValueError("there is no calibration for visible/infrared")
-            return super().probability(similarity, pair)
+            return super().probability(similarity, pair, prior)
 
     answer = Searcher(Extractor(), gallery, Half()).search(3, k=20)
     assert all((hit.probability is None) == (hit.record.modality == 1) for hit in answer.hits)

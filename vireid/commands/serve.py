@@ -22,6 +22,7 @@ from vireid.serve.gallery import Filter, open_gallery
 from vireid.serve.index import Indexed, Rows, index, pieces_of
 from vireid.serve.ingest.segment import FOLDER as BOXES
 from vireid.serve.ingest.segment import VideoSettings
+from vireid.serve.posing import to_do
 from vireid.serve.sources import NotIndexed, seconds
 
 if TYPE_CHECKING:
@@ -48,6 +49,13 @@ def bundle_of(target: Path, say: Callable[[str], None] = print) -> Bundle:
     return export_run(run.path, onnx=False, say=say)
 
 
+def check_pose(bundle: Bundle, pose: str | None) -> None:
+    """ServeError at once, and not at the first picture, where the bundle also takes what is not given."""
+    if bundle.config.inputs and pose is None:
+        told = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
+        raise ServeError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {told}")
+
+
 def index_pictures(
     target: Path,
     pictures: Path,
@@ -63,6 +71,7 @@ def index_pictures(
     backend: Backend = "torch",
     device: str = "auto",
     batch_size: int = 64,
+    pose: str | None = None,
     workers: int | None = None,
     ray: str | None = None,
     say: Callable[[str], None] = print,
@@ -84,14 +93,15 @@ def index_pictures(
     if first is None:
         raise NotIndexed(f"{pictures} lists no picture; give one line for each")
     bundle, all_pieces = bundle_of(target, say), chain([first], pieces)
+    check_pose(bundle, pose)
     if many:
         from vireid.serve.scale import Job, index_with_ray
 
-        job = Job(bundle.path, gallery, place, backend, device, batch_size, rows, again)
+        job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, again)
         found = index_with_ray(job, all_pieces, workers=workers, address=ray, say=say)
         Audit(place / AUDIT).write("index", CONSOLE, "admin", added=found.added, present=found.present)
     else:
-        extractor = FeatureExtractor(bundle, backend, device, batch_size)
+        extractor = FeatureExtractor(bundle, backend, device, batch_size, pose)
         opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
         with closing(Archive(opened, place)) as archive:
             found = index(archive, extractor, all_pieces, rows=rows, again=again, say=say)
@@ -115,6 +125,8 @@ def open_service(
     keep_days: float | None = None,
     purpose: bool = False,
     secure: bool = False,
+    refine: Path | None = None,
+    pose: str | None = None,
     backend: Backend = "torch",
     device: str = "auto",
     examples: Sequence[Example] = (),
@@ -127,7 +139,9 @@ def open_service(
     known = None if tokens is None else Tokens(tokens)
     check_binding(host, known)
     bundle = bundle_of(target, say)
-    extractor = FeatureExtractor(bundle, backend, device)
+    check_pose(bundle, pose)
+    extractor = FeatureExtractor(bundle, backend, device, pose=pose)
+    reranks = reranks_of(bundle, refine)
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
     calibration = None
@@ -139,7 +153,7 @@ def open_service(
     return Service(
         bundle, Searcher(extractor, opened, calibration), Archive(opened, place), calibration, Attention(bundle), known,
         hosts=hosts, keep_days=keep_days, purpose=purpose, secure=secure, examples=examples,
-        reranks=reranks_of(bundle),
+        reranks=reranks,
     )  # fmt: skip
 
 

@@ -146,10 +146,15 @@ class Pictures:
                     crops[row], back[row] = letterbox(picture.convert("RGB"), size)
             except (OSError, SyntaxError) as error:
                 raise DataError(f"the picture {table.full_path(row)} cannot be read ({error})") from error
-        points = self.estimator(torch.from_numpy(crops).permute(0, 3, 1, 2)).double().numpy()
-        points[..., :2] = (points[..., :2] + 0.5 - back[:, None, 2:]) / back[:, None, :2] - 0.5
-        points[..., 2] = points[..., 2].clip(0, 1)
-        return points.astype(np.float32)
+        return found_in(self.estimator, crops, back)
+
+
+def found_in(estimator: PoseEstimator, crops: np.ndarray, back: np.ndarray) -> np.ndarray:
+    """Keypoints (N, 17, 3) in pixels of the pictures that `letterbox` made crops (N, H, W, 3) and back (N, 4) of."""
+    points = estimator(torch.from_numpy(crops).permute(0, 3, 1, 2)).double().cpu().numpy()
+    points[..., :2] = (points[..., :2] + 0.5 - back[:, None, 2:]) / back[:, None, :2] - 0.5
+    points[..., 2] = points[..., 2].clip(0, 1)
+    return points.astype(np.float32)
 
 
 def letterbox(picture: Image.Image, size: tuple[int, int], padding: float = PADDING) -> tuple[np.ndarray, np.ndarray]:

@@ -173,6 +173,7 @@ class NFormerRefiner(Refiner):
             raise ValueError(f"k is 1 or more and k_cross from 0 to k - 1 or null, got {k} and {k_cross}")
         self.dim, self.depth, self.landmarks, self.stratified = dim, depth, landmarks, stratified
         self.k, self.k_cross, self.draws, self.landmark_seed = k, k_cross, draws, landmark_seed
+        self.least = landmarks
         self.projection = nn.Identity() if dim == width else nn.Linear(dim, width)
         self.projection_neck = unshifted_norm(width)
         self.transformer = NeighborTransformer(width, heads, depth, dropout)

@@ -23,6 +23,7 @@ class Refiner(nn.Module):
 
     name: ClassVar[str]
     dim: int  # of the vectors that it takes
+    least: int = 1  # images that a set must hold
 
     def __init__(self, **settings: object) -> None:
         super().__init__()

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vireid.method import MODALITIES
 from vireid.serve.gallery import LIMITS_BYTES, MOST_TAGS, Filter
+from vireid.serve.search import EVEN
 
 MOST_HITS = 2000  # that can be paged through; who needs more narrows the filter
 PAGE = 48
@@ -50,6 +51,8 @@ class Ask(Strict):
     """One search. `boxes` cut the pictures, in fractions (left, top, right, bottom), one for each or none.
 
     `like` asks with rows of the gallery, beside pictures or alone; `right` and `wrong` are marks of an earlier answer.
+    `per_track` shows the most alike crop of each track alone. `prior` is the probability that a row shows the person
+    before it was looked at, "searched": one row of all that are searched does.
     """
 
     modality: Literal["auto", "visible", "infrared"] = "auto"
@@ -60,7 +63,9 @@ class Ask(Strict):
     limit: int = Field(default=PAGE, ge=1, le=200)
     offset: int = Field(default=0, ge=0, le=MOST_HITS)
     false_match_rate: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
-    rerank: Literal["k-reciprocal", "shortest-path"] | None = None
+    per_track: bool = False
+    prior: Literal["searched"] | Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = EVEN
+    rerank: Literal["k-reciprocal", "shortest-path", "nformer"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)
     purpose: str = Field(default="", max_length=200)

@@ -21,6 +21,7 @@ from vireid.data.cache import fit
 from vireid.method import INFRARED, VISIBLE
 from vireid.serve.bundle import Backend, Bundle
 from vireid.serve.modality import is_infrared
+from vireid.serve.posing import HEATMAPS, Poser, Seen, to_do
 
 Modality = Literal["visible", "infrared", "auto"]
 Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
@@ -36,15 +37,22 @@ class FeatureExtractor:
     """Vectors (N, D) float32, L2-normalized, of pictures that show one person each.
 
     `bundle` is a Bundle or its folder; `backend` torch, onnxruntime or openvino; `device` auto, cpu, cuda or cuda:N.
+    `pose` says where the heat maps of a network that takes them come from (see serve/posing.py).
     """
 
     def __init__(
-        self, bundle: Bundle | str | Path, backend: Backend = "torch", device: str = "auto", batch_size: int = 64
+        self,
+        bundle: Bundle | str | Path,
+        backend: Backend = "torch",
+        device: str = "auto",
+        batch_size: int = 64,
+        pose: str | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, got {batch_size}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.batch_size = batch_size
+        self._poser = None if pose is None else Poser(pose, self.bundle, device)
         self._embed = self.bundle.embedder(backend, device)
 
     @property
@@ -63,7 +71,8 @@ class FeatureExtractor:
         A picture is a path, a PIL image, a uint8 array (H, W, 3), (H, W) or (H, W, 4), or a uint8 tensor (3, H, W);
         an array (N, H, W, 3), a tensor (N, 3, H, W), a list or a generator of pictures is many. `modality` is one word
         for all or one for each; "auto" decides from the picture (see serve/modality.py). What the bundle's embedder
-        takes beside pictures (`bundle.config.inputs`) is passed by name, (N, ...). Raises PictureError, ValueError.
+        takes beside pictures (`bundle.config.inputs`) is passed by name, (N, ...); with `pose` heat maps are drawn.
+        Raises PictureError, ValueError.
         """
         found = [vectors for vectors, _ in self.batches(pictures, modality, **inputs)]
         return np.concatenate(found) if found else np.zeros((0, self.dim), np.float32)
@@ -79,17 +88,20 @@ class FeatureExtractor:
         At most two batches of pictures are held: one that is embedded and one that is decoded meanwhile.
         """
         config = self.bundle.config
-        if set(inputs) != set(config.inputs):
+        poser = self._poser if HEATMAPS not in inputs else None
+        if set(inputs) | ({HEATMAPS} if poser else set()) != set(config.inputs):
+            told = to_do(self.bundle)
             raise ValueError(
                 f"this embedder takes {' and '.join(('pictures', *config.inputs))}, got "
                 f"{' and '.join(('pictures', *inputs))}; pass each as NAME=array with one row for each picture"
+                + (f", or {told}" if told else "")
             )
         stream = enumerate(_with_modality(_singles(pictures), modality))
         with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:  # Pillow works without Python's lock
 
-            def ahead() -> list[Future[tuple[np.ndarray, int]]]:
+            def ahead() -> list[Future[tuple[np.ndarray, int, Seen | None]]]:
                 return [
-                    pool.submit(_prepare, number, picture, kind, config.size, config.filter)
+                    pool.submit(_prepare, number, picture, kind, config.size, config.filter, poser)
                     for number, (picture, kind) in islice(stream, self.batch_size)
                 ]
 
@@ -98,9 +110,13 @@ class FeatureExtractor:
                 while waiting:
                     ready = [future.result() for future in waiting]
                     waiting = ahead()
-                    images = np.ascontiguousarray(np.stack([image for image, _ in ready]).transpose(0, 3, 1, 2))
-                    kinds = np.array([kind for _, kind in ready], dtype=np.int64)
-                    beside = _rows(inputs, config.inputs, done, len(ready), last=not waiting)
+                    images = np.ascontiguousarray(np.stack([image for image, _, _ in ready]).transpose(0, 3, 1, 2))
+                    kinds = np.array([kind for _, kind, _ in ready], dtype=np.int64)
+                    given = [name for name in config.inputs if name in inputs]
+                    beside = _rows(inputs, given, done, len(ready), last=not waiting)
+                    if poser is not None:
+                        drawn = poser.maps([seen for _, _, seen in ready if seen is not None])
+                        beside.insert(config.inputs.index(HEATMAPS), drawn)
                     yield _normalized(self._embed(images, kinds, *beside), done), kinds
                     done += len(ready)
             finally:
@@ -130,9 +146,9 @@ def read_picture(picture: Picture, name: str = "the picture") -> Image.Image:
 
 
 def _prepare(
-    number: int, picture: Picture, kind: int | None, size: tuple[int, int], filter: str
-) -> tuple[np.ndarray, int]:
-    """uint8 (H, W, 3) as in training, and the modality; judged from the picture before it is resized."""
+    number: int, picture: Picture, kind: int | None, size: tuple[int, int], filter: str, poser: Poser | None = None
+) -> tuple[np.ndarray, int, Seen | None]:
+    """uint8 (H, W, 3) as in training, the modality, judged from the picture before it is resized, and for the pose."""
     name = f"picture {number}"
     if isinstance(picture, str | os.PathLike):
         name += f" ({os.fspath(picture)})"
@@ -141,11 +157,12 @@ def _prepare(
         pixels = fit(image, size, filter)
         if kind is None:
             kind = INFRARED if is_infrared(np.asarray(image.convert("RGB"))) else VISIBLE
+        seen = None if poser is None else poser.look(image)
     except PictureError:
         raise
     except (OSError, ValueError) as error:
         raise PictureError(f"{name}: {error}") from error
-    return pixels, kind
+    return pixels, kind, seen
 
 
 def _upright(image: Image.Image) -> Image.Image:

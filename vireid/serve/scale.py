@@ -56,6 +56,7 @@ class Job:
     backend: Backend = "torch"
     device: str = "auto"
     batch_size: int = 64
+    pose: str | None = None
     rows: Rows = "crops"
     again: bool = False
 
@@ -63,6 +64,9 @@ class Job:
         object.__setattr__(self, "bundle", self.bundle.resolve())
         object.__setattr__(self, "gallery", _for_many(self.gallery))
         object.__setattr__(self, "files", self.files.resolve())
+        kind, colon, place = (self.pose or "").partition(":")
+        if colon:
+            object.__setattr__(self, "pose", f"{kind}:{Path(place).expanduser().resolve()}")
         if self.device.startswith("cuda:"):
             raise ScaleError(f"Ray gives each worker its own GPU; say --device cuda or auto, not {self.device}")
 
@@ -126,7 +130,7 @@ class Worker:
     def _opened(self) -> tuple[Archive, FeatureExtractor]:
         """Opened with the first piece, so that what is missing on this machine is told like any other fault."""
         job = self._job
-        extractor = FeatureExtractor(job.bundle, job.backend, job.device, job.batch_size)
+        extractor = FeatureExtractor(job.bundle, job.backend, job.device, job.batch_size, job.pose)
         return Archive(job.gallery_opened(), job.files), extractor
 
 

@@ -4,9 +4,9 @@
 of them and takes a record by the picture that it is most like.
 
 **Re-ranking** acts on a shortlist, the most alike of the plain search: k-reciprocal neighbors (retrieval/rerank.py),
-CM-LSP-GE's local shortest path (retrieval/shortest_path.py), a trained refiner such as NFormer's (layers/nformer.py on
-its own vectors), or any function of the same form. It decides the order alone: similarity and probability stay those
-of the vectors.
+CM-LSP-GE's local shortest path (retrieval/shortest_path.py), a trained refiner such as NFormer's (refining.py opens it
+for the vectors of a gallery), or any function of the same form. It decides the order alone: similarity and probability
+stay those of the vectors.
 
 **Relevance feedback.** Records marked right and wrong move the query q by Rocchio's rule (Rocchio, Relevance feedback
 in information retrieval, in Salton (ed.): The SMART Retrieval System, 1971) with the weights of Manning, Raghavan and
@@ -15,6 +15,9 @@ Schuetze, Introduction to Information Retrieval, 2008, section 9.1.1, on unit ve
     q' = unit(q + 0.75 mean(right) - 0.15 mean(wrong))
 
 A right mark from the other modality carries the query across. Wrong ones do not appear again.
+
+**One hit per track.** `per_track=True` shows of the crops of one camera's track the most alike alone (nearest.py).
+Re-ranking then acts on a shortlist of tracks, and a crop that was marked wrong takes its whole track away.
 """
 
 from __future__ import annotations
@@ -39,9 +42,11 @@ from vireid.serve.gallery import (
     similarities,
     with_vector,
 )  # fmt: skip
+from vireid.serve.nearest import MOST_ROWS, Track, nearest, nearest_tracks, track_of
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for alpha = 1
 SHORTLIST = 100
+EVEN = 0.5  # prior: the similarity alone has its say
 Combine = Literal["mean", "best"]
 
 
@@ -52,7 +57,7 @@ class SearchError(ValueError):
 class Calibrated(Protocol):
     """What is used of vireid.serve.calibrate.Calibration."""
 
-    def probability(self, similarity: np.ndarray, pair: tuple[int, int]) -> np.ndarray: ...
+    def probability(self, similarity: np.ndarray, pair: tuple[int, int], prior: float = EVEN) -> np.ndarray: ...
     def threshold(self, false_match_rate: float, pair: tuple[int, int]) -> float: ...
 
 
@@ -157,15 +162,20 @@ class Searcher:
         rerank: Rerank | None = None,
         shortlist: int = SHORTLIST,
         marks: Marks = Marks(),
+        per_track: bool = False,
+        prior: float = EVEN,
         false_match_rate: float | None = None,
     ) -> Answer:
         """Search with unit vectors (P, D) of one person and their modality (P,).
 
-        `shortlist` records at least are re-ranked. Below the similarity that `false_match_rate` stands for the answer
-        is that nobody in the gallery is the person; it needs a calibration, which is of single pictures: the average of
-        several is more like the right and the wrong ones than each of them. That rate is for one comparison: among N
-        people who are not the one, up to N times as many searches find somebody. Raises GalleryError, SearchError and
-        the calibration's errors.
+        `shortlist` records at least are re-ranked; `per_track` takes one of each track. `prior` is the probability that
+        a record shows the person before it was looked at, 1 / N where one in N does: it moves the probabilities and
+        neither the order nor who matches.
+
+        Below the similarity that `false_match_rate` stands for the answer is that nobody in the gallery is the person;
+        it needs a calibration, which is of single pictures: the average of several is more like the right and the wrong
+        ones than each of them. That rate is for one comparison: among N people who are not the one, up to N times as
+        many searches find somebody. Raises GalleryError, SearchError and the calibration's errors.
         """
         check_k(k)
         asked = check_vectors(vectors, self.gallery.dim)
@@ -176,6 +186,8 @@ class Searcher:
             raise SearchError(f"shortlist is the number of records to re-rank, 1 or more, got {shortlist}")
         if false_match_rate is not None and self.calibration is None:
             raise SearchError("a false-match rate needs a calibration; make it with `vireid calibrate`")
+        if not 0 < prior < 1:
+            raise SearchError(f"a prior is a probability between 0 and 1 (1 / N: one in N), got {prior}")
         if combine not in ("mean", "best"):
             raise SearchError(f"combine is mean or best, got {combine!r}")
         asked = mean_vector(asked) if combine == "mean" else asked
@@ -183,8 +195,14 @@ class Searcher:
         moved = rocchio(asked, [r.vector for r in right], [r.vector for r in wrong])
         filter = replace(filter, without_ids=tuple(dict.fromkeys((*filter.without_ids, *marks.wrong))))
         wanted = k if rerank is None else max(k, shortlist)
-        found = merged(self.gallery.search(moved, wanted, filter, with_vectors=True))
-        order, stamp = [hit.similarity for hit in found], {"combine": combine, "rerank": "none"}
+        hidden = frozenset(track_of(record) for record in wrong) if per_track else frozenset()
+        stamp = {"combine": combine, "rerank": "none"}
+        if per_track:
+            found, cut = nearest_tracks(self.gallery, moved, wanted, filter, hidden)
+            stamp["hits"] = f"one per track{f' of the {MOST_ROWS} most alike crops' if cut else ''}"
+        else:
+            found = nearest(self.gallery, moved, wanted, filter)
+        order = [hit.similarity for hit in found]
         if len(asked) == 1 == len(kinds):
             del stamp["combine"]
         if rerank is not None and found:
@@ -196,15 +214,18 @@ class Searcher:
         if marks != Marks():
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
         places = sorted(range(len(found)), key=lambda at: -order[at])[:k]  # equals stay in the order of the search
-        hits, uncalibrated = self._judged(asked, kinds, [found[at] for at in places], [order[at] for at in places])
+        chosen = [found[at] for at in places]
+        hits, uncalibrated = self._judged(asked, kinds, chosen, [order[at] for at in places], prior)
+        if self.calibration is not None:
+            stamp["prior"] = f"{prior:g}"
         nobody = None
         if false_match_rate is not None:
             stamp["false_match_rate"] = f"{false_match_rate:g}"
-            nobody = not right and not self._anybody(asked, kinds, filter, false_match_rate)
+            nobody = not right and not self._anybody(asked, kinds, filter, hidden, false_match_rate)
         return Answer(hits, nobody, stamp, uncalibrated)
 
     def _judged(
-        self, asked: np.ndarray, kinds: np.ndarray, found: list[Hit], order: list[float]
+        self, asked: np.ndarray, kinds: np.ndarray, found: list[Hit], order: list[float], prior: float
     ) -> tuple[list[Ranked], str]:
         """Similarity with what was asked and the probability, of the pair of modalities that says less."""
         hits, reasons = [], {} if self.calibration else {"there is no calibration": None}
@@ -213,20 +234,26 @@ class Searcher:
             probability = None
             if self.calibration is not None:
                 try:
-                    probability = min(
-                        float(self.calibration.probability(np.array(similarity), (int(kind), hit.record.modality)))
-                        for kind in set(kinds.tolist())
-                    )
+                    pairs = [(int(kind), hit.record.modality) for kind in set(kinds.tolist())]
+                    alike = np.array(similarity)
+                    probability = min(float(self.calibration.probability(alike, pair, prior)) for pair in pairs)
                 except ValueError as error:  # no table for this pair: said, and the list is still an answer
                     reasons[str(error)] = None
             hits.append(Ranked(with_vector(hit.record, None), similarity, probability, float(value)))
         return hits, "; ".join(reasons)
 
-    def _anybody(self, asked: np.ndarray, kinds: np.ndarray, filter: Filter, false_match_rate: float) -> bool:
+    def _anybody(
+        self, asked: np.ndarray, kinds: np.ndarray, filter: Filter, hidden: frozenset[Track], false_match_rate: float
+    ) -> bool:
         """Whether a record that passes reaches its threshold, which each modality of the gallery has its own of."""
         assert self.calibration is not None
         for modality in (VISIBLE, INFRARED) if filter.modality is None else (filter.modality,):
-            best = merged(self.gallery.search(asked, 1, replace(filter, modality=modality)))
+            of_modality = replace(filter, modality=modality)
+            best = (
+                nearest_tracks(self.gallery, asked, 1, of_modality, hidden)[0]
+                if hidden
+                else nearest(self.gallery, asked, 1, of_modality)
+            )
             if not best:
                 continue
             bars = [self.calibration.threshold(false_match_rate, (int(kind), modality)) for kind in set(kinds.tolist())]
@@ -260,16 +287,6 @@ def rocchio(query: np.ndarray, right: Sequence[np.ndarray], wrong: Sequence[np.n
     return _unit(moved, "these marks cancel the query out")
 
 
-def merged(lists: list[list[Hit]]) -> list[Hit]:
-    """One list by the best similarity of each record, equals by id, as long as the longest."""
-    best: dict[str, Hit] = {}
-    for hit in (hit for line in lists for hit in line):
-        if hit.record.id not in best or hit.similarity > best[hit.record.id].similarity:
-            best[hit.record.id] = hit
-    longest = max(map(len, lists), default=0)
-    return sorted(best.values(), key=lambda hit: (-hit.similarity, hit.record.id))[:longest]
-
-
 def similarities_of(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """(P, n) cosine similarity of unit vectors."""
     return np.stack([similarities(query, vectors) for query in queries])
@@ -281,7 +298,8 @@ def reranked(
     """Similarity (Q, n) by a re-ranking of a shortlist (n, D), and its stamp.
 
     KReciprocal takes fewer neighbors where the shortlist has too few, which the stamp says; LocalShortestPath compares
-    the whole shortlist. A refiner changes queries and shortlist together and is then compared by cosine.
+    the whole shortlist. A refiner changes queries and shortlist together and is then compared by cosine; where they are
+    fewer than it needs, the plain similarities stay, which the stamp says.
     """
     import torch
 
@@ -293,10 +311,14 @@ def reranked(
         if isinstance(rerank, torch.nn.Module):  # a Refiner
             if rerank.training:
                 raise SearchError("this refiner is in training mode; call its eval(), or load it with load_refiner")
+            name, least = getattr(rerank, "name", type(rerank).__name__), getattr(rerank, "least", 1)
+            if len(one) + len(other) < least:
+                few = f"{len(one) + len(other)} pictures, {name} needs {least}"
+                return similarities_of(query, gallery), f"none ({few})"
             kinds = torch.from_numpy(np.concatenate([of_query, of_gallery]).astype(np.int64))
             refined = torch.nn.functional.normalize(rerank(torch.cat([one, other]), kinds), dim=1)
             similarity = refined[: len(one)] @ refined[len(one) :].T
-            return similarity.numpy(), f"refiner {getattr(rerank, 'name', type(rerank).__name__)} of {len(gallery)}"
+            return similarity.numpy(), f"refiner {name} of {len(gallery)}"
         if isinstance(rerank, KReciprocal) and len(one) + len(other) <= rerank.k1:
             k1 = len(one) + len(other) - 1
             rerank = replace(rerank, k1=k1, k2=min(rerank.k2, k1 + 1))

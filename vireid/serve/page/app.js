@@ -62,6 +62,7 @@ function showAbout() {
   showChips($("tags"), about.tags, "tag");
   $("tags-part").hidden = !Object.keys(about.tags).length;
   showRates();
+  $("prior-part").hidden = !about.calibration;
   for (const option of $("rerank").options) option.hidden = option.disabled = Boolean(option.value) && !about.reranks.includes(option.value);
   const none = about.attention !== "";
   $("attention").disabled = none;
@@ -133,6 +134,8 @@ function noteRate() {
     $("rate-note").textContent = rate ? t("rateNote", { many: many(rate) }) + flattered : "";
   }
 }
+
+const showOwnPrior = () => ($("prior-own").hidden = $("prior").value !== "own");
 
 const many = (rate) => count(Math.round(1 / rate));
 
@@ -259,6 +262,8 @@ function question() {
     filter,
     false_match_rate: $("rate").value ? Number($("rate").value) : null,
     rerank: $("rerank").value || null,
+    per_track: $("per-track").checked,
+    prior: $("prior").value === "own" ? 1 / Number($("prior-many").value) : $("prior").value || undefined,
     purpose: $("purpose").value.trim(),
   };
 }
@@ -281,6 +286,7 @@ async function search({ withMarks = false } = {}) {
   problem("");
   if (!pictures.length) return problem(t("noPicture"), $("file"));
   if (about?.purpose && !$("purpose").value.trim()) return problem(t("needPurpose"), $("purpose"));
+  if ($("prior").value === "own" && !(Number($("prior-many").value) >= 2)) return problem(t("priorWrong"), $("prior-many"));
   const files = pictures.filter((one) => one.file).map((one) => one.file);
   const ask = question();
   if (withMarks) {
@@ -352,11 +358,15 @@ function showVerdict() {
   if (rate) details.push(t("atRate", { many: many(rate) }));
   const used = asked.ask.right || asked.ask.wrong ? asked.ask.right.length + asked.ask.wrong.length : 0;
   if (used) details.push(t("withMarks", { count: used }));
+  if (about.calibration) details.push(answer.prior === 0.5 ? t("evenBefore") : t("chancesBefore", { many: many(answer.prior) }));
+  if (asked.ask.per_track) details.push(t("onePerTrack"));
   details.push(t("took", { seconds: answer.took_s.toFixed(2) }));
   let title, text = null, symbol = "person";
   if (!answer.hits.length) [title, symbol] = [t("empty"), "nobody"];
-  else if (answer.nobody) [title, text, symbol] = [t("nobody"), t("nobodyMore", { rows, many: many(rate) }), "nobody"];
-  else if (answer.nobody === null) {
+  else if (answer.nobody) {
+    [title, text, symbol] = [t("nobody"), t("nobodyMore", { rows, many: many(rate) }), "nobody"];
+    if (answer.prior === 0.5) text += ` ${t("nobodyEven")}`;
+  } else if (answer.nobody === null) {
     title = t("ranked", { rows });
     if (!about.calibration) text = t("rankedMore");
   } else title = `${matches === 1 ? t("matchesOne") : t(all ? "matchesMore" : "matchesMany", { count: count(matches) })}${t("matchesAmong", { rows })}`;
@@ -639,6 +649,7 @@ function listen() {
     $("rate").dataset.touched = "yes";
     noteRate();
   });
+  $("prior").addEventListener("change", showOwnPrior);
   $("query").addEventListener("submit", (event) => {
     event.preventDefault();
     search();
@@ -648,6 +659,7 @@ function listen() {
     $("query").reset();
     clearPictures();
     showRates();
+    showOwnPrior();
     filterCameras();
     problem("");
     say("");
