@@ -256,10 +256,26 @@ def test_the_chances_before_move_the_percentages_alone(serve: Any, tab: Any, bun
     assert found["prior"] == 1 / 5000
     one.soon(lambda: "chances before 1 in 5,000" in one.page.inner_text("#verdict"))
     one.page.click("#clear")
-    one.soon(lambda: one.page.is_hidden("#prior-own"))
+    one.soon(lambda: one.page.is_hidden("#prior-many"))
     none = tab(serve(calibration=None, examples=examples(bundle)).url)
     none.page.wait_for_selector(".hit")
-    none.soon(lambda: none.page.is_hidden("#prior-part"))  # without a calibration there is no percentage to move
+    none.soon(lambda: none.page.is_hidden("#prior"))  # without a calibration there is no percentage to move
+
+
+def test_the_re_rankings_that_there_are_can_be_chosen(serve: Any, tab: Any, bundle: Bundle) -> None:
+    served = serve()
+    served.service.reranks["nformer"] = lambda query, gallery: -(query @ gallery.T)  # turns the order round
+    one = tab(served.url)
+    upload(one, bundle)
+    one.soon(lambda: one.page.locator("#rerank option:not([hidden])").count() == 3)  # no stripes, no shortest path
+    plain = one.searched(lambda: one.page.click("#search"))
+    orders = {"": [hit["id"] for hit in plain["hits"]]}
+    for name in ("k-reciprocal", "nformer"):
+        one.page.select_option("#rerank", name)
+        found = one.searched(lambda: one.page.click("#search"))
+        assert found["stamp"]["rerank"] != "none" and found["stamp"]["rerank"].endswith("of 64")
+        orders[name] = [hit["id"] for hit in found["hits"]]
+    assert orders["nformer"][0] not in orders[""] and len({tuple(order) for order in orders.values()}) == 3
 
 
 def test_the_timeline_shows_and_narrows(serve: Any, tab: Any, bundle: Bundle) -> None:

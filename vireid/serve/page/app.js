@@ -365,7 +365,7 @@ function showVerdict() {
   if (!answer.hits.length) [title, symbol] = [t("empty"), "nobody"];
   else if (answer.nobody) {
     [title, text, symbol] = [t("nobody"), t("nobodyMore", { rows, many: many(rate) }), "nobody"];
-    if (answer.prior === 0.5) text += ` ${t("nobodyEven")}`;
+    if (answer.prior === 0.5) text += (currentLanguage() === "zh" ? "" : " ") + t("nobodyEven");
   } else if (answer.nobody === null) {
     title = t("ranked", { rows });
     if (!about.calibration) text = t("rankedMore");

@@ -31,7 +31,7 @@ export function drawTimeline(hits, { kindOf, narrow, open }) {
     const name = camera.length > 15 ? `${camera.slice(0, 14)}…` : camera;
     svg.append(drawn("text", { x: 0, y: y + 4 }, name), drawn("line", { class: "lane", x1: LEFT, x2: width - RIGHT, y1: y, y2: y }));
   });
-  const room = Math.max(2, Math.floor((width - LEFT) / 100));
+  const room = Math.max(2, Math.floor((width - LEFT) / 60));
   const step = STEPS.find((each) => (last - first) / each <= room) ?? STEPS.at(-1);
   const shift = new Date(first * 1000).getTimezoneOffset() * 60;
   for (let at = Math.ceil((first - shift) / step) * step + shift; at <= last; at += step) {
