@@ -20,7 +20,14 @@ EXTRAS = {
     "onnx": ("export", "ONNX export"),
     "onnxscript": ("export", "ONNX export"),
     "onnxruntime": ("export", "running an exported embedder"),
-    "transformers": ("pose", "keypoints by ViTPose (data pose)"),
+    "transformers": ("pose", "keypoints by ViTPose (data pose), detectors (index --detector)"),
+    "openvino": ("openvino", "serving on Intel processors (--backend openvino)"),
+    "lancedb": ("search", "galleries in a folder (index)"),
+    "fastapi": ("serve", "the search page (serve)"),
+    "pymilvus": ("milvus", "galleries in Milvus"),
+    "av": ("video", "recordings (index)"),
+    "trackers": ("video", "tracks of people in recordings (index --detector)"),
+    "ray": ("scale", "many processes (index --workers)"),
     "huggingface_hub": ("hub", "weights by hf:// address"),
 }
 LEAST_DISK_GB = 2.0
