@@ -182,8 +182,10 @@ def test_a_gallery_for_one_process_is_refused(tmp_path, url, reason):
         Job(tmp_path, url, tmp_path)
 
 
-def test_a_numbered_gpu_and_no_workers_are_refused(tmp_path):
+def test_a_numbered_gpu_no_workers_and_the_client_of_ray_are_refused(tmp_path):
     with pytest.raises(ScaleError, match="cuda or auto"):
         Job(tmp_path, "g", tmp_path, device="cuda:1")
     with pytest.raises(ScaleError, match="1 or more"):
         index_with_ray(Job(tmp_path, "g", tmp_path), [], workers=0)
+    with pytest.raises(ScaleError, match="--ray auto"):
+        index_with_ray(Job(tmp_path, "g", tmp_path), [], address="ray://head:10001")

@@ -82,12 +82,14 @@ def index_with_ray(
 ) -> Indexed:
     """Add pieces to the archive of a job, made where it is not there, by `workers` actors, one for each CPU by default.
 
-    `address` is that of a cluster, "auto" or "ray://HOST:10001"; None starts Ray on this machine and ends it again. A
-    session of Ray that this process has begun is used as it is. Pieces that failed are in `Indexed.failed`, and all
+    `address` is that of a cluster, "auto" for the one that this machine belongs to, or "HOST:PORT"; None starts Ray on
+    this machine and ends it again. A session of Ray that this process has begun is used as it is. Pieces that failed are in `Indexed.failed`, and all
     others are done. Raises ScaleError.
     """
     if workers is not None and workers < 1:
         raise ScaleError(f"--workers is 1 or more, got {workers}")
+    if address is not None and address.startswith("ray://"):  # Ray 2.60: 'Worker' has no attribute 'core_worker'
+        raise ScaleError(f"Ray Data does not work through {address}; run this on a machine of the cluster, --ray auto")
     listed = list(pieces)
     left = {piece.name for piece in listed}
     found, done = Indexed(0, 0), 0
@@ -194,7 +196,8 @@ def _session(address: str | None, workers: int) -> Iterator[None]:
                 try:
                     ray.init(address, **quiet)
                 except (ConnectionError, RuntimeError, ValueError) as error:
-                    raise ScaleError(f"there is no cluster of Ray at {address}: {error}") from error
+                    told = "is one there, and has RAY_AUTH_MODE=token been set if it asks for a token?"
+                    raise ScaleError(f"no cluster of Ray at {address} answers ({error}); {told}") from error
         settings = ray.data.DataContext.get_current()
         before = settings.enable_progress_bars, settings.max_errored_blocks
         settings.enable_progress_bars, settings.max_errored_blocks = False, -1  # a task that Ray gives up ends no other
