@@ -83,8 +83,8 @@ def index_with_ray(
     """Add pieces to the archive of a job, made where it is not there, by `workers` actors, one for each CPU by default.
 
     `address` is that of a cluster, "auto" for the one that this machine belongs to, or "HOST:PORT"; None starts Ray on
-    this machine and ends it again. A session of Ray that this process has begun is used as it is. Pieces that failed are in `Indexed.failed`, and all
-    others are done. Raises ScaleError.
+    this machine and ends it again. A session of Ray that this process has begun is used as it is. Pieces that failed
+    are in `Indexed.failed`, and all others are done. Raises ScaleError and GalleryError.
     """
     if workers is not None and workers < 1:
         raise ScaleError(f"--workers is 1 or more, got {workers}")
