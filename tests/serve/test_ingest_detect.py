@@ -123,3 +123,37 @@ def test_an_unknown_tracker_is_told() -> None:
 
     with pytest.raises(TrackerError, match="bytetrack, sort, ocsort, none"):
         PackageTracker("botsort", 5)  # type: ignore[arg-type]
+
+
+def test_a_video_is_detected_once_and_the_same_in_every_run(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra `video`")
+    from filmed import film, steps
+
+    from vireid.serve.ingest.segment import Segment, Source, VideoSettings, segments_of
+
+    film(tmp_path / "a.mp4", steps(12))
+    folder = save_detector(tmp_path / "detector", "rt_detr_v2")
+    gray = [np.full((144, 176, 3), 90, np.uint8)]
+    label = max(LABELS.values(), key=lambda one: len(TransformersDetector(folder, 0.0, one, "cpu")(gray)[0][1]))
+    settings = VideoSettings(
+        folder, label=label, tracker="none", rate=2, every_s=0.5, least_score=0.0, least_height=1, device="cpu"
+    )  # fmt: skip
+    given = Source("a.mp4", ("a.mp4",), tmp_path / "a.mp4", "gate", 100.0)
+
+    def seen(segment: Segment) -> list[tuple[str, float, bytes]]:
+        return [(crop.id, crop.time_s, crop.open().tobytes()) for crop in segment.crops()]
+
+    [segment] = segments_of(given, settings, tmp_path / "boxes")
+    found = seen(segment)
+    assert len(found) > 3 and {time_s for _, time_s, _ in found} == {100.0, 100.5, 101.0}
+    [file] = (tmp_path / "boxes").iterdir()
+    written = file.read_bytes()
+    assert seen(segment) == found
+    [other] = segments_of(given, settings, tmp_path / "other")
+    assert seen(other) == found and (tmp_path / "other" / file.name).read_bytes() == written
+    [slower] = segments_of(
+        given, VideoSettings(folder, label=label, tracker="none", rate=1, device="cpu"), tmp_path / "boxes"
+    )
+    film(tmp_path / "b.mp4", steps(13))
+    [elsewhere] = segments_of(Source("b", ("b",), tmp_path / "b.mp4", "gate"), settings, tmp_path / "boxes")
+    assert len({segment.key(), slower.key(), elsewhere.key()}) == 3

@@ -107,6 +107,8 @@ def index(
     """Add pieces, or loose crops, to an archive. `again` replaces rows that are there; else they stay as they are."""
     found = Indexed(0, 0)
     for piece in _pieces(pieces):
+        if not isinstance(piece, Pictures):
+            say(piece.name)  # ten minutes of video may take as long
         new = index_piece(archive, extractor, piece, rows=rows, again=again)
         found += new
         if new.added:
