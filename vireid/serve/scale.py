@@ -112,11 +112,9 @@ class Worker:
         self._job, self._tries = job, tries
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        import ray
-
         piece: Piece = row["piece"]
         try:
-            if ray.get(self._tries.begin.remote(piece.name)) > TRIES:
+            if _ray().get(self._tries.begin.remote(piece.name)) > TRIES:
                 raise ScaleError(f"its process died {TRIES} times; a damaged file, or too little memory?")
             archive, extractor = self._opened
             found = index_piece(archive, extractor, piece, rows=self._job.rows, again=self._job.again)
@@ -152,9 +150,7 @@ def _row(name: str, found: Indexed, error: str = "") -> dict[str, Any]:
 
 def _worked(job: Job, pieces: list[Piece], workers: int | None) -> Iterator[dict[str, Any]]:
     """The rows of all pieces, in the order in which they are done."""
-    import ray
-    import ray.data
-
+    ray = _ray()
     cpus, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
     most = max(1, cpus - SPARE)
     if (count := workers or most) > most:
@@ -240,4 +236,4 @@ def _ray() -> Any:
         import ray.data
     except ImportError as error:
         raise ScaleError("several workers need Ray, which is not installed: pip install 'vireid[scale]'") from error
-    return ray
+    return ray  # as Any: its types name no callable classes
