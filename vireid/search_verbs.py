@@ -78,7 +78,7 @@ def index(
     batch_size: BatchSize = 64,
     pose: Pose = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the work, by Ray.")] = None,
-    ray: Annotated[str | None, typer.Option(help="A cluster of Ray: auto or ray://HOST:10001.")] = None,
+    ray: Annotated[str | None, typer.Option(help="A cluster of Ray: auto, or HOST:PORT.")] = None,
 ) -> None:
     """Index your own pictures and videos: vireid index RUN SOURCE --gallery PATH. Run again, it goes on."""
     from vireid.commands.serve import index_pictures

@@ -17,9 +17,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pieces import LONG, SHORT, crops, half_done_by, wait_for
+from PIL import Image
 from served import make_bundle, quiet
 
-from vireid.serve.archive import Archive
+from vireid.serve.archive import Archive, Thumbnails
 from vireid.serve.bundle import Bundle
 from vireid.serve.extractor import FeatureExtractor
 from vireid.serve.gallery import Record, open_gallery
@@ -182,8 +183,28 @@ def test_a_gallery_for_one_process_is_refused(tmp_path, url, reason):
         Job(tmp_path, url, tmp_path)
 
 
-def test_a_numbered_gpu_and_no_workers_are_refused(tmp_path):
+def test_a_numbered_gpu_no_workers_and_the_client_of_ray_are_refused(tmp_path):
     with pytest.raises(ScaleError, match="cuda or auto"):
         Job(tmp_path, "g", tmp_path, device="cuda:1")
     with pytest.raises(ScaleError, match="1 or more"):
         index_with_ray(Job(tmp_path, "g", tmp_path), [], workers=0)
+    with pytest.raises(ScaleError, match="--ray auto"):
+        index_with_ray(Job(tmp_path, "g", tmp_path), [], address="ray://head:10001")
+
+
+def test_a_thumbnail_of_two_processes_and_of_one_that_was_killed(tmp_path, monkeypatch):
+    thumbnails = Thumbnails(tmp_path)
+    path, picture = tmp_path / thumbnails.name("a"), Image.new("RGB", (8, 8))
+    partial = path.with_suffix(".partial")
+    replace = Path.replace
+
+    def faster(self: Path, target: Path) -> None:
+        replace(self, target)  # another process, which wrote the same
+        replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", faster)
+    thumbnails.write("a", picture)
+    assert path.is_file() and not partial.exists()
+    partial.write_bytes(path.read_bytes())  # killed before it was renamed
+    assert thumbnails.remove(["a", "b"]) == 1
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []

@@ -86,12 +86,14 @@ def index_with_ray(
 ) -> Indexed:
     """Add pieces to the archive of a job, made where it is not there, by `workers` actors, one for each CPU by default.
 
-    `address` is that of a cluster, "auto" or "ray://HOST:10001"; None starts Ray on this machine and ends it again. A
-    session of Ray that this process has begun is used as it is. Pieces that failed are in `Indexed.failed`, and all
-    others are done. Raises ScaleError.
+    `address` is that of a cluster, "auto" for the one that this machine belongs to, or "HOST:PORT"; None starts Ray on
+    this machine and ends it again. A session of Ray that this process has begun is used as it is. Pieces that failed
+    are in `Indexed.failed`, and all others are done. Raises ScaleError and GalleryError.
     """
     if workers is not None and workers < 1:
         raise ScaleError(f"--workers is 1 or more, got {workers}")
+    if address is not None and address.startswith("ray://"):  # Ray 2.60: 'Worker' has no attribute 'core_worker'
+        raise ScaleError(f"Ray Data does not work through {address}; run this on a machine of the cluster, --ray auto")
     listed = list(pieces)
     left = {piece.name for piece in listed}
     found, done = Indexed(0, 0), 0
@@ -114,11 +116,9 @@ class Worker:
         self._job, self._tries = job, tries
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        import ray
-
         piece: Piece = row["piece"]
         try:
-            if ray.get(self._tries.begin.remote(piece.name)) > TRIES:
+            if _ray().get(self._tries.begin.remote(piece.name)) > TRIES:
                 raise ScaleError(f"its process died {TRIES} times; a damaged file, or too little memory?")
             archive, extractor = self._opened
             found = index_piece(archive, extractor, piece, rows=self._job.rows, again=self._job.again)
@@ -154,9 +154,7 @@ def _row(name: str, found: Indexed, error: str = "") -> dict[str, Any]:
 
 def _worked(job: Job, pieces: list[Piece], workers: int | None) -> Iterator[dict[str, Any]]:
     """The rows of all pieces, in the order in which they are done."""
-    import ray
-    import ray.data
-
+    ray = _ray()
     cpus, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
     most = max(1, cpus - SPARE)
     if (count := workers or most) > most:
@@ -198,7 +196,8 @@ def _session(address: str | None, workers: int) -> Iterator[None]:
                 try:
                     ray.init(address, **quiet)
                 except (ConnectionError, RuntimeError, ValueError) as error:
-                    raise ScaleError(f"there is no cluster of Ray at {address}: {error}") from error
+                    told = "is one there, and has RAY_AUTH_MODE=token been set if it asks for a token?"
+                    raise ScaleError(f"no cluster of Ray at {address} answers ({error}); {told}") from error
         settings = ray.data.DataContext.get_current()
         before = settings.enable_progress_bars, settings.max_errored_blocks
         settings.enable_progress_bars, settings.max_errored_blocks = False, -1  # a task that Ray gives up ends no other
@@ -241,4 +240,4 @@ def _ray() -> Any:
         import ray.data
     except ImportError as error:
         raise ScaleError("several workers need Ray, which is not installed: pip install 'vireid[scale]'") from error
-    return ray
+    return ray  # as Any: its types name no callable classes
