@@ -150,6 +150,32 @@ def test_the_driver_killed_and_run_again_embeds_only_what_was_missing(bundle, tm
         assert {id: thumbnail(archive, id).stat().st_mtime_ns for id in there} == written  # not embedded again
 
 
+@pytest.mark.slow
+def test_the_command_shares_videos_among_workers(bundle, tmp_path, short_path):
+    filmed = pytest.importorskip("filmed", reason="extra: video")
+    for camera in ("gate", "hall"):
+        filmed.film(tmp_path / f"videos/{camera}/a.mp4", filmed.steps(30))
+        filmed.boxes_csv(tmp_path / f"boxes-{camera}.csv", filmed.steps(30), video=f"{camera}/a.mp4")
+    texts = [(tmp_path / f"boxes-{camera}.csv").read_text().splitlines() for camera in ("gate", "hall")]
+    (tmp_path / "boxes.csv").write_text("\n".join(texts[0] + texts[1][1:]))
+
+    def command(name: str, *words: str) -> Archive:
+        line = ["index", bundle.path, tmp_path / "videos", "--gallery", tmp_path / name / "g", *words]
+        line += ["--boxes", tmp_path / "boxes.csv", "--every", "0.5"]
+        environment = os.environ | {"TMPDIR": short_path, "PYTHONPATH": str(HERE.parents[1])}
+        done = subprocess.run(
+            [sys.executable, "-m", "vireid", *map(str, line)], cwd=tmp_path, env=environment, capture_output=True,
+            text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "added 24 pictures, 0 were there" in done.stdout
+        return opened(tmp_path / name, bundle)
+
+    with closing(command("many", "--workers", "2")) as many, closing(command("one")) as one:
+        check_same(many, one)
+    assert os.listdir(short_path) == []
+
+
 def thumbnail(archive: Archive, id: str) -> Path:
     return archive.thumbnails.folder / archive.thumbnails.name(id)
 
