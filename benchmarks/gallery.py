@@ -22,7 +22,8 @@ from pathlib import Path
 import numpy as np
 from machine import describe
 
-from vireid.serve.galleries.lance import LanceGallery, condition
+from vireid.serve.galleries.lance import LanceGallery
+from vireid.serve.galleries.lance_rows import condition
 from vireid.serve.gallery import EVERYTHING, Filter
 
 HERE = Path(__file__).parent

@@ -62,3 +62,19 @@ def no_space(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def lock(descriptor: int) -> None:
+    """Wait until no other process has locked this file."""
+    if os.name == "nt":
+        import msvcrt
+
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
+                return
+            except OSError:  # after ten seconds
+                continue
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import threading
 import time
 import warnings
@@ -32,7 +31,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from vireid.files import replacing
+from vireid.files import lock, replacing
+from vireid.serve.galleries.lance_rows import among, condition, quoted, records_of, vectors_of
 from vireid.serve.gallery import (
     EVERYTHING,
     FORMAT,
@@ -135,7 +135,7 @@ class LanceGallery:
         check_delete(ids, filter)
         found = 0
         with self._writing():
-            wheres = [condition(filter)] if filter is not None else [_among("id", part) for part in _parts(ids)]
+            wheres = [condition(filter)] if filter is not None else [among("id", part) for part in _parts(ids)]
             for where in wheres:
                 count = self._table.count_rows(where)
                 if count:
@@ -171,8 +171,8 @@ class LanceGallery:
         def read() -> dict[str, Record]:
             found: dict[str, Record] = {}
             for part in _parts(list(dict.fromkeys(ids))):
-                batch = self._table.search().where(_among("id", part)).limit(len(part)).to_arrow()
-                found |= {record.id: record for record in _records(batch, _vectors(batch))}
+                batch = self._table.search().where(among("id", part)).limit(len(part)).to_arrow()
+                found |= {record.id: record for record in records_of(batch, vectors_of(batch))}
             return found
 
         there = self._reading(read)
@@ -183,13 +183,13 @@ class LanceGallery:
         columns, where = [name for name in self._table.schema.names if name != "vector"], condition(filter)
         while limit is None or limit > 0:
             page = PAGE if limit is None else min(PAGE, limit)
-            after = f"id > {_quoted(after_id)}" + (f" AND {where}" if where else "")
+            after = f"id > {quoted(after_id)}" + (f" AND {where}" if where else "")
 
             def read(after: str = after, page: int = page) -> Any:
                 query = self._table.search().where(after).select(columns).limit(page)
                 return query.order_by([{"column_name": "id", "ascending": True}]).to_arrow()
 
-            found = _records(self._reading(read), None)
+            found = records_of(self._reading(read), None)
             yield from found
             if len(found) < page:
                 return
@@ -280,7 +280,7 @@ class LanceGallery:
         """Those of these ids that the gallery has."""
         found: list[str] = []
         for part in _parts(ids):
-            batch = self._table.search().where(_among("id", part)).select(["id"]).limit(len(part)).to_arrow()
+            batch = self._table.search().where(among("id", part)).select(["id"]).limit(len(part)).to_arrow()
             found += batch["id"].to_pylist()
         return found
 
@@ -302,8 +302,8 @@ class LanceGallery:
             distance = found["_distance"].to_numpy()
             tied = len(distance) == limit < passing and distance[-1] - distance[want - 1] <= TIED
             if not tied or limit >= MOST_TIED:
-                vectors = _vectors(found)
-                return in_order(query, _records(found, None), vectors, k, with_vectors)
+                vectors = vectors_of(found)
+                return in_order(query, records_of(found, None), vectors, k, with_vectors)
             limit = min(4 * limit, passing, MOST_TIED)
 
     def _probes(self, passing: int, filtered: bool) -> int | None:
@@ -375,7 +375,7 @@ class LanceGallery:
         if self._db is None:
             raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
         with self._thread_lock, (self.path / LOCK).open("a+b") as file:
-            _lock(file.fileno())
+            lock(file.fileno())
             yield  # closing the file unlocks it
 
 
@@ -386,34 +386,6 @@ def _scalar_indexes() -> dict[str, Any]:
     return {"id": many, "time_s": many, "track": many, "pid": many, "camera": few, "modality": few, "tags": LabelList()}
 
 
-def condition(filter: Filter) -> str | None:
-    """A filter as LanceDB's SQL, None where everything passes. Texts are quoted, so that none is read as SQL."""
-    parts = [
-        _among(column, values)
-        for column, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks))
-        if values
-    ]
-    if filter.after_s is not None:
-        parts.append(f"time_s >= {float(filter.after_s)!r}")
-    if filter.before_s is not None:
-        parts.append(f"time_s < {float(filter.before_s)!r}")
-    if filter.modality is not None:
-        parts.append(f"modality = {int(filter.modality)}")
-    if filter.tags:
-        parts.append(f"array_has_all(tags, [{', '.join(map(_quoted, filter.tags))}])")
-    if filter.without_ids:
-        parts.append(f"NOT ({_among('id', filter.without_ids)})")
-    return " AND ".join(parts) or None
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"  # as in the SQL standard: a backslash means itself
-
-
-def _among(column: str, values: Sequence[str]) -> str:
-    return f"{column} IN ({', '.join(map(_quoted, values))})"
-
-
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), IDS_AT_ONCE):
         yield ids[start : start + IDS_AT_ONCE]
@@ -421,40 +393,6 @@ def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _partitions(rows: int) -> int:
     return max(1, round(rows**0.5))
-
-
-def _vectors(table: Any) -> np.ndarray:
-    column = table["vector"].combine_chunks()
-    return column.flatten().to_numpy(zero_copy_only=False).reshape(len(table), column.type.list_size)
-
-
-def _records(table: Any, vectors: np.ndarray | None) -> list[Record]:
-    names = [name for name in ("id", "camera", "time_s", "modality", "path", "track", "pid", "tags", "thumbnail")]
-    columns = [table[name].to_pylist() for name in names]
-    found = []
-    for row, values in enumerate(zip(*columns, strict=True)):
-        each: dict[str, Any] = dict(zip(names, values, strict=True))
-        each["time_s"] = np.nan if each["time_s"] is None else each["time_s"]
-        vector = np.zeros(0, np.float32) if vectors is None else vectors[row].copy()
-        each["tags"] = tuple(each["tags"] or ())
-        found.append(Record(vector=vector, **each))
-    return found
-
-
-def _lock(descriptor: int) -> None:
-    """Wait until no other process has locked this file."""
-    if os.name == "nt":
-        import msvcrt
-
-        while True:
-            try:
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-                return
-            except OSError:  # after ten seconds
-                continue
-    import fcntl
-
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
 
 
 def _libraries() -> tuple[Any, Any]:
