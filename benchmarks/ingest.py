@@ -1,7 +1,9 @@
 """Rows a second of indexing pictures and a video, split by step, and searches while rows are added.
 
     python benchmarks/ingest.py [--run RUN]       a trained run or a bundle; else AGW at its default size, untrained
-    python benchmarks/ingest.py --pictures 2000 --seconds 120 --rows 50000       writes benchmarks/results/ingest.txt
+    python benchmarks/ingest.py --pictures 2000 --seconds 120 --rows 50000
+
+It writes benchmarks/results/ingest.txt, with --run ingest_run.txt.
 
 Pictures are the synthetic set's (288 x 144 JPEG); the video is 1280 x 720 at 25 frames a second (H.264), with six
 people who walk, and their boxes come from a file, so no detector is measured. Steps: `look` asks which rows are there,
@@ -277,7 +279,7 @@ def main() -> None:
         part = concurrent(pictures, folder / "g3", extractor, given.rows, given.threads)
         print(*part, sep="\n", flush=True)
         lines += part
-    target = HERE / "results" / "ingest.txt"
+    target = HERE / "results" / ("ingest.txt" if given.run is None else "ingest_run.txt")
     target.parent.mkdir(exist_ok=True)
     target.write_text("\n".join([*lines, ""]), encoding="utf-8")
     print(f"wrote {target}")
