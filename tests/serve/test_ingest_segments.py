@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -271,6 +272,14 @@ def test_hostile_names(tmp_path: Path, extractor: FeatureExtractor) -> None:
 
 def call(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
+
+
+def test_without_the_package_nothing_is_begun(tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    video, boxes = film(tmp_path / "gate.mp4", steps(30)), boxes_csv(tmp_path / "boxes.csv", steps(30))
+    monkeypatch.setitem(sys.modules, "av", None)
+    told = call("index", bundle.path, video, "--gallery", tmp_path / "g", "--boxes", boxes)
+    assert told.exit_code == 1 and "pip install 'vireid[video]'" in told.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["boxes.csv", "gate.mp4"]
 
 
 def test_the_command(tmp_path: Path, bundle: Bundle) -> None:

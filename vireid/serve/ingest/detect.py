@@ -43,7 +43,7 @@ class TransformersDetector:
         try:
             from transformers import AutoImageProcessor, AutoModelForObjectDetection
         except ImportError as error:
-            raise DetectorError("detectors need the package transformers: pip install transformers") from error
+            raise DetectorError("detectors need the package transformers: pip install 'vireid[detect]'") from error
         local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
         try:
             self.processor: Any = AutoImageProcessor.from_pretrained(folder, **local)

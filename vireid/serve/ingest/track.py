@@ -39,7 +39,7 @@ class PackageTracker:
             import trackers
         except ImportError as error:
             raise TrackerError(
-                "tracking needs the package trackers: pip install trackers, or --tracker none"
+                "tracking needs the package trackers: pip install 'vireid[video]', or --tracker none"
             ) from error
         self._detections: Any = supervision.Detections
         self._tracker: Any = getattr(trackers, CLASSES[name])(

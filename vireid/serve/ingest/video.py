@@ -44,7 +44,7 @@ class Video:
             import av
             import av.error
         except ImportError as error:
-            raise VideoError(f"{path}: videos need the package av: pip install av") from error
+            raise ModuleNotFoundError("videos need the package av: pip install 'vireid[video]'", name="av") from error
         self.path = path
         self._av = av
         if not path.is_file():
