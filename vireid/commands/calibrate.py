@@ -12,10 +12,11 @@ import numpy as np
 from vireid import datasets
 from vireid.commands.export import BUNDLE
 from vireid.commands.retrieval import data_of, embed_run, embedder_of, image_filter, image_size
-from vireid.commands.training import choose_device, test_rows
+from vireid.commands.training import test_rows
 from vireid.data.protocol import ignore_nothing
 from vireid.data.table import Table
 from vireid.datasets.ignore import IgnoreRule, any_of, same_pid_and_camera
+from vireid.device import choose_device
 from vireid.layers.embedder import load_embedder
 from vireid.retrieval.embed import BATCH, Embeddings, embed
 from vireid.run import EMBEDDER, RECIPE, Run

@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.progress import track
 
 from vireid import datasets
-from vireid.commands.training import choose_device
 from vireid.data.pose import POINTS
 from vireid.data.pose_sources import BATCH, OpenPoseFolder, Pictures, PoseArrays, PoseSource, Template
 from vireid.data.table import DataError, Table
 from vireid.datasets.files import KEYPOINTS_FILE, some
+from vireid.device import choose_device
 from vireid.files import replacing
 
 FORMAT = "vireid keypoints 1"

@@ -12,9 +12,10 @@ from typing import Any, Literal
 import numpy as np
 
 from vireid import datasets, methods
-from vireid.commands.training import choose_device, test_rows, training_splits
+from vireid.commands.training import test_rows, training_splits
 from vireid.data.protocol import Protocol
 from vireid.data.table import DataError, Table
+from vireid.device import choose_device
 from vireid.figures.ranked import choose_queries, ranked_list
 from vireid.files import replacing
 from vireid.frozen import MADE_FROM, embedder_digest, fingerprint, image_filter, image_size

@@ -16,6 +16,7 @@ from vireid.data import cache
 from vireid.data.pipeline import TrainingData
 from vireid.data.protocol import Protocol
 from vireid.data.table import DataError, Table
+from vireid.device import choose_device
 from vireid.frozen import Frozen
 from vireid.method import INFRARED, VISIBLE, Method, Progress, Recipe
 from vireid.retrieval.embed import embed
@@ -111,19 +112,6 @@ def train_run(
         )
     finally:
         distributed.stop()
-
-
-def choose_device(name: str = "auto") -> torch.device:
-    """The GPU where there is one and "auto" is asked; ValueError for a device that is not here."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises AssertionError
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device {name!r} cannot be used here ({reason}); use --device cpu, cuda or auto") from error
-    return device
 
 
 def training_rows(table: Table, select: Select, holdout: int, seed: int) -> tuple[Table, Table | None]:

@@ -29,6 +29,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vireid.data.table import Table
+from vireid.device import choose_device
 from vireid.files import remove_partials, replacing
 from vireid.layers.embedder import Embedder, load_embedder
 from vireid.method import INFRARED, VISIBLE
@@ -42,7 +43,6 @@ from vireid.serve.runtimes import (
     convert_to_openvino,
     open_onnxruntime,
     open_openvino,
-    torch_device,
     torch_embed,
 )
 from vireid.version import __version__
@@ -167,7 +167,7 @@ class Bundle:
         if backend not in BACKENDS:
             raise ValueError(f"backend is one of {', '.join(BACKENDS)}, got {backend!r}")
         if backend == "torch":
-            return torch_embed(load_embedder(self.path / WEIGHTS, torch_device(device)))
+            return torch_embed(load_embedder(self.path / WEIGHTS, choose_device(device)))
         names = {"onnxruntime": (ONNX,), "openvino": (OPENVINO, OPENVINO_WEIGHTS)}[backend]
         missing = [name for name in names if not (self.path / name).is_file()]
         if missing:

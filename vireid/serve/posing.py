@@ -22,6 +22,7 @@ from torch import Tensor
 from vireid.data.pose import POINTS, HeatMaps, PoseEstimator, template
 from vireid.data.pose_sources import found_in, letterbox
 from vireid.data.transforms import scale_keypoints
+from vireid.device import choose_device
 from vireid.layers.embedder import load_embedder
 from vireid.serve.bundle import WEIGHTS, Bundle
 
@@ -91,8 +92,7 @@ def _estimator(choice: str, device: str) -> PoseEstimator | None:
     if kind == "vitpose" and place:
         from vireid.data.vitpose import VitPose
 
-        usual = "cuda" if torch.cuda.is_available() else "cpu"
-        return VitPose(Path(place).expanduser(), usual if device == "auto" else device)
+        return VitPose(Path(place).expanduser(), choose_device(device))
     if kind == "rtmpose" and place:
         from vireid.data.rtmpose import RTMPose
 

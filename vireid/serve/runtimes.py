@@ -31,18 +31,6 @@ def torch_embed(embedder: Embedder) -> Embed:
     return embed
 
 
-def torch_device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises AssertionError
-        reason = str(error).partition("\n")[0]
-        raise ValueError(f"device {name!r} cannot be used here ({reason}); take cpu, cuda or auto") from error
-    return device
-
-
 def open_onnxruntime(path: Path, names: tuple[str, ...], device: str) -> Embed:
     try:
         import onnxruntime

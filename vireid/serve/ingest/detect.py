@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from vireid.device import choose_device
+
 PERSON = "person"
 FILES = ("config.json", "preprocessor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -57,7 +59,7 @@ class TransformersDetector:
                 f"and nothing called {label!r}; take one that was trained on COCO, or name its label for people"
             )
         self.label, self.least_score = names[label.lower()], least_score
-        self.device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        self.device = choose_device(device)
         self.model = self.model.to(self.device).eval()
 
     @torch.no_grad()
