@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from typer.core import TyperGroup
@@ -68,50 +67,14 @@ data_app = typer.Typer(no_args_is_help=True, help="Make, check and decode data."
 app.add_typer(data_app, name="data")
 
 
-class Layout(StrEnum):
-    sysu = "sysu"
-    regdb = "regdb"
-    llcm = "llcm"
-
-
-class NoPose(StrEnum):
-    error = "error"
-    zeros = "zeros"
-
-
-class Precision(StrEnum):
-    float32 = "float32"
-    bfloat16 = "bfloat16"
-
-
-class Select(StrEnum):
-    last = "last"
-    heldout = "heldout"
-    test = "test"
-
-
-class Draw(StrEnum):
-    official = "official"
-    agw = "agw"
-
-
-class Similarity(StrEnum):
-    cosine = "cosine"
-    euclidean = "euclidean"
-
-
-class Form(StrEnum):
-    table = "table"
-    md = "md"
-    csv = "csv"
-    json = "json"
-    latex = "latex"
-
-
-class Lang(StrEnum):
-    en = "en"
-    zh = "zh"
-
+Layout = Literal["sysu", "regdb", "llcm"]
+NoPose = Literal["error", "zeros"]
+Precision = Literal["float32", "bfloat16"]
+Select = Literal["last", "heldout", "test"]
+Draw = Literal["official", "agw"]
+Similarity = Literal["cosine", "euclidean"]
+Form = Literal["table", "md", "csv", "json", "latex"]
+Lang = Literal["en", "zh"]
 
 DATA_HELP = "NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH."
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `vireid train` wrote.")]
@@ -135,7 +98,7 @@ def start(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @data_app.command("make")
 def data_make(
     root: Annotated[Path, typer.Argument(help="Folder to write.")],
-    layout: Annotated[Layout, typer.Option(help="Whose folder layout.")] = Layout.sysu,
+    layout: Annotated[Layout, typer.Option(help="Whose folder layout.")] = "sysu",
     people: Annotated[int | None, typer.Option(min=1, help="Number of people.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Pictures of each person and camera.")] = None,
     seed: int = 0,
@@ -147,7 +110,7 @@ def data_make(
     from vireid.datasets.synthetic import make
 
     settings = {"images_per_camera": images, "seed": seed, "size": size, "workers": workers, "masks": masks}
-    print(f"wrote {make(root, layout.value, people=people, **settings)}")
+    print(f"wrote {make(root, layout, people=people, **settings)}")
 
 
 @data_app.command("check")
@@ -193,9 +156,7 @@ def data_pose(
         ),
     ],
     out: Annotated[Path | None, typer.Option(help="File to write; ROOT/keypoints.npz by default.")] = None,
-    missing: Annotated[
-        NoPose, typer.Option(help="A picture without a pose is an error, or gets zeros.")
-    ] = NoPose.error,
+    missing: Annotated[NoPose, typer.Option(help="A picture without a pose is an error, or gets zeros.")] = "error",
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures per forward pass.")] = 32,
     device: Device = "auto",
     replace: Annotated[bool, typer.Option("--replace", help="Write over a file that something else wrote.")] = False,
@@ -204,7 +165,7 @@ def data_pose(
     """Write the pose of every picture (COCO-17 keypoints) for methods that need it; a second call goes on."""
     from vireid.commands.pose import write_poses
 
-    options = {"missing": missing.value, "batch_size": batch_size, "device": device, "replace": replace}
+    options = {"missing": missing, "batch_size": batch_size, "device": device, "replace": replace}
     write_poses(data, estimator, out=out, progress=not quiet, say=print, **options)
 
 
@@ -218,13 +179,11 @@ def train(
     weights: Annotated[str | None, typer.Option(help="What to start from: imagenet, a file or an address.")] = None,
     seed: int = 0,
     device: Device = "auto",
-    precision: Precision = Precision.float32,
+    precision: Precision = "float32",
     compile: Annotated[bool, typer.Option("--compile", help="Compile the network with torch.compile.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on in the folder given by --run.")] = False,
     config: Annotated[Path | None, typer.Option(help="Settings as a YAML file; key=value words win.")] = None,
-    select: Annotated[
-        Select, typer.Option(help="Which epoch is reported: last, or best on heldout or test.")
-    ] = Select.last,
+    select: Annotated[Select, typer.Option(help="Which epoch is reported: last, or best on heldout or test.")] = "last",
     holdout: Annotated[int, typer.Option(min=0, help="With --select heldout: hold out this many people.")] = 0,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write a TensorBoard log.")] = False,
     quiet: Quiet = False,
@@ -243,12 +202,12 @@ def train(
         weights=weights,
         seed=seed,
         device=device,
-        precision=precision.value,
+        precision=precision,
         compile=compile,
         resume=resume,
         tensorboard=tensorboard,
         config=config,
-        select=select.value,
+        select=select,
         holdout=holdout,
         settings=settings or (),
         progress=not quiet,
@@ -298,7 +257,7 @@ def evaluate(
     k2: Annotated[int, typer.Option(min=1, help="With --rerank: neighbors that a vector is averaged over.")] = 6,
     similarity: Annotated[Similarity | None, typer.Option(help="By default that of the run's recipe.")] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Manifest: column whose equal value is ignored.")] = None,
-    form: OutForm = Form.table,
+    form: OutForm = "table",
     batch_size: BatchSize = 64,
     device: Device = "auto",
     method: OwnMethod = None,
@@ -307,7 +266,7 @@ def evaluate(
         bool, typer.Option("--open-set", help="Also rank 1 at false-alarm rates of 1 % and 10 % (open_set.json).")
     ] = False,
     pictures: Annotated[int, typer.Option(min=0, help="Queries in the picture of ranked lists; 0: none.")] = 8,
-    lang: Annotated[Lang, typer.Option(help="Language of the picture.")] = Lang.en,
+    lang: Annotated[Lang, typer.Option(help="Language of the picture.")] = "en",
     quiet: Quiet = False,
 ) -> None:
     """Evaluate a run; writes results.json, table.md and pictures of ranked lists into it."""
@@ -320,17 +279,17 @@ def evaluate(
         protocol or (),
         data,
         trial=trial,
-        draw=draw.value if draw else None,
+        draw=draw,
         layer=layer,
         flip=flip,
         refine=refine,
         strict=strict,
         rerank=KReciprocal(k1, k2) if rerank else None,
-        similarity=similarity.value if similarity else None,
+        similarity=similarity,
         ignore=ignore or (),
         open_set=open_set,
         pictures=pictures,
-        lang=lang.value,
+        lang=lang,
         say=note,
         **shared,
     )
@@ -390,7 +349,7 @@ def compare(
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; they share the cores.")] = 1,
     trial: Trial = None,
     device: Device = "auto",
-    form: OutForm = Form.table,
+    form: OutForm = "table",
 ) -> None:
     """Train methods from several seeds, evaluate all and rank them: vireid compare agw cajl --data sysu=PATH."""
     from vireid.commands.compare import Plan, compare_runs
@@ -408,7 +367,7 @@ def compare(
 @app.command()
 def results(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
-    form: OutForm = Form.table,
+    form: OutForm = "table",
 ) -> None:
     """Print the results of several runs side by side; RegDB's splits are averaged."""
     from vireid.commands.retrieval import results_of
@@ -418,7 +377,7 @@ def results(
 
 def show(results: Any, form: Form) -> None:
     """Print results on stdout."""
-    if form is Form.table:
+    if form == "table":
         from rich.console import Console
 
         console = Console()
@@ -432,7 +391,7 @@ def show(results: Any, form: Form) -> None:
         return
     from vireid.commands.retrieval import formatted
 
-    print(formatted(results, form.value))
+    print(formatted(results, form))
 
 
 @app.command()
@@ -477,7 +436,7 @@ def demo(
     """Make data, train a small AGW and a small CAJL, evaluate both and show them side by side: a few minutes."""
     from vireid.demo import run_demo
 
-    show(run_demo(root, progress=not quiet, say=note), Form.table)
+    show(run_demo(root, progress=not quiet, say=note), "table")
 
 
 search_verbs.add_to(app)

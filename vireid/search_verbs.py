@@ -3,32 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from vireid.options import BatchSize, Device, Quiet, note
 
-
-class Role(StrEnum):
-    search = "search"
-    ingest = "ingest"
-    admin = "admin"
-
-
-class PictureModality(StrEnum):
-    auto = "auto"
-    visible = "visible"
-    infrared = "infrared"
-
-
-class Backend(StrEnum):
-    torch = "torch"
-    onnxruntime = "onnxruntime"
-    openvino = "openvino"
-
+Role = Literal["search", "ingest", "admin"]
+PictureModality = Literal["auto", "visible", "infrared"]
+Backend = Literal["torch", "onnxruntime", "openvino"]
+TrackerName = Literal["bytetrack", "sort", "ocsort", "none"]
+RowsOf = Literal["crops", "tracks"]
 
 Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run folder, or what `vireid export` wrote.")]
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
@@ -41,39 +27,25 @@ Pose = Annotated[
 TokenFile = Path("tokens.json")
 
 
-class TrackerName(StrEnum):
-    bytetrack = "bytetrack"
-    sort = "sort"
-    ocsort = "ocsort"
-    none = "none"
-
-
-class RowsOf(StrEnum):
-    crops = "crops"
-    tracks = "tracks"
-
-
 def index(
     target: Target,
     source: Annotated[Path, typer.Argument(help="A folder of crops or videos, a CSV that lists them, or a video.")],
     gallery: GalleryUrl,
     files: Files = None,
-    modality: Annotated[PictureModality, typer.Option(help="Of pictures whose list does not say.")] = (
-        PictureModality.auto
-    ),
+    modality: Annotated[PictureModality, typer.Option(help="Of pictures whose list does not say.")] = ("auto"),
     file_time: Annotated[bool, typer.Option("--file-time", help="Take a file's time for its picture's.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Replace rows that are there.")] = False,
     detector: Annotated[Path | None, typer.Option(help="Videos: a folder with weights of RT-DETRv2 or D-FINE.")] = None,
     boxes: Annotated[Path | None, typer.Option(help="Videos: people's boxes, a CSV or MOT file or a folder.")] = None,
-    tracker: Annotated[TrackerName, typer.Option(help="Videos: which boxes are one person.")] = TrackerName.bytetrack,
+    tracker: Annotated[TrackerName, typer.Option(help="Videos: which boxes are one person.")] = "bytetrack",
     rate: Annotated[float, typer.Option(help="Videos: frames a second that the detector sees.")] = 5.0,
     least_score: Annotated[float, typer.Option(help="Videos: of a box of the detector, 0..1.")] = 0.3,
     every: Annotated[float, typer.Option(help="Videos: seconds between two crops of a track.")] = 1.0,
     most: Annotated[int, typer.Option(min=1, help="Videos: crops of a track.")] = 8,
     least_height: Annotated[float, typer.Option(help="Videos: pixels; smaller boxes are left out.")] = 40.0,
     start: Annotated[str, typer.Option(help="Video: its first moment, 2026-11-24T21:04:11+01:00.")] = "",
-    rows: Annotated[RowsOf, typer.Option(help="Videos: a row for each crop, or for each track.")] = RowsOf.crops,
-    backend: Runtime = Backend.torch,
+    rows: Annotated[RowsOf, typer.Option(help="Videos: a row for each crop, or for each track.")] = "crops",
+    backend: Runtime = "torch",
     device: Device = "auto",
     batch_size: BatchSize = 64,
     pose: Pose = None,
@@ -87,11 +59,11 @@ def index(
     videos = None
     if detector is not None or boxes is not None:
         videos = VideoSettings(
-            detector, boxes, tracker.value, rate, least_score, every_s=every, most=most, least_height=least_height,
+            detector, boxes, tracker, rate, least_score, every_s=every, most=most, least_height=least_height,
             device=device,
         )  # fmt: skip
-    options = {"files": files, "modality": modality.value, "file_time": file_time, "again": again, "rows": rows.value}
-    more = {"videos": videos, "start": start, "backend": backend.value, "device": device, "batch_size": batch_size}
+    options = {"files": files, "modality": modality, "file_time": file_time, "again": again, "rows": rows}
+    more = {"videos": videos, "start": start, "backend": backend, "device": device, "batch_size": batch_size}
     many = {"pose": pose, "workers": workers, "ray": ray}
     found = index_pictures(target, source, gallery, **options, **more, **many, say=note)
     print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
@@ -121,7 +93,7 @@ def serve(
         Path | None, typer.Option(metavar="RUN", help="Offer re-ranking by this run of nformer on the same base.")
     ] = None,
     pose: Pose = None,
-    backend: Runtime = Backend.torch,
+    backend: Runtime = "torch",
     device: Device = "auto",
 ) -> None:
     """Serve the search page and its API on this machine."""
@@ -139,7 +111,7 @@ def serve(
         secure=certificate is not None or behind_tls,
         refine=refine,
         pose=pose,
-        backend=backend.value,
+        backend=backend,
         device=device,
         say=note,
     )
@@ -180,7 +152,7 @@ def token(
     """Make a token for the search service and print it once, or take one out."""
     from vireid.commands.serve import token as change
 
-    print(change(file, name, role.value if role else None, days, revoke))
+    print(change(file, name, role, days, revoke))
 
 
 def audit(
