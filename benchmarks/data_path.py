@@ -34,7 +34,8 @@ from vireid.data.transforms import (
     RankGenerator,
     Sample,
 )
-from vireid.method import INFRARED, VISIBLE, Progress, Transform
+from vireid.method import Progress, Transform
+from vireid.types import INFRARED, VISIBLE
 
 RESULT = Path(__file__).parent / "results" / "data_path.txt"
 PEOPLE, IMAGES = 64, 8  # 1,024 pictures
@@ -103,7 +104,7 @@ def data_path(table: Table, batches: int) -> float:
 def step_time(table: Table, steps: int) -> float:
     """Seconds of one AGW training step on a batch of 64."""
     from vireid.methods.agw import AGW
-    from vireid.optim import Optimizers
+    from vireid.training.optim import Optimizers
 
     recipe, at = AGW.recipe, Progress()
     assert not isinstance(recipe, tuple)

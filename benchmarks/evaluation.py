@@ -25,9 +25,9 @@ from machine import describe
 
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table, table_from_columns
-from vireid.retrieval.embed import Embeddings
-from vireid.retrieval.evaluate import evaluate
-from vireid.retrieval.metrics import Metrics, measure
+from vireid.evaluation.embed import Embeddings
+from vireid.evaluation.evaluate import evaluate
+from vireid.evaluation.metrics import Metrics, measure
 
 QUERIES, PEOPLE, DIM, RESULTS = 3803, 96, 2048, Path(__file__).parent / "results" / "evaluation.txt"
 Figures = tuple[np.ndarray, float, float]

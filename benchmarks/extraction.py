@@ -20,9 +20,9 @@ import numpy as np
 from machine import describe
 from PIL import Image
 
-from vireid.serve.bundle import Bundle, export_bundle
-from vireid.serve.extractor import FeatureExtractor
-from vireid.serve.runtimes import BACKENDS
+from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.extractor import FeatureExtractor
+from vireid.deploy.runtimes import BACKENDS
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "serve"))

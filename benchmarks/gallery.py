@@ -1,6 +1,6 @@
 """Search in a gallery of LanceDB beside an exact scan and beside the plain index, with and without a filter.
 
-The gallery is a crowd of near duplicates (`tests/serve/crowd.py`) of 512 numbers; the queries are new crops of people
+The gallery is a crowd of near duplicates (`tests/support/crowd.py`) of 512 numbers; the queries are new crops of people
 in it. `exact` is a scan with numpy in memory of the rows that pass; `plain` is the same index as LanceDB searches it by
 itself (its own number of probes, refined); `vireid` is the gallery's own search, records included. Recall is against
 `exact`, at 10.
@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 from machine import describe
 
-from vireid.serve.galleries.lance import LanceGallery
-from vireid.serve.galleries.lance_rows import condition
-from vireid.serve.gallery import EVERYTHING, Filter
+from vireid.search.drivers.lance import LanceGallery
+from vireid.search.drivers.lance_rows import condition
+from vireid.search.gallery import EVERYTHING, Filter
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "serve"))

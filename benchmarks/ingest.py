@@ -33,14 +33,14 @@ import numpy as np
 from machine import describe
 from PIL import Image
 
-from vireid.datasets.synthetic import CAMERAS, picture
-from vireid.serve.archive import Archive
-from vireid.serve.bundle import CONFIG, Bundle, export_bundle
-from vireid.serve.extractor import FeatureExtractor
-from vireid.serve.gallery import Record, open_gallery
-from vireid.serve.index import Indexed, Piece, index, pieces_of
-from vireid.serve.ingest.segment import VideoSettings
-from vireid.serve.sources import Crop
+from vireid.deploy.bundle import CONFIG, Bundle, export_bundle
+from vireid.deploy.extractor import FeatureExtractor
+from vireid.ingest.index import Indexed, Piece, index, pieces_of
+from vireid.ingest.segments import VideoSettings
+from vireid.ingest.sources import Crop
+from vireid.search.archive import Archive
+from vireid.search.gallery import Record, open_gallery
+from vireid.synthetic.make import CAMERAS, picture
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "serve"))
@@ -92,7 +92,7 @@ def bundle_of(run: Path | None, folder: Path) -> Bundle:
     if run is None:
         small_run.write_people(folder / "data", {"train": 4})
         run = small_run.make_run(folder / "run", folder / "data", words=()).path
-    from vireid.run import Run
+    from vireid.training.record import Run
 
     return export_bundle(Run.open(run), folder / "bundle", onnx=False, say=lambda text: None)
 

@@ -24,13 +24,13 @@ import torch
 from machine import describe
 from torch.utils.flop_counter import FlopCounterMode
 
+from vireid.data.datasets import load
 from vireid.data.pipeline import TrainingData
-from vireid.datasets import load
-from vireid.datasets.synthetic import make
-from vireid.export import examples
+from vireid.deploy.onnx import examples
 from vireid.method import Method, Progress, Recipe
 from vireid.methods import find, names
-from vireid.optim import Optimizers
+from vireid.synthetic.make import make
+from vireid.training.optim import Optimizers
 
 PEOPLE, CAMERAS = 395, (1, 2, 3, 4, 5, 6)  # the identities and cameras that SYSU-MM01 trains with
 STEPS, IMAGES = 1, 2

@@ -19,11 +19,11 @@ import numpy as np
 from machine import describe
 from PIL import Image
 
-from vireid import datasets
+from vireid.data import datasets
 from vireid.data.table import Table
-from vireid.datasets.synthetic import make
-from vireid.method import INFRARED, VISIBLE
-from vireid.serve.modality import BAR, chroma
+from vireid.deploy.infrared_detection import BAR, chroma
+from vireid.synthetic.make import make
+from vireid.types import INFRARED, VISIBLE
 
 RESULT = Path(__file__).parent / "results" / "modality.txt"
 LAYOUTS = {"sysu": 60, "regdb": 60, "llcm": 60}
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("data", nargs="*", help="NAME=PATH")
     parser.add_argument("--most", type=int, default=1500, help="pictures of each data set, drawn by a seed")
     given = parser.parse_args()
-    told = [describe(), f"bar {BAR} gray levels of chroma (vireid/serve/modality.py)"]
+    told = [describe(), f"bar {BAR} gray levels of chroma (vireid/deploy/infrared_detection.py)"]
     with tempfile.TemporaryDirectory() as name:
         sets = {spec: datasets.load(spec) for spec in given.data}
         if not sets:

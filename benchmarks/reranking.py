@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from machine import describe
 
-from vireid.retrieval.rerank import KReciprocal
+from vireid.evaluation.rerank import KReciprocal
 
 HERE = Path(__file__).parent
 FORMS = ("vireid", "dense")

@@ -1,6 +1,6 @@
 """Forgetting for good: seconds and bytes on the disk, by identity, by camera and by age, and what is left in the files.
 
-A gallery of LanceDB with its index (`tests/serve/crowd.py`, 512 numbers, 50 crops of a person), a small thumbnail for
+A gallery of LanceDB with its index (`tests/support/crowd.py`, 512 numbers, 50 crops of a person), a small thumbnail for
 each row that goes. `Archive.forget` deletes and purges; afterwards every file is searched for the id and for the bytes
 of the vector of rows that went. `delete alone` hides the rows; removing thumbnails and purging follow on it.
 
@@ -22,8 +22,8 @@ import numpy as np
 from machine import describe
 from PIL import Image
 
-from vireid.serve.archive import Archive
-from vireid.serve.gallery import Filter, Record, open_gallery
+from vireid.search.archive import Archive
+from vireid.search.gallery import Filter, Record, open_gallery
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "serve"))

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vireid.datasets import synthetic
+from vireid.synthetic import make as synthetic
 
 INFRARED_CAMERAS = (3, 6)
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from PIL import Image
 
-from vireid.datasets.synthetic import CAMERAS, JPEG_QUALITY, Picture, picture
+from vireid.synthetic.make import CAMERAS, JPEG_QUALITY, Picture, picture
 
 
 def jpeg(shown: Picture) -> None:

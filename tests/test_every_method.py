@@ -31,13 +31,14 @@ from torch import Tensor
 from vireid.data.pipeline import TrainingData
 from vireid.data.samplers import PivotPairs
 from vireid.data.table import Table, table_from_columns
+from vireid.evaluation.embed import Embeddings
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
-from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe
+from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods import find, names
-from vireid.optim import Constant, Optimizers
-from vireid.retrieval.embed import Embeddings
-from vireid.settings import resolve
-from vireid.train import train
+from vireid.training.loop import train
+from vireid.training.optim import Constant, Optimizers
+from vireid.training.settings import resolve
+from vireid.types import INFRARED, VISIBLE
 
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 SIZE, PIDS, STEPS = (64, 32), 4, 20
@@ -276,7 +277,7 @@ def test_mixed_and_single_modality_batches_agree(name: str, trained: Trained) ->
 def test_onnx_equals_torch(name: str, trained: Trained, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    from vireid.export import export_onnx
+    from vireid.deploy.onnx import export_onnx
 
     embedder = embedder_of(trained)
     extras = tuple(trained.batch.extras[name][:2] for name in embedder.inputs)

@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any
 from vireid.version import __version__
 
 if TYPE_CHECKING:
+    from vireid.data.datasets import load, protocol, protocols_for
     from vireid.data.pipeline import TrainingData
     from vireid.data.protocol import Protocol
-    from vireid.data.table import DataError, Table
-    from vireid.datasets import load, protocol, protocols_for
+    from vireid.data.table import Table
+    from vireid.errors import DataError
+    from vireid.evaluation.embed import Embeddings, embed
+    from vireid.evaluation.evaluate import evaluate
+    from vireid.evaluation.results import Results
     from vireid.layers.embedder import load_embedder
     from vireid.method import Method, Recipe
     from vireid.methods import find
-    from vireid.retrieval.embed import Embeddings, embed
-    from vireid.retrieval.evaluate import evaluate
-    from vireid.retrieval.results import Results
 
 __all__ = [  # noqa: RUF022 (in the order of use)
     "load",
@@ -39,7 +40,7 @@ __all__ = [  # noqa: RUF022 (in the order of use)
 ]
 
 HOME = {
-    "load": "vireid.datasets",
+    "load": "vireid.data.datasets",
     "Table": "vireid.data.table",
     "DataError": "vireid.data.table",
     "find": "vireid.methods",
@@ -47,13 +48,13 @@ HOME = {
     "Recipe": "vireid.method",
     "TrainingData": "vireid.data.pipeline",
     "load_embedder": "vireid.layers.embedder",
-    "embed": "vireid.retrieval.embed",
-    "Embeddings": "vireid.retrieval.embed",
-    "protocol": "vireid.datasets",
-    "protocols_for": "vireid.datasets",
+    "embed": "vireid.evaluation.embed",
+    "Embeddings": "vireid.evaluation.embed",
+    "protocol": "vireid.data.datasets",
+    "protocols_for": "vireid.data.datasets",
     "Protocol": "vireid.data.protocol",
-    "evaluate": "vireid.retrieval.evaluate",
-    "Results": "vireid.retrieval.results",
+    "evaluate": "vireid.evaluation.evaluate",
+    "Results": "vireid.evaluation.results",
 }
 
 

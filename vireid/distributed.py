@@ -18,6 +18,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from vireid.errors import ArgumentError
+
 
 def rank() -> int:
     """Number of this process, from 0."""
@@ -45,7 +47,7 @@ def start(device: str | torch.device = "cpu") -> torch.device:
     local = int(os.environ["LOCAL_RANK"])
     if device.type == "cuda":
         if local >= torch.cuda.device_count():
-            raise ValueError(
+            raise ArgumentError(
                 f"torchrun started process {local} on this machine, which has {torch.cuda.device_count()} GPUs; "
                 f"pass --nproc-per-node={torch.cuda.device_count()}"
             )
@@ -146,7 +148,7 @@ class SyncBatchNorm(_BatchNorm):
 
     def _check_input_dim(self, input: Tensor) -> None:
         if input.dim() < 2:
-            raise ValueError(f"batch normalization takes (N, C, ...), got shape {tuple(input.shape)}")
+            raise ArgumentError(f"batch normalization takes (N, C, ...), got shape {tuple(input.shape)}")
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, ...) -> (N, C, ...); equals nn.BatchNorm in one process and in evaluation."""

@@ -14,10 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+
 if TYPE_CHECKING:  # the only names from above: both appear in signatures alone
     from vireid.data.pipeline import TrainingData
     from vireid.data.table import Table
-    from vireid.optim import Optimizers
+    from vireid.training.optim import Optimizers
 
 VISIBLE, INFRARED = 0, 1
 MODALITIES = ("visible", "infrared")
@@ -177,4 +179,4 @@ class Method(nn.Module):
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """Load public pretrained weights into the trunk; returns the keys of `state` that were not used."""
-        raise ValueError(f"{type(self).__name__} has no trunk that takes pretrained weights; leave `weights` out")
+        raise ArgumentError(f"{type(self).__name__} has no trunk that takes pretrained weights; leave `weights` out")

@@ -17,7 +17,8 @@ import pytest
 from PIL import Image
 
 from vireid.data import cache
-from vireid.data.table import DataError, Table, table_from_columns
+from vireid.data.table import Table, table_from_columns
+from vireid.errors import DataError
 
 SIZE = (24, 12)
 

@@ -9,8 +9,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from vireid.data.check import Report, check
-from vireid.data.table import DataError
-from vireid.datasets import sysu
+from vireid.data.datasets import sysu
+from vireid.errors import DataError
 
 
 def picture(path: Path, seed: int) -> Path:

@@ -14,9 +14,11 @@ from PIL import Image
 
 from vireid.data.pipeline import TrainingData
 from vireid.data.samplers import Chunks, IdentityBatches
-from vireid.data.table import DataError, Table, table_from_columns
+from vireid.data.table import Table, table_from_columns
 from vireid.data.transforms import Chain, ChannelExchange, ChannelJitter, Erase, Flip, Normalize, PadCrop
-from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe, View
+from vireid.errors import DataError
+from vireid.method import Batch, Progress, Recipe, View
+from vireid.types import INFRARED, VISIBLE
 
 SIZE = (16, 8)
 CROP = Chain(PadCrop(2), Flip(), Normalize(), Erase(0.5))

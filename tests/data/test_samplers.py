@@ -7,14 +7,14 @@ from typing import Literal
 
 import numpy as np
 import pytest
+from golden_files import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vireid.data.samplers import Chunks, IdentityBatches, PivotPairs, UnpairedBatches
-from vireid.data.table import DataError, Table, table_from_columns
-from vireid.method import INFRARED, VISIBLE
-
-GOLDEN = Path(__file__).parents[1] / "golden"
+from vireid.data.table import Table, table_from_columns
+from vireid.errors import DataError
+from vireid.types import INFRARED, VISIBLE
 
 
 def table_of(pid: object, modality: object) -> Table:

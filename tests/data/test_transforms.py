@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 from vireid.data import transforms as t
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def seeded(seed: int = 0) -> torch.Generator:

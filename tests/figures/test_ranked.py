@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vireid.data.table import DataError, Table, table_from_columns
+from vireid.data.table import Table, table_from_columns
+from vireid.errors import DataError
 from vireid.figures import fonts, ranked
 from vireid.figures.ranked import FRAME, MARGIN, RIGHT, SCALE, WRONG, choose_queries, ranked_list
 

@@ -1,12 +1,12 @@
 """Hi-CMD's networks: recorded encoder, code layout and neck, the decoder written out, and public weights."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_files import GOLDEN
 from torch import Tensor
 
 from vireid.layers.hicmd import (
@@ -24,7 +24,6 @@ from vireid.layers.hicmd import (
 from vireid.layers.hicmd_generator import Decoder
 from vireid.layers.image_translation import MultiScale, residual_critic
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 TINY = {"width": 4, "blocks": (1, 1, 1, 1), "residual": 1, "dilations": (1, 2, 3)}
 

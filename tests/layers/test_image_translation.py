@@ -1,11 +1,10 @@
 """Image-translation blocks against arrays recorded by running Hi-CMD's released code, and their properties."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_files import GOLDEN
 from torch import Tensor
 
 from vireid.layers.image_translation import (
@@ -23,7 +22,6 @@ from vireid.layers.image_translation import (
 )
 from vireid.losses.least_squares_gan import discriminator_loss, generator_loss, gradient_penalty
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_files import GOLDEN
 from torch import Tensor
 
 from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.layers.mpanet import Gate, PatternNet, load_pattern_net
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 
 

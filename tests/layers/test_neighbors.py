@@ -1,17 +1,14 @@
 """Neighbors: against the recorded masks, a plain loop, and what must not change them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 from dense_nformer import dense
+from golden_files import GOLDEN
 from torch import Tensor
 
 from vireid.layers import neighbors as module
 from vireid.layers.neighbors import mutual_neighbors, nearest, reciprocal
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def vectors(rows: int = 40, seed: int = 0) -> tuple[Tensor, Tensor]:

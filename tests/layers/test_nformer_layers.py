@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from dense_nformer import dense, dense_form
+from golden_files import GOLDEN
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -27,7 +28,6 @@ from vireid.layers.nformer import (
 from vireid.layers.nformer_query import RefinedGallery
 from vireid.layers.refiner import load_refiner, save_refiner
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 LAYER = {"attn.c_attn": "qkv", "attn.c_proj": "out", "mlp.c_fc": "widen", "mlp.c_proj": "narrow",
          "ln_1": "attention_norm", "ln_2": "norm"}  # fmt: skip
 exact = {"rtol": 0, "atol": 1e-9}

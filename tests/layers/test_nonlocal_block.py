@@ -1,14 +1,11 @@
 """The non-local block against the recorded arrays of the released code, and its two orders of multiplication."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from vireid.layers.nonlocal_block import NonLocalBlock
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def recorded_block() -> tuple[NonLocalBlock, dict[str, np.ndarray]]:

@@ -1,14 +1,11 @@
 """GeM and its siblings against the recorded arrays of the released code."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from vireid.layers.pooling import GeM, LearnedGeM, pool
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_gem_is_the_released_one() -> None:

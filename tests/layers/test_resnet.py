@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from vireid.layers.resnet import Stem, init_resnet, stages
+from vireid.layers.backbones.resnet import Stem, init_resnet, stages
 
 
 def test_names_and_parameter_count_are_torchvisions() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 from torch import nn
 
 from vireid.layers.embedder import load_embedder, save_embedder
@@ -23,8 +24,6 @@ from vireid.layers.spot import (
     part_positions,
     pool_parts,
 )
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

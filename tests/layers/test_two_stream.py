@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_files import GOLDEN
 from torch import Tensor
 
 from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.layers.two_stream import TwoStream
 from vireid.layers.two_stream_weights import from_official, load_two_stream
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 BLOCKS = (3, 4, 6, 3)
 
 

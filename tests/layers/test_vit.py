@@ -6,15 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 from torch import Tensor, nn
 
+from vireid.layers.backbones.vit import DropPath, VisionTransformer, token_grid
+from vireid.layers.backbones.vit_weights import load_vit, resized_positions
 from vireid.layers.cmtr import ModalityTransformer
 from vireid.layers.embedder import save_embedder
-from vireid.layers.vit import DropPath, VisionTransformer, token_grid
-from vireid.layers.vit_weights import load_vit, resized_positions
-from vireid.weights import load_state
+from vireid.layers.weights import load_state
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 SMALL = {"image_size": (64, 32), "dim": 12, "depth": 2, "heads": 3, "drop_path": 0.0}
 
 

@@ -1,14 +1,11 @@
 """Center cluster against the recorded arrays, a slow loop, and what its recorded form cannot do."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from vireid.losses.center_cluster import center_cluster
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("case", ["near", "mid", "m03", "far"])

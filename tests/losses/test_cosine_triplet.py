@@ -1,15 +1,13 @@
 """The cosine triplet against recorded arrays, a loop, and its invariances."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from vireid.losses.cosine_triplet import cosine_triplet
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_equals_the_recorded_loss() -> None:

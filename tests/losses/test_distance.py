@@ -1,13 +1,10 @@
 """Pairwise distances against the recorded arrays."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
+from golden_files import GOLDEN
 
 from vireid.losses.distance import pairwise_distance
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_recorded_distances() -> None:

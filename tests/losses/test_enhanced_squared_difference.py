@@ -1,15 +1,13 @@
 """CAJL's triplet against the recorded arrays, its clamp and the linear continuation."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from vireid.losses.enhanced_squared_difference import enhanced_squared_difference, signed_square
 from vireid.losses.weighted_triplet import weighted_distances, weighted_regularized_triplet
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 SETTINGS = {"sq0": {"square": False}, "sq1": {}, "sq1_a2g3": {"alpha": 2.0, "gamma": 3.0}}
 
 

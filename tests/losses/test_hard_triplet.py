@@ -1,14 +1,11 @@
 """Batch-hard triplet against the recorded arrays and a loop."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from vireid.losses.hard_triplet import batch_hard_triplet
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("case", ["a", "b"])

@@ -1,14 +1,11 @@
 """Losses between logits (softened KL, consistency) against the recorded arrays."""
 
-from pathlib import Path
-
 import numpy as np
 import torch
+from golden_files import GOLDEN
 
 from vireid.losses.consistency import consistency
 from vireid.losses.softened_kl import softened_kl
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 def test_recorded_softened_kl() -> None:

@@ -1,14 +1,12 @@
 """Marginal center aggregation against the recorded arrays and a loop over the equations."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 
 from vireid.losses.marginal_center import marginal_center_aggregation
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 IDENTITY = ("id_both_active", "id_pull_only", "id_push_only", "id_inactive")
 CAMERA = ("cam_both_active", "cam_pull_only", "cam_missing_class")
 RANDOM = np.random.RandomState(0)

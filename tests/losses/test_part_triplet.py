@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from vireid.layers.shortest_path import path_distance
+from vireid.layers.stripe_path import path_distance
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.part_triplet import batch_hard, part_triplet, path_triplet
 

@@ -1,17 +1,15 @@
 """WRT against the released code's recorded arrays, a slow loop of the printed equation, and its invariances."""
 
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_files import GOLDEN
 
 from vireid.losses import weighted_triplet
 from vireid.losses.weighted_triplet import weighted_distances, weighted_regularized_triplet
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.mark.parametrize("case", ["unit", "norm", "large", "dup"])

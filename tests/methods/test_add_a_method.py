@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import torch
-from test_agw import TINY, batch
+from small_batch import TINY, batch
 
 from vireid.method import Progress, Recipe
 from vireid.methods import find
-from vireid.optim import Optimizers
-from vireid.settings import resolve
+from vireid.training.optim import Optimizers
+from vireid.training.settings import resolve
 
 PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
 

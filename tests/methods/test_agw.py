@@ -1,28 +1,19 @@
 """AGW: losses written out, groups of parameters, published recipe, weights, settings."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_files import GOLDEN
+from small_batch import TINY, batch
 
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
-from vireid.method import INFRARED, VISIBLE, Batch, Progress
+from vireid.method import Progress
 from vireid.methods.agw import AGW
-from vireid.optim import SGD, Optimizers
-
-GOLDEN = Path(__file__).parents[1] / "golden"
-TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
-
-
-def batch(pids: int = 4, images: int = 2, views: tuple[int, ...] = (VISIBLE, INFRARED)) -> Batch:
-    label = torch.arange(pids).repeat_interleave(images)
-    n = len(label)
-    noise = torch.randn(n * len(views), 3, 64, 32, generator=torch.Generator().manual_seed(0))
-    modality = torch.tensor(views).repeat_interleave(n)
-    return Batch(noise, label.repeat(len(views)), modality + 1, modality, torch.arange(len(views)).repeat_interleave(n))
+from vireid.training.optim import SGD, Optimizers
+from vireid.types import INFRARED, VISIBLE
 
 
 def test_losses_are_cross_entropy_and_wrt() -> None:

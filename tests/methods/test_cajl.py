@@ -3,13 +3,14 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from test_agw import TINY, batch
+from small_batch import TINY, batch
 
 from vireid.losses.enhanced_squared_difference import enhanced_squared_difference
 from vireid.losses.softened_kl import softened_kl
-from vireid.method import INFRARED, VISIBLE, Progress, Recipe
+from vireid.method import Progress, Recipe
 from vireid.methods.cajl import CAJL
 from vireid.methods.cajl_plus import CAJLPlus
+from vireid.types import INFRARED, VISIBLE
 
 VIEWS = (VISIBLE, VISIBLE, INFRARED)
 

@@ -5,17 +5,18 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from test_agw import TINY, batch
+from small_batch import TINY, batch
 from torch import Tensor
 
 from vireid.layers.cmlspge import GlobalAndStripes
 from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.losses.center_triplet import center_triplet
 from vireid.losses.part_triplet import part_triplet, path_triplet
-from vireid.method import INFRARED, VISIBLE, Method, Progress, Recipe
+from vireid.method import Method, Progress, Recipe
 from vireid.methods.cmlspge import CMLSPGE
-from vireid.optim import SGD, Optimizers
-from vireid.settings import resolve
+from vireid.training.optim import SGD, Optimizers
+from vireid.training.settings import resolve
+from vireid.types import INFRARED, VISIBLE
 
 PARTS = {"parts": 2, "part_dim": 6}
 NAMES = ["identity", "center", "identity_enhanced", "center_enhanced", "stripes_visible", "stripes_infrared", "part"]

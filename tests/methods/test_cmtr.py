@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_agw import batch
+from golden_files import GOLDEN
+from small_batch import batch
 from torch import Tensor, nn
 
 from vireid.data.transforms import Normalize
@@ -16,12 +17,12 @@ from vireid.layers.cmtr import ModalityRemoval, ModalityTransformer
 from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.losses.modality_aware import Center, Reduction, modality_aware_center
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
-from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe
+from vireid.method import Batch, Progress, Recipe
 from vireid.methods.cmtr import CMTR
-from vireid.optim import AdamW, Constant, Optimizers, WarmupCosine
-from vireid.settings import resolve
+from vireid.training.optim import AdamW, Constant, Optimizers, WarmupCosine
+from vireid.training.settings import resolve
+from vireid.types import INFRARED, VISIBLE
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 NAMES = ["identity", "triplet", "modality_center", "modality_identity"]
 
 
@@ -107,7 +108,7 @@ def test_exported_graph_gives_no_vector_for_a_wrong_modality(tmp_path: Path, on_
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     onnx = pytest.importorskip("onnx")
-    from vireid.export import export_onnx
+    from vireid.deploy.onnx import export_onnx
 
     network = tiny(modality_on_cls=on_cls, pixels="half", depth=1).embedder.eval()
     path = export_onnx(network, (64, 32), tmp_path / "cmtr.onnx")

@@ -21,22 +21,21 @@ The recorded test feature is `method.eval().embedder.layers(images, modality)["n
 1) and 1 for infrared (there 0); the recorded decoder is `Decoder(8, 24, 10)`.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from golden_files import GOLDEN
 from torch import Tensor, nn
 
 from vireid.layers.hicmd import Neck, PrototypeEncoder
 from vireid.layers.hicmd_generator import Decoder, Made
 from vireid.layers.image_translation import MultiScale, residual_critic
-from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe
+from vireid.method import Batch, Progress, Recipe
 from vireid.methods.hicmd import HiCMD, inputs_of
-from vireid.optim import Optimizers
+from vireid.training.optim import Optimizers
+from vireid.types import INFRARED, VISIBLE
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 EXACT = {"rtol": 1e-9, "atol": 1e-9}
 BOTH = (VISIBLE, INFRARED)
 STYLE = [0, 1, 4, 5, 8, 9, 12, 13]  # of a code of 16 dimensions, as recorded (hicmd_code_layout)

@@ -9,15 +9,16 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors import safe_open
-from test_agw import TINY, batch
+from small_batch import TINY, batch
 from torch import Tensor
 
 from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.layers.maum import StripedTwoStream
 from vireid.losses.unidirectional import unidirectional
-from vireid.method import INFRARED, VISIBLE, Method, Progress, Recipe
+from vireid.method import Method, Progress, Recipe
 from vireid.methods.maum import MAUM, Proxies, SnapshotBank
-from vireid.optim import SGD, Optimizers
+from vireid.training.optim import SGD, Optimizers
+from vireid.types import INFRARED, VISIBLE
 
 NAMES = ["identity", "identity_visible", "identity_infrared", "visible_to_infrared", "infrared_to_visible"]
 PARTS = {"parts": 2, "part_dim": 6}
@@ -278,7 +279,7 @@ def test_file_gives_the_same_network_back(tmp_path: Path, settings: dict) -> Non
 def test_part_model_as_onnx(tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
-    from vireid.export import export_onnx
+    from vireid.deploy.onnx import export_onnx
 
     network = tiny(**PARTS, neck=True).embedder.eval()
     session = runtime.InferenceSession(export_onnx(network, (64, 32), tmp_path / "parts.onnx"))

@@ -1,13 +1,13 @@
 """MCLNet: modality classifier and alternating step against recorded arrays, centers, cameras, recipe, settings."""
 
 import copy
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_agw import TINY, batch
+from golden_files import GOLDEN
+from small_batch import TINY, batch
 from torch import Tensor, nn
 
 from vireid.data.transforms import Erase, Normalize
@@ -15,10 +15,9 @@ from vireid.losses.marginal_center import marginal_center_aggregation
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods.agw import AGW
 from vireid.methods.mclnet import MCLNet, ModalityClassifier
-from vireid.optim import SGD, Optimizers
-from vireid.settings import resolve
+from vireid.training.optim import SGD, Optimizers
+from vireid.training.settings import resolve
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 STEP = np.load(GOLDEN / "mclnet_alternating_step.npz")
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 

@@ -7,21 +7,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 from torch import Tensor
 
 from vireid.data.protocol import Protocol
 from vireid.data.samplers import Chunks
 from vireid.data.table import Table, table_from_columns
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.evaluation.embed import Embeddings
+from vireid.evaluation.evaluate import evaluate
 from vireid.losses.center_cluster import center_cluster
-from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe
+from vireid.method import Batch, Progress, Recipe
 from vireid.methods.mpanet import MPANet, averaging_rate, overlap
-from vireid.optim import Adam, Optimizers
-from vireid.retrieval.embed import Embeddings
-from vireid.retrieval.evaluate import evaluate
-from vireid.settings import resolve
+from vireid.training.optim import Adam, Optimizers
+from vireid.training.settings import resolve
+from vireid.types import INFRARED, VISIBLE
 
-GOLDEN = Path(__file__).parents[1] / "golden"
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 NAMES = ["separation", "center", "identity", "identity-visible", "identity-infrared", "mutual"]
 

@@ -6,17 +6,18 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from test_agw import TINY, batch
+from small_batch import TINY, batch
 from torch import Tensor, nn
 
 from vireid.data.transforms import Erase, Normalize
 from vireid.layers.msclnet import NormalizedPooling, Synergy
 from vireid.losses.center_cascade import center_cascade
-from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe
+from vireid.method import Batch, Progress, Recipe
 from vireid.methods.agw import AGW
 from vireid.methods.msclnet import MSCLNet, center_distance, stripe_distance
-from vireid.optim import SGD, Optimizers
-from vireid.settings import resolve
+from vireid.training.optim import SGD, Optimizers
+from vireid.training.settings import resolve
+from vireid.types import INFRARED, VISIBLE
 
 RECORDED = np.load(Path(__file__).parents[1] / "golden" / "msclnet_equations.npz")
 TERMS = ["identity", "triplet", "div", "heads", "local", "global", "sub", "intra", "inter"]

@@ -9,22 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 from torch import Tensor
 
 from vireid.data.pipeline import TrainingData
 from vireid.data.samplers import IdentityBatches
 from vireid.data.table import Table, table_from_columns
+from vireid.evaluation.embed import Embeddings
 from vireid.layers.neighbors import mutual_neighbors
 from vireid.layers.refiner import load_refiner
 from vireid.losses.hard_triplet import batch_hard_triplet, batch_hard_triplet_in_blocks
 from vireid.method import Batch, Progress, Recipe
 from vireid.methods.nformer import STAGES, NearbySets, NFormer, WarmupFrom, center_loss
-from vireid.optim import Adam, Constant, Optimizers
-from vireid.retrieval.embed import Embeddings
-from vireid.train import train
+from vireid.training.loop import train
+from vireid.training.optim import Adam, Constant, Optimizers
 
 PIDS = 4
-GOLDEN = Path(__file__).parents[1] / "golden"
 exact = {"rtol": 0, "atol": 1e-9}
 
 

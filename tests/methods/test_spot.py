@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_agw import batch as plain_batch
+from small_batch import batch as plain_batch
 
-from vireid.data.pose import HeatMaps, WithHeatmaps
-from vireid.data.table import DataError, table_from_columns
+from vireid.data.pose.heatmaps import HeatMaps, WithHeatmaps
+from vireid.data.table import table_from_columns
+from vireid.errors import DataError
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
-from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe
+from vireid.method import Batch, Progress, Recipe
 from vireid.methods.spot import SPOT
-from vireid.optim import SGD
+from vireid.training.optim import SGD
+from vireid.types import INFRARED, VISIBLE
 
 NAMES = ["identity", "triplet"]
 NAMES += [f"{branch}_{loss}" for branch in ("base", "structure", "parts") for loss in ("identity", "triplet")]

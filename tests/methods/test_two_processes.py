@@ -17,7 +17,7 @@ from torch import Tensor
 from vireid import distributed
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods import find, names
-from vireid.optim import Optimizers
+from vireid.training.optim import Optimizers
 
 PIDS, IMAGES, STEPS = 4, 2, 3
 PARTED = ("hicmd",)

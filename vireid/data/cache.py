@@ -36,7 +36,8 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from vireid.data.table import DataError, Table
+from vireid.data.table import Table
+from vireid.errors import ArgumentError, DataError
 
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic", "bilinear")}
 CHUNK = 32  # pictures per task of a thread
@@ -98,7 +99,7 @@ def pixels(
     leaves a partial file.
     """
     if len(size) != 2 or min(size) < 1:
-        raise ValueError(f"size is (height, width) in pixels, both 1 or more, got {size}")
+        raise ArgumentError(f"size is (height, width) in pixels, both 1 or more, got {size}")
     if not len(table):
         raise DataError("the table has no rows, so there are no pictures to cache; choose a split that has images")
     path = cache_path(table, size, folder, filter)
@@ -136,7 +137,7 @@ def _digest(*words: str) -> str:
 def _family(table: Table, size: tuple[int, int], folder: Path, filter: str) -> str:
     """Start of the names of all files that hold the same pictures in the same form."""
     if filter not in FILTERS:
-        raise ValueError(f"filter is one of {', '.join(FILTERS)}, got {filter!r}")
+        raise ArgumentError(f"filter is one of {', '.join(FILTERS)}, got {filter!r}")
     root = Path(table.root).resolve()
     # A folder inside the dataset moves with it; any other one may serve several datasets and must tell them apart.
     inside = folder.resolve().is_relative_to(root)
@@ -424,7 +425,7 @@ def fit(image: Image.Image, size: tuple[int, int], filter: str = "lanczos") -> n
     """An open picture as uint8 (height, width, 3) RGB; ValueError where it holds more than 8 bits a channel."""
     if image.mode.startswith(("I", "F")):
         # Pillow would cut such values at 255 without a word
-        raise ValueError(f"holds more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first")
+        raise ArgumentError(f"holds more than 8 bits a channel (mode {image.mode}); convert it to 8 bits first")
     return np.asarray(image.convert("RGB").resize((size[1], size[0]), FILTERS[filter]))
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from vireid import datasets
-from vireid.data.table import DataError, Table
-from vireid.datasets.files import read_ids, some
-from vireid.method import MODALITIES
+from vireid.data import datasets
+from vireid.data.datasets.files import read_ids, some
+from vireid.data.table import Table
+from vireid.errors import DataError
+from vireid.types import MODALITIES
 
 TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM", "manifest": "manifest"}
 SYNTHETIC_MARK = "synthetic.json"
@@ -184,7 +185,7 @@ def _release(table: Table, counts: dict, synthetic: bool, faults: list[Fault]) -
 
 
 def _sysu(table: Table, synthetic: bool) -> list[Fault]:
-    from vireid.datasets import sysu
+    from vireid.data.datasets import sysu
 
     faults = []
     number = sysu.image_numbers(table)
@@ -236,7 +237,7 @@ def _sysu(table: Table, synthetic: bool) -> list[Fault]:
 
 def _sysu_galleries(table: Table, number: np.ndarray, names: list[str]) -> list[Fault]:
     """On the published test part the draws must give the recorded galleries."""
-    from vireid.datasets import sysu
+    from vireid.data.datasets import sysu
 
     for (split, camera), published in sysu.PUBLISHED.items():
         rows = (table.split == split) & (table.camid == camera)
@@ -254,7 +255,7 @@ def _sysu_galleries(table: Table, number: np.ndarray, names: list[str]) -> list[
 
 
 def _stray_sysu(table: Table) -> list[str]:
-    from vireid.datasets import sysu
+    from vireid.data.datasets import sysu
 
     known = {f"{camera}/{pid}" for pid, camera in zip(table.pid.tolist(), table.camid.tolist(), strict=True)}
     stray = []
@@ -267,7 +268,7 @@ def _stray_sysu(table: Table) -> list[str]:
 
 
 def _regdb(table: Table, synthetic: bool) -> list[Fault]:
-    from vireid.datasets import regdb
+    from vireid.data.datasets import regdb
 
     faults, missing = [], []
     for trial in range(regdb.TRIALS):

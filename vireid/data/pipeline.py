@@ -20,9 +20,11 @@ import torch
 from torch import Tensor
 
 from vireid.data import cache
-from vireid.data.table import DataError, Table
+from vireid.data.table import Table
 from vireid.data.transforms import COCO_MIRROR, RankGenerator, inputs_of, scale_keypoints
-from vireid.method import MODALITIES, Batch, Progress, Recipe, Sampler, Transform
+from vireid.errors import ArgumentError, DataError
+from vireid.method import Batch, Progress, Recipe, Sampler, Transform
+from vireid.types import MODALITIES
 
 RESIDENT_SHARE = 0.4  # of the device's free memory at most; the rest is for the network and its activations
 COPY_ROWS = 1024  # pictures per copy when the whole array goes to the device
@@ -51,9 +53,9 @@ class TrainingData:
         if not len(table):
             raise DataError("training needs images, the table has no rows; check the split and the data folder")
         if not 0 <= rank < world:
-            raise ValueError(f"rank counts from 0 to world - 1, got rank {rank} of world {world}")
+            raise ArgumentError(f"rank counts from 0 to world - 1, got rank {rank} of world {world}")
         if resident not in (True, False, "auto"):
-            raise ValueError(f"resident is True, False or 'auto', got {resident!r}")
+            raise ArgumentError(f"resident is True, False or 'auto', got {resident!r}")
         self.table, self.device, self.seed = table, torch.device(device), seed
         self.resident, self.rank, self.world = resident, rank, world
         self.cache_folder, self.progress = cache_folder, progress
@@ -72,12 +74,12 @@ class TrainingData:
         ValueError when the progress or the number of processes does not fit.
         """
         if not recipe.views:
-            raise ValueError("the recipe has no views; give it at least View(modality, transform)")
+            raise ArgumentError("the recipe has no views; give it at least View(modality, transform)")
         stage, epoch = at.stage, at.epoch
         rows = self._rows(recipe.sampler, stage, epoch)
         start = at.iteration - self._first_iteration(recipe.sampler, stage, epoch)
         if not 0 <= start <= len(rows):
-            raise ValueError(
+            raise ArgumentError(
                 f"iteration {at.iteration} lies outside epoch {epoch}, which starts at {at.iteration - start} and has "
                 f"{len(rows)} batches; resume with the data, the sampler and the seed that the run began with"
             )
@@ -119,7 +121,7 @@ class TrainingData:
     def _part(self, rows: np.ndarray) -> slice:
         """This process's part of one view."""
         if len(rows) % self.world:
-            raise ValueError(
+            raise ArgumentError(
                 f"{len(rows)} images of a view cannot be shared evenly by {self.world} processes; "
                 "set sampler.pids to a multiple of the number of processes"
             )
@@ -197,7 +199,7 @@ class TrainingData:
             inputs = self._inputs(view.transform, rows[view.modality, part], recipe)
             sample = view.transform({"images": gathered[view.modality], **inputs}, generator)
             if sample["images"].dtype == torch.uint8:
-                raise ValueError(
+                raise ArgumentError(
                     f"view {index} ({MODALITIES[view.modality]}) leaves uint8 pixels; add Normalize() to its transform"
                 )
             samples.append(sample)

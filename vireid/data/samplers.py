@@ -18,8 +18,9 @@ from typing import Literal
 
 import numpy as np
 
-from vireid.data.table import DataError, Table
-from vireid.method import INFRARED, VISIBLE
+from vireid.data.table import Table
+from vireid.errors import ArgumentError, DataError
+from vireid.types import INFRARED, VISIBLE
 
 
 def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndarray]]:
@@ -49,7 +50,7 @@ def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndar
 def _check_settings(sampler: IdentityBatches | Chunks | UnpairedBatches) -> None:
     for name, value in vars(sampler).items():
         if value < 1:
-            raise ValueError(f"{type(sampler).__name__} needs {name} of 1 or more, got {value}")
+            raise ArgumentError(f"{type(sampler).__name__} needs {name} of 1 or more, got {value}")
 
 
 def _check_enough(sampler: IdentityBatches | Chunks, available: int) -> None:
@@ -172,9 +173,9 @@ class PivotPairs:
 
     def __post_init__(self) -> None:
         if self.pids < 1 or self.batches < 1:
-            raise ValueError(f"PivotPairs needs pids and batches of 1 or more, got {self.pids} and {self.batches}")
+            raise ArgumentError(f"PivotPairs needs pids and batches of 1 or more, got {self.pids} and {self.batches}")
         if self.negatives not in ("apart", "shared"):
-            raise ValueError(f"PivotPairs.negatives is 'apart' or 'shared', got {self.negatives!r}")
+            raise ArgumentError(f"PivotPairs.negatives is 'apart' or 'shared', got {self.negatives!r}")
 
     def iterations(self, table: Table) -> int:
         """Number of batches in every epoch."""

@@ -10,13 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vireid.method import INFRARED, VISIBLE
+from vireid.errors import DataError
+from vireid.types import INFRARED, VISIBLE
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
-
-
-class DataError(ValueError):
-    """The data are not as expected; the message says what was expected, what came and what to do."""
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.data.resize import KERNELS, Filter, resize
+from vireid.errors import ArgumentError
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD
 from vireid.method import Transform
 
@@ -74,12 +75,12 @@ def whole_numbers(uniform: Tensor, count: Tensor | int) -> Tensor:
 
 def _check_probability(name: str, value: float) -> None:
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} is a probability from 0 to 1, got {value}")
+        raise ArgumentError(f"{name} is a probability from 0 to 1, got {value}")
 
 
 def _check_pixels(sample: Sample, step: str) -> None:
     if sample["images"].dtype != torch.uint8:
-        raise ValueError(f"{step} works on uint8 pixels, got {sample['images'].dtype}; put it before Normalize")
+        raise ArgumentError(f"{step} works on uint8 pixels, got {sample['images'].dtype}; put it before Normalize")
 
 
 @dataclass(frozen=True, init=False)
@@ -92,7 +93,7 @@ class Chain:
         flat = [step for part in (*parts, steps) for step in (part if isinstance(part, tuple | list) else (part,))]
         for step in flat:
             if not callable(step):
-                raise ValueError(f"a Chain takes transforms, got {step!r}")
+                raise ArgumentError(f"a Chain takes transforms, got {step!r}")
         object.__setattr__(self, "steps", tuple(flat))
 
     @property
@@ -121,7 +122,7 @@ def crop(sample: Sample, top: Tensor, left: Tensor, pad: int, fill: int = 0) -> 
     for name, value in (("images", fill), ("masks", 0), ("heatmaps", 0)):
         if name in sample:
             if sample[name].shape[-2:] != images.shape[-2:]:
-                raise ValueError(
+                raise ArgumentError(
                     f"{name} of {tuple(sample[name].shape[-2:])} cannot be cropped like images of {(height, width)}; "
                     "crop first and draw them afterward"
                 )
@@ -155,7 +156,7 @@ def flip(sample: Sample, flipped: Tensor) -> Sample:
         values = sample[name]
         mirror = list(MIRRORS.get(values.shape[1], ())) if name in ("heatmaps", "keypoints") else []
         if name in ("heatmaps", "keypoints") and not mirror:
-            raise ValueError(
+            raise ArgumentError(
                 f"{name} of 17 COCO points or 18 of OpenPose can be mirrored, got {values.shape[1]}; leave Flip out"
             )
         if name == "keypoints":
@@ -179,7 +180,7 @@ class PadCrop:
 
     def __post_init__(self) -> None:
         if self.pad < 0 or not 0 <= self.fill <= 255:
-            raise ValueError(f"PadCrop needs pad >= 0 and fill in 0..255, got {self.pad} and {self.fill}")
+            raise ArgumentError(f"PadCrop needs pad >= 0 and fill in 0..255, got {self.pad} and {self.fill}")
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         _check_pixels(sample, "PadCrop")
@@ -209,9 +210,9 @@ class Resize:
 
     def __post_init__(self) -> None:
         if len(self.size) != 2 or min(self.size) < 1:
-            raise ValueError(f"Resize.size is (height, width) in pixels, got {self.size}")
+            raise ArgumentError(f"Resize.size is (height, width) in pixels, got {self.size}")
         if self.filter not in KERNELS:
-            raise ValueError(f"Resize.filter is one of {', '.join(KERNELS)}, got {self.filter!r}")
+            raise ArgumentError(f"Resize.filter is one of {', '.join(KERNELS)}, got {self.filter!r}")
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         _check_pixels(sample, "Resize")
@@ -336,7 +337,7 @@ class Erase:
     def __post_init__(self) -> None:
         _check_probability("Erase.p", self.p)
         if not (0 < self.area[0] <= self.area[1] and 0 < self.aspect[0] <= self.aspect[1] and self.tries >= 1):
-            raise ValueError(
+            raise ArgumentError(
                 "Erase needs area and aspect as (smallest, largest) above 0 and tries of 1 or more, "
                 f"got area {self.area}, aspect {self.aspect}, tries {self.tries}"
             )
@@ -344,7 +345,7 @@ class Erase:
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         images = sample["images"]
         if images.dtype == torch.uint8:
-            raise ValueError("Erase fills with normalized values, got uint8 pixels; put it after Normalize")
+            raise ArgumentError("Erase fills with normalized values, got uint8 pixels; put it after Normalize")
         chosen, boxes = self.boxes(len(images), images.shape[-2], images.shape[-1], generator)
         boxes = boxes * chosen.view(-1, *[1] * (boxes.ndim - 1))
         return {**sample, "images": erase(images, boxes, self.fill)}

@@ -13,10 +13,11 @@ from typing import Literal
 import numpy as np
 from PIL import Image, ImageDraw
 
-from vireid.data.table import DataError, Table
+from vireid.data.table import Table
+from vireid.errors import ArgumentError, DataError
 from vireid.figures.fonts import INSTALL, Font, chinese_file, font, readable, width, wrap
-from vireid.files import replacing
-from vireid.method import MODALITIES
+from vireid.system import replacing
+from vireid.types import MODALITIES
 
 SCALE = 2  # pixels per unit below: sharp on dense screens and in print
 MARGIN, GAP, AFTER_QUERY, LINE = 20, 8, 22, 15
@@ -65,7 +66,7 @@ def choose_queries(table: Table, queries: np.ndarray, ranked: np.ndarray, count:
     else, so that the same evaluation shows the same queries; right ones come first.
     """
     if count < 1:
-        raise ValueError(f"a picture of ranked lists needs at least 1 query, got {count}")
+        raise ArgumentError(f"a picture of ranked lists needs at least 1 query, got {count}")
     usable = np.flatnonzero((ranked >= 0).any(axis=1))
     right = table.pid[ranked[usable, 0]] == table.pid[queries[usable]]
     kinds = [_spread(table, queries, usable[right]), _spread(table, queries, usable[~right])]
@@ -111,10 +112,12 @@ def ranked_list(
     arrays that do not fit together.
     """
     if lang not in WORDS:
-        raise ValueError(f"lang is one of {', '.join(WORDS)}, got {lang!r}")
+        raise ArgumentError(f"lang is one of {', '.join(WORDS)}, got {lang!r}")
     if ranked.ndim != 2 or ranked.shape != similarity.shape or len(queries) != len(ranked) or not ranked.size:
-        raise ValueError(f"expected queries (Q,), ranked and similarity (Q, k), got {queries.shape}, {ranked.shape}, "
-                         f"{similarity.shape}")  # fmt: skip
+        raise ArgumentError(
+            "expected queries (Q,), ranked and similarity (Q, k), got "
+            f"{queries.shape}, {ranked.shape}, {similarity.shape}"
+        )
     chinese, note = chinese_file(), ""
     if lang == "zh" and chinese is None:
         lang, note = "en", f"the words are English: no Chinese font was found; {INSTALL}"

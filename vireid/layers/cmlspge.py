@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vireid.errors import ArgumentError
 from vireid.layers.neck import bn_neck
 from vireid.layers.nonlocal_block import InnerWidth
 from vireid.layers.pooling import Pooling
@@ -63,11 +64,13 @@ class GlobalAndStripes(TwoStream):
         stripe_share: float = 0.5,
     ) -> None:
         if ge not in ("bn", "bn_weight"):
-            raise ValueError(f"ge is 'bn' or 'bn_weight', got {ge!r}")
+            raise ArgumentError(f"ge is 'bn' or 'bn_weight', got {ge!r}")
         if parts < 0:
-            raise ValueError(f"parts is the number of stripes, 0 for the global model, got {parts}")
+            raise ArgumentError(f"parts is the number of stripes, 0 for the global model, got {parts}")
         if not 0 < stripe_share < 1:
-            raise ValueError(f"stripe_share lies between 0 and 1, got {stripe_share}; parts=0 leaves the stripes out")
+            raise ArgumentError(
+                f"stripe_share lies between 0 and 1, got {stripe_share}; parts=0 leaves the stripes out"
+            )
         super().__init__(
             width=width,
             blocks=blocks,

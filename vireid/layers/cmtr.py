@@ -16,10 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+from vireid.layers.backbones.vit import STD, VisionTransformer, VitStem
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
 from vireid.layers.neck import bn_neck
-from vireid.layers.vit import STD, VisionTransformer, VitStem
-from vireid.method import INFRARED, MODALITIES, VISIBLE
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 Pixels = Literal["imagenet", "half"]
 Phi = Literal["linear", "mlp"]
@@ -74,9 +75,9 @@ class ModalityTransformer(Embedder):
         }
         super().__init__(**network, modality_scale=modality_scale, modality_on_cls=modality_on_cls, pixels=pixels)
         if pixels not in ("imagenet", "half"):
-            raise ValueError(f"pixels is 'imagenet' or 'half', got {pixels!r}")
+            raise ArgumentError(f"pixels is 'imagenet' or 'half', got {pixels!r}")
         if modality_scale < 0:
-            raise ValueError(f"modality_scale is a factor of 0 or more, got {modality_scale}")
+            raise ArgumentError(f"modality_scale is a factor of 0 or more, got {modality_scale}")
         self.dim, self.pixels = dim, pixels
         self.modality_scale, self.modality_on_cls = modality_scale, modality_on_cls
         self.trunk = VisionTransformer(**network)  # pyright: ignore[reportArgumentType]
@@ -126,11 +127,11 @@ def check_modality(images: Tensor, modality: Tensor) -> None:
     if torch.compiler.is_compiling():
         return
     if modality.shape != images.shape[:1]:
-        raise ValueError(
+        raise ArgumentError(
             f"every image needs its modality: expected shape ({len(images)},), got {tuple(modality.shape)}"
         )
     if not bool(((modality == VISIBLE) | (modality == INFRARED)).all()):
-        raise ValueError(
+        raise ArgumentError(
             f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {modality.unique().tolist()}"
         )
 
@@ -145,7 +146,7 @@ class ModalityRemoval(nn.Module):
     def __init__(self, dim: int, phi: Phi = "linear") -> None:
         super().__init__()
         if phi not in ("linear", "mlp"):
-            raise ValueError(f"phi is 'linear' or 'mlp', got {phi!r}")
+            raise ArgumentError(f"phi is 'linear' or 'mlp', got {phi!r}")
         self.phi = nn.ModuleList(
             nn.Linear(dim, dim)
             if phi == "linear"

@@ -17,14 +17,15 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from vireid.errors import ArgumentError
+from vireid.layers.backbones.resnet import Stem, init_resnet, output_channels
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
 from vireid.layers.neck import bn_neck
 from vireid.layers.pooling import Pooling, pool
-from vireid.layers.resnet import Stem, init_resnet, output_channels
 from vireid.layers.two_stream import Encoded, Trunk
 from vireid.layers.unit import CHANNELS, Translators, own_channels
-from vireid.method import INFRARED, VISIBLE
-from vireid.weights import fill, new_names
+from vireid.layers.weights import fill, new_names
+from vireid.types import INFRARED, VISIBLE
 
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # the means of ImageNet's three, for the infrared channel
 FROM_RESNET = ((r"(conv1|bn1)\.", r"stem.\1."), (r"(layer[1-4])\.", r"trunk.\1."))
@@ -89,7 +90,7 @@ class UnifiedResNet(Embedder):
         rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
         if sum(map(len, rows)) != len(modality):
             found = modality.unique().tolist()
-            raise ValueError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+            raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
         parts = [self.joined(own_channels(images[r], m), m) for m, r in enumerate(rows) if len(r)]
         return torch.cat(parts)[torch.cat(rows).argsort()]  # back in the order of the batch
 
@@ -147,7 +148,7 @@ def load_unified(network: UnifiedResNet, state: Mapping[str, Tensor]) -> list[st
         return [key for key in state if key not in named]
     if any(re.match(r"translators\.", key) for key in state):
         return fill(network, state)
-    raise ValueError(
+    raise ArgumentError(
         "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...) "
         "or of a D2RL embedder (translators..., stem..., trunk...); the first names are "
         f"{', '.join(list(state)[:4]) or 'none at all'}"

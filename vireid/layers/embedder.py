@@ -20,7 +20,7 @@ class Embedder(nn.Module):
     A subclass writes `layers`, which takes images that are already normalized (as the training transforms leave
     them), and passes its constructor's keywords to `super().__init__` so that a file can rebuild it.
     `inputs` names what forward takes beyond images and modality, in order. One that takes `heatmaps` says in the
-    attribute of that name how they are drawn (keywords of vireid.data.pose.HeatMaps).
+    attribute of that name how they are drawn (keywords of vireid.data.pose.heatmaps.HeatMaps).
     """
 
     inputs: tuple[str, ...] = ()

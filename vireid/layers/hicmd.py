@@ -23,11 +23,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+from vireid.layers.backbones.resnet import Stem, init_resnet, output_channels, stages
 from vireid.layers.embedder import Embedder
 from vireid.layers.image_translation import ConvBlock, init_kaiming, residual_blocks
-from vireid.layers.resnet import Stem, init_resnet, output_channels, stages
-from vireid.method import INFRARED, VISIBLE
-from vireid.weights import fill
+from vireid.layers.weights import fill
+from vireid.types import INFRARED, VISIBLE
 
 GROUPS = 4  # of a code
 SLOPE = 0.3  # of every leaky ReLU here
@@ -52,7 +53,7 @@ def exchange(code: Tensor, other: Tensor, share: float = STYLE) -> Tensor:
 
 def _groups(code: Tensor) -> Tensor:
     if code.shape[1] % (4 * GROUPS):
-        raise ValueError(f"a code has a multiple of {4 * GROUPS} dimensions, got {code.shape[1]}")
+        raise ArgumentError(f"a code has a multiple of {4 * GROUPS} dimensions, got {code.shape[1]}")
     return code.unflatten(1, (GROUPS, -1))
 
 
@@ -191,7 +192,7 @@ class PrototypeAttribute(Embedder):
             width=width, blocks=list(blocks), residual=residual, dilations=list(dilations), dropout=dropout
         )
         if width < 2 or width % 2:
-            raise ValueError(f"width must be an even number of 2 or more (64 for ResNet-50), got {width}")
+            raise ArgumentError(f"width must be an even number of 2 or more (64 for ResNet-50), got {width}")
         attribute = AttributeEncoder(width, tuple(blocks))
         prototype = PrototypeEncoder(width // 2, residual, dilations)
         self.attributes = twins(attribute)
@@ -224,7 +225,7 @@ def by_modality(modules: nn.ModuleList, images: Tensor, modality: Tensor) -> Ten
     rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
     if sum(map(len, rows)) != len(modality):
         found = modality.unique().tolist()
-        raise ValueError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+        raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
     parts = [module(images[r]) for module, r in zip(modules, rows, strict=True) if len(r)]
     return torch.cat(parts)[torch.cat(rows).argsort()]
 
@@ -247,7 +248,7 @@ def load_encoders(network: PrototypeAttribute, state: Mapping[str, Tensor]) -> l
         return [key for key in state if not re.match(r"(conv1|bn1|layer[1-4])\.", key)]
     if "attributes.0.stem.conv1.weight" in state:
         return fill(network, state)
-    raise ValueError(
+    raise ArgumentError(
         "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...) "
         "or of an embedder of this project (attributes.0.stem.conv1.weight...); the first names are "
         f"{', '.join(list(state)[:4]) or 'none at all'}"

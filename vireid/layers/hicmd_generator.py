@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from vireid.layers.hicmd import GROUPS, SLOPE, STYLE_AND_POSE, PrototypeAttribute, exchange
 from vireid.layers.image_translation import ConvBlock, Upsample, init_kaiming, residual_blocks
-from vireid.method import INFRARED, VISIBLE
+from vireid.types import INFRARED, VISIBLE
 
 Source = Literal["code", "paper"]
 BOTH = (VISIBLE, INFRARED)

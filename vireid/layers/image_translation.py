@@ -23,6 +23,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+
 Padding = Literal["reflect", "zero"]
 Norm = Literal["none", "instance", "layer", "adain"]
 Activation = Literal["none", "relu", "leaky"]
@@ -54,7 +56,7 @@ def adain(x: Tensor, weight: Tensor, bias: Tensor, eps: float = 1e-5) -> Tensor:
     """
     expected = x.shape[:2]
     if weight.shape != expected or bias.shape != expected:
-        raise ValueError(
+        raise ArgumentError(
             f"adain needs weight and bias (N, C) = {tuple(expected)} for maps {tuple(x.shape)}, got "
             f"{tuple(weight.shape)} and {tuple(bias.shape)}"
         )
@@ -90,7 +92,7 @@ class ConvBlock(nn.Module):
             ("activation", activation, ("none", "relu", "leaky")),
         ):
             if value not in known:
-                raise ValueError(f"{name} of a ConvBlock is one of {', '.join(known)}, got {value!r}")
+                raise ArgumentError(f"{name} of a ConvBlock is one of {', '.join(known)}, got {value!r}")
         self.pad, self.padding, self.norm_kind = pad, padding, norm
         self.activation, self.slope = activation, slope
         self.conv = nn.Conv2d(channels, out, kernel, stride=stride, dilation=dilation)
@@ -99,7 +101,7 @@ class ConvBlock(nn.Module):
     def forward(self, x: Tensor, weight: Tensor | None = None, bias: Tensor | None = None) -> Tensor:
         if self.pad:
             if self.padding == "reflect" and min(x.shape[-2:]) <= self.pad:
-                raise ValueError(
+                raise ArgumentError(
                     f"reflection by {self.pad} needs maps larger than that, got {tuple(x.shape[-2:])}; "
                     "take larger images, a smaller dilation or zero padding"
                 )
@@ -113,10 +115,10 @@ class ConvBlock(nn.Module):
     def normalized(self, x: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
         if self.norm_kind == "adain":
             if weight is None or bias is None:
-                raise ValueError("a ConvBlock with norm 'adain' needs weight and bias (N, C) beside the maps")
+                raise ArgumentError("a ConvBlock with norm 'adain' needs weight and bias (N, C) beside the maps")
             return adain(x, weight, bias)
         if weight is not None or bias is not None:
-            raise ValueError(f"weight and bias are for norm 'adain', this ConvBlock has {self.norm_kind!r}")
+            raise ArgumentError(f"weight and bias are for norm 'adain', this ConvBlock has {self.norm_kind!r}")
         if self.norm_kind == "instance":
             return F.instance_norm(x, eps=1e-5)
         return x if self.norm is None else self.norm(x)
@@ -195,7 +197,7 @@ class MultiScale(nn.Module):
     def __init__(self, networks: Sequence[nn.Module]) -> None:
         super().__init__()
         if not networks:
-            raise ValueError("a multi-scale discriminator needs one network per scale, got none")
+            raise ArgumentError("a multi-scale discriminator needs one network per scale, got none")
         self.networks = nn.ModuleList(networks)
 
     def forward(self, images: Tensor) -> list[Tensor]:

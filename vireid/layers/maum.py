@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import Pooling
 from vireid.layers.stripes import Stripes
 from vireid.layers.two_stream import TwoStream
@@ -40,9 +41,9 @@ class StripedTwoStream(TwoStream):
         with_global: bool = True,
     ) -> None:
         if parts < 0:
-            raise ValueError(f"parts is the number of stripes, 0 for the global model, got {parts}")
+            raise ArgumentError(f"parts is the number of stripes, 0 for the global model, got {parts}")
         if not with_global and (neck or not parts):
-            raise ValueError(
+            raise ArgumentError(
                 "with_global=False needs parts, and leaves no global embedding for neck=True to stand behind"
             )
         super().__init__(width=width, blocks=blocks, last_stride=last_stride, attention=False, pooling=pooling)

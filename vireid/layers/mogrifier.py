@@ -13,6 +13,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+
 
 class MogrifierLSTMCell(nn.Module):
     """One step of the recurrence; raises ValueError for a negative number of rounds."""
@@ -20,7 +22,7 @@ class MogrifierLSTMCell(nn.Module):
     def __init__(self, input_size: int, hidden_size: int, rounds: int = 5) -> None:
         super().__init__()
         if rounds < 0:
-            raise ValueError(f"rounds of mutual gating are 0 or more, got {rounds}")
+            raise ArgumentError(f"rounds of mutual gating are 0 or more, got {rounds}")
         sizes = (hidden_size, input_size)
         self.mogrifier_list = nn.ModuleList(nn.Linear(sizes[i % 2], sizes[1 - i % 2]) for i in range(rounds))
         self.lstm = nn.LSTMCell(input_size, hidden_size)

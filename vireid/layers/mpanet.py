@@ -20,10 +20,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+from vireid.layers.backbones.resnet import Stem, init_resnet, output_channels, stages
 from vireid.layers.embedder import Embedder
 from vireid.layers.pooling import at_least_float32
-from vireid.layers.resnet import Stem, init_resnet, output_channels, stages
-from vireid.weights import fill, new_names
+from vireid.layers.weights import fill, new_names
 
 REDUCTION = 16  # channels of a gate's inner layer: one for so many of its input's
 EPS = 1e-5  # of the instance norm's variance
@@ -105,9 +106,9 @@ class PatternNet(Embedder):
     ) -> None:
         super().__init__(width=width, blocks=list(blocks), last_stride=last_stride, parts=parts, gates=gates)
         if parts < 0:
-            raise ValueError(f"parts is the number of pattern maps, 0 or more, got {parts}")
+            raise ArgumentError(f"parts is the number of pattern maps, 0 or more, got {parts}")
         if gates not in (0, 1, 2):
-            raise ValueError(f"gates is 0, 1 (behind layer3) or 2 (behind layer3 and layer4), got {gates}")
+            raise ArgumentError(f"gates is 0, 1 (behind layer3) or 2 (behind layer3 and layer4), got {gates}")
         self.trunk = GatedTrunk(width, tuple(blocks), last_stride, gates)
         channels = output_channels(width)
         self.patterns = nn.Conv2d(channels, parts, 1) if parts else None
@@ -156,7 +157,7 @@ def load_pattern_net(network: PatternNet, state: Mapping[str, Tensor]) -> list[s
         return [key for key in state if key not in official or official[key] in unused]
     if "trunk.stem.conv1.weight" in state:
         return fill(network, state)
-    raise ValueError(
+    raise ArgumentError(
         "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...), "
         "of a checkpoint of MPANet's released code (backbone.layer1.0...) or of an embedder that this method trained "
         f"(trunk.stem.conv1...); the first names are {', '.join(list(state)[:4]) or 'none at all'}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from torch import nn
 
+from vireid.errors import ArgumentError
+
 
 def bn_neck(dim: int) -> nn.BatchNorm1d:
     """Batch norm over (N, dim); weight drawn from N(1, 0.01), bias frozen at 0."""
@@ -25,7 +27,7 @@ def classifier(dim: int, num_pids: int) -> nn.Linear:
     Raises ValueError when there is no identity to classify.
     """
     if num_pids < 1:
-        raise ValueError(f"a classifier needs at least one training identity, got num_pids={num_pids}")
+        raise ArgumentError(f"a classifier needs at least one training identity, got num_pids={num_pids}")
     layer = nn.Linear(dim, num_pids, bias=False)
     nn.init.normal_(layer.weight, 0.0, 0.001)
     return layer

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize, pad
 
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.refiner import Apart
 
@@ -113,9 +114,9 @@ def _largest(block: Tensor, columns: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 def _check(k: int, k_cross: int | None, modality: Tensor | None) -> None:
     if k < 1 or (k_cross is not None and not 0 <= k_cross < k):
-        raise ValueError(
+        raise ArgumentError(
             f"k is 1 or more neighbors (an image counts as one of its own) and k_cross from 0 to k - 1, or null for "
             f"the k nearest of any modality; got k={k} and k_cross={k_cross}"
         )
     if k_cross is not None and modality is None:
-        raise ValueError("neighbors balanced by modality (k_cross) need the modality of every row")
+        raise ArgumentError("neighbors balanced by modality (k_cross) need the modality of every row")

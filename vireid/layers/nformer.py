@@ -27,10 +27,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import gelu, normalize
 
+from vireid.errors import ArgumentError
 from vireid.layers.neighbors import nearest, reciprocal
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.refiner import Apart, Refiner
-from vireid.method import MODALITIES
+from vireid.types import MODALITIES
 
 BLOCK_BYTES = 1 << 26  # of gathered values at a time
 
@@ -87,7 +88,7 @@ class NeighborLayer(nn.Module):
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
         if heads < 1 or dim % heads:
-            raise ValueError(f"width must be a multiple of heads, got {dim} and {heads}")
+            raise ArgumentError(f"width must be a multiple of heads, got {dim} and {heads}")
         self.heads = heads
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
@@ -115,14 +116,14 @@ class NeighborTransformer(nn.Module):
     def __init__(self, dim: int = 256, heads: int = 2, depth: int = 4, dropout: float = 0.1) -> None:
         super().__init__()
         if depth < 1:
-            raise ValueError(f"depth is 1 or more layers, got {depth}")
+            raise ArgumentError(f"depth is 1 or more layers, got {depth}")
         first = NeighborLayer(dim, heads, dropout)
         self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(depth - 1))])
         self.neck = unshifted_norm(dim)
 
     def forward(self, x: Tensor, neighbors: Tensor, landmarks: Tensor) -> Transformed:
         if len(landmarks) != len(self.layers):
-            raise ValueError(f"each of {len(self.layers)} layers needs landmarks of its own, got {len(landmarks)}")
+            raise ArgumentError(f"each of {len(self.layers)} layers needs landmarks of its own, got {len(landmarks)}")
         h = x
         for layer, chosen in zip(self.layers, landmarks, strict=True):
             h = layer(h, neighbors, chosen.expand(len(x), -1))
@@ -168,9 +169,9 @@ class NFormerRefiner(Refiner):
             k_cross=k_cross, dropout=dropout, draws=draws, landmark_seed=landmark_seed,
         )  # fmt: skip
         if landmarks < 1 or draws < 1:
-            raise ValueError(f"landmarks and draws are 1 or more, got {landmarks} and {draws}")
+            raise ArgumentError(f"landmarks and draws are 1 or more, got {landmarks} and {draws}")
         if k < 1 or (k_cross is not None and not 0 <= k_cross < k):
-            raise ValueError(f"k is 1 or more and k_cross from 0 to k - 1 or null, got {k} and {k_cross}")
+            raise ArgumentError(f"k is 1 or more and k_cross from 0 to k - 1 or null, got {k} and {k_cross}")
         self.dim, self.depth, self.landmarks, self.stratified = dim, depth, landmarks, stratified
         self.k, self.k_cross, self.draws, self.landmark_seed = k, k_cross, draws, landmark_seed
         self.least = landmarks
@@ -186,7 +187,7 @@ class NFormerRefiner(Refiner):
     def tokens(self, vectors: Tensor) -> Tensor:
         """What the transformer is given at test: projected vectors (N, width) of length 1."""
         if vectors.dim() != 2 or vectors.shape[1] != self.dim:
-            raise ValueError(
+            raise ArgumentError(
                 f"this refiner was trained on vectors of {self.dim} numbers, got {tuple(vectors.shape)}; refine the "
                 "run that it was trained on, or one whose embedding is as long"
             )
@@ -199,7 +200,7 @@ class NFormerRefiner(Refiner):
         """
         count = len(modality)
         if count < self.landmarks:
-            raise ValueError(f"{self.landmarks} landmarks need as many images, got {count}")
+            raise ArgumentError(f"{self.landmarks} landmarks need as many images, got {count}")
         drawn = []
         for layer in range(self.depth):
             order = torch.randperm(count, generator=generator)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from vireid.errors import ArgumentError
 from vireid.layers.neighbors import Nearest, nearest, reciprocal
 from vireid.layers.nformer import NFormerRefiner
 
@@ -56,7 +57,7 @@ class RefinedGallery:
         They come in the order of their likeness before refinement.
         """
         if shortlist < 1:
-            raise ValueError(f"the shortlist holds 1 gallery image or more, got {shortlist}")
+            raise ArgumentError(f"the shortlist holds 1 gallery image or more, got {shortlist}")
         token = self.refiner.tokens(vector[None])[0]
         similarity = self.tokens @ token
         near = similarity.topk(min(shortlist, len(similarity))).indices

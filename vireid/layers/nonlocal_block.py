@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+
 InnerWidth = Literal["one", "half"]
 
 
@@ -28,7 +30,7 @@ class NonLocalBlock(nn.Module):
     def __init__(self, channels: int, inner: InnerWidth = "one") -> None:
         super().__init__()
         if inner not in ("one", "half"):
-            raise ValueError(f"the inner width of a non-local block is 'one' or 'half', got {inner!r}")
+            raise ArgumentError(f"the inner width of a non-local block is 'one' or 'half', got {inner!r}")
         c = 1 if inner == "one" else max(1, channels // 2)
         # The four convolutions keep torch's default initialization, as in the released code.
         self.theta = nn.Conv2d(channels, c, 1)

@@ -15,6 +15,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+
 Pooling = Literal["gem", "gem-learned", "average"]
 
 
@@ -59,5 +61,5 @@ def pool(kind: Pooling) -> nn.Module:
     """The layer by name: "gem" (p = 3, AGW and its followers), "gem-learned" (ReID-Survey) or "average"."""
     kinds = {"gem": GeM, "gem-learned": LearnedGeM, "average": Average}
     if kind not in kinds:
-        raise ValueError(f"pooling is one of {', '.join(kinds)}, got {kind!r}")
+        raise ArgumentError(f"pooling is one of {', '.join(kinds)}, got {kind!r}")
     return kinds[kind]()

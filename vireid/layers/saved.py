@@ -12,6 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from vireid.errors import ArgumentError
+
 
 def save_network(network: nn.Module, settings: dict[str, object], kind: str, path: Path) -> None:
     """Write `path`: the tensors, and under `kind` in the header the class and the keywords that rebuild it."""
@@ -27,11 +29,11 @@ def load_network(path: Path, kind: str, device: str | torch.device = "cpu") -> A
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if kind not in metadata:
-        raise ValueError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
+        raise ArgumentError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
     about = json.loads(metadata[kind])
     module, _, name = about["class"].rpartition(".")
     if not module.startswith("vireid.layers."):
-        raise ValueError(
+        raise ArgumentError(
             f"{path} names {about['class']}, but only {kind}s of vireid.layers load from a file; export ONNX"
         )
     network = getattr(importlib.import_module(module), name)(**about["settings"])

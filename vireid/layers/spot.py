@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import Pooling, at_least_float32
 from vireid.layers.two_stream import Encoded, TwoStream
 
@@ -42,7 +43,7 @@ def part_positions(parts: int, dim: int, base: float = 10000.0) -> Tensor:
     [[0.0, 1.0, 0.0], [0.8415, 0.5403, 0.0022]]
     """
     if parts < 1 or dim < 1 or base <= 0:
-        raise ValueError(
+        raise ArgumentError(
             f"a code needs parts and dimensions of 1 or more and a base above 0, got {parts}, {dim}, {base}"
         )
     column = torch.arange(dim, dtype=torch.float64)
@@ -84,7 +85,9 @@ class RelationNetwork(nn.Sequential):
 
     def __init__(self, points: int, channels: tuple[int, ...]) -> None:
         if len(channels) != 4 or min(channels) < 1:
-            raise ValueError(f"the relation network has four convolutions of 1 channel or more, got {tuple(channels)}")
+            raise ArgumentError(
+                f"the relation network has four convolutions of 1 channel or more, got {tuple(channels)}"
+            )
         sizes = [points, *channels]
         convolutions = [conv_bn(sizes[i], sizes[i + 1], 3) for i in range(4)]
         super().__init__(*convolutions[:2], nn.MaxPool2d(2), *convolutions[2:], nn.MaxPool2d(2))
@@ -116,9 +119,9 @@ class AttendedStructure(nn.Module):
     def __init__(self, channels: int, inner: int, scale: Scale = "none") -> None:
         super().__init__()
         if inner < 1:
-            raise ValueError(f"attention_dim is 1 channel or more, got {inner}")
+            raise ArgumentError(f"attention_dim is 1 channel or more, got {inner}")
         if scale not in ("none", "sqrt"):
-            raise ValueError(f"attention_scale is 'none' or 'sqrt', got {scale!r}")
+            raise ArgumentError(f"attention_scale is 'none' or 'sqrt', got {scale!r}")
         self.scale: Scale = scale
         self.key = nn.Conv2d(channels, inner, 1)
         self.query = nn.Conv2d(channels, inner, 1, bias=False)
@@ -142,7 +145,7 @@ class PartMasks(nn.Module):
     def __init__(self, structure: int, parts: int) -> None:
         super().__init__()
         if parts < 1:
-            raise ValueError(f"parts is the number of body parts, 1 or more, got {parts}")
+            raise ArgumentError(f"parts is the number of body parts, 1 or more, got {parts}")
         self.theta = nn.Conv2d(structure, parts, 1)
 
     def forward(self, structure: Tensor) -> Tensor:
@@ -179,9 +182,11 @@ class PartInteraction(nn.Module):
     ) -> None:
         super().__init__()
         if layers < 1 or ffn < 1 or not 0 <= dropout < 1:
-            raise ValueError(f"TPI needs 1 layer, 1 ffn unit, dropout in 0..1 at least, got {layers}, {ffn}, {dropout}")
+            raise ArgumentError(
+                f"TPI needs 1 layer, 1 ffn unit, dropout in 0..1 at least, got {layers}, {ffn}, {dropout}"
+            )
         if heads < 1 or dim % heads:
-            raise ValueError(f"tpi_heads must divide the {dim} channels of a part vector, got {heads}")
+            raise ArgumentError(f"tpi_heads must divide the {dim} channels of a part vector, got {heads}")
         self.register_buffer("positions", part_positions(parts, dim, base).float(), persistent=False)
         self.layers = nn.Sequential(*(TransformerLayer(dim, heads, ffn, dropout) for _ in range(layers)))
 
@@ -202,8 +207,8 @@ class StructureTwoStream(TwoStream):
     """Maps images, modality and heat maps (N, points, H/4, W/4) to {"neck", "pooled", "base", "structure", "parts"},
     each (N, D), D = 32 width: the fused descriptor behind (deployed) and before its neck, and the other branches.
 
-    points, sigma, least, missing: how heat maps are drawn (vireid.data.pose.HeatMaps); relation: channels of the
-    relation network; attention_dim: channels of K and Q (None: D/8), attention_scale: "none" or "sqrt"; parts and
+    points, sigma, least, missing: how heat maps are drawn (vireid.data.pose.heatmaps.HeatMaps); relation: channels of
+    the relation network; attention_dim: channels of K and Q (None: D/8), attention_scale: "none" or "sqrt"; parts and
     part_norm: masks; tpi_layers, tpi_heads, tpi_ffn (None: D), tpi_dropout, tpi_base: transformer; pooling: of F_I
     alone, as F_IS has negative values. Image sides are multiples of 16. ValueError for settings out of range.
     """
@@ -233,7 +238,7 @@ class StructureTwoStream(TwoStream):
         tpi_base: float = 10000.0,
     ) -> None:
         if part_norm not in ("mass", "area"):
-            raise ValueError(f"part_norm is 'mass' or 'area', got {part_norm!r}")
+            raise ArgumentError(f"part_norm is 'mass' or 'area', got {part_norm!r}")
         super().__init__(width=width, blocks=blocks, attention=attention, pooling=pooling)
         self.settings = {
             "width": width,
@@ -271,7 +276,7 @@ class StructureTwoStream(TwoStream):
         maps = self.trunk(self.stem(images, modality))
         structure = self.relation(heatmaps)
         if structure.shape[2:] != maps.shape[2:]:
-            raise ValueError(
+            raise ArgumentError(
                 f"heat maps of {tuple(heatmaps.shape[2:])} give structure maps of {tuple(structure.shape[2:])}, images "
                 f"of {tuple(images.shape[2:])} give maps of {tuple(maps.shape[2:])}: heat maps have a fourth of the "
                 "image's sides, which must be multiples of 16"

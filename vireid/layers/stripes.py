@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import Pooling, pool
 
 
@@ -24,7 +25,9 @@ class Stripes(nn.Module):
     def __init__(self, channels: int, parts: int, dim: int, pooling: Pooling = "average") -> None:
         super().__init__()
         if parts < 1 or dim < 1:
-            raise ValueError(f"stripes need parts and a dimension of 1 or more, got {parts} parts of dimension {dim}")
+            raise ArgumentError(
+                f"stripes need parts and a dimension of 1 or more, got {parts} parts of dimension {dim}"
+            )
         self.parts, self.dim = parts, dim
         self.pool = pool(pooling)
         self.reduce = nn.ModuleList(
@@ -43,7 +46,7 @@ def bands(maps: Tensor, parts: int) -> tuple[Tensor, ...]:
     """Maps (N, C, h, w) cut into `parts` bands (N, C, h / parts, w) from the top down; ValueError if h does not fit."""
     rows = maps.shape[2]
     if rows % parts:
-        raise ValueError(
+        raise ArgumentError(
             f"maps of {rows} rows cannot be cut into {parts} equal stripes; choose an image height that is a "
             f"multiple of {16 * parts} (where a row stands for 16 pixels) or another number of parts"
         )

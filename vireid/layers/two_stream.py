@@ -17,12 +17,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vireid.errors import ArgumentError
+from vireid.layers.backbones.resnet import EXPANSION, Stem, init_resnet, output_channels, stages
 from vireid.layers.embedder import Embedder
 from vireid.layers.neck import bn_neck
 from vireid.layers.nonlocal_block import InnerWidth, NonLocalBlock
 from vireid.layers.pooling import Pooling, pool
-from vireid.layers.resnet import EXPANSION, Stem, init_resnet, output_channels, stages
-from vireid.method import INFRARED, VISIBLE
+from vireid.types import INFRARED, VISIBLE
 
 
 class Encoded(NamedTuple):
@@ -110,7 +111,7 @@ class TwoStream(Embedder):
         rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
         if sum(map(len, rows)) != len(modality):
             found = modality.unique().tolist()
-            raise ValueError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+            raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
         parts = [stem(images[r]) for stem, r in zip((self.visible, self.infrared), rows, strict=True) if len(r)]
         return torch.cat(parts)[torch.cat(rows).argsort()]  # back in the order of the batch
 

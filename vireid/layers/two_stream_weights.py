@@ -7,8 +7,9 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from vireid.errors import ArgumentError
 from vireid.layers.two_stream import TwoStream
-from vireid.weights import fill, new_names
+from vireid.layers.weights import fill, new_names
 
 # Names in mangye16/Cross-Modal-Re-ID-baseline (AGW and CAJ; MCLNet's code is of the same family) -> names here. Each of
 # its two stems holds a whole ResNet-50, of which only conv1 and bn1 are used; the rest matches nothing here.
@@ -40,7 +41,7 @@ def load_two_stream(network: TwoStream, state: Mapping[str, Tensor]) -> list[str
         return [key for key in state if key not in named or named[key] in unused]
     if "trunk.layer1.0.conv1.weight" in state:
         return fill(network, state)
-    raise ValueError(
+    raise ArgumentError(
         "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...), "
         "of a checkpoint of Cross-Modal-Re-ID-baseline (base_resnet.base.layer1.0...) or of an embedder of this "
         f"project (trunk.layer1.0...); the first names are {', '.join(list(state)[:4]) or 'none at all'}"

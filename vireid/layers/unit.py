@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from vireid import distributed
+from vireid.errors import ArgumentError
 from vireid.layers.image_translation import (
     ConvBlock,
     MultiScale,
@@ -29,7 +30,7 @@ from vireid.layers.image_translation import (
     residual_blocks,
     strided_critic,
 )
-from vireid.method import INFRARED, VISIBLE
+from vireid.types import INFRARED, VISIBLE
 
 CHANNELS = (3, 1)  # of a visible and of an infrared image
 
@@ -61,7 +62,7 @@ class Translators(nn.Module):
     def __init__(self, width: int = 64, blocks: int = 4, share_latent: bool = False) -> None:
         super().__init__()
         if width < 1 or blocks < 1:
-            raise ValueError(f"translators need image_width and image_blocks of 1 or more, got {width} and {blocks}")
+            raise ArgumentError(f"translators need image_width and image_blocks of 1 or more, got {width} and {blocks}")
         self.latent = 4 * width
         own = blocks - share_latent
         self.encoders = nn.ModuleList(encoder(c, width, own) for c in CHANNELS)
@@ -74,7 +75,9 @@ class Translators(nn.Module):
         """Images (N, c, H, W) of a modality to the mean of z (N, latent, H/4, W/4); H and W are multiples of 4."""
         height, width = images.shape[-2:]
         if height % 4 or width % 4:
-            raise ValueError(f"translated images need sides that are multiples of 4, got {height}x{width}; change size")
+            raise ArgumentError(
+                f"translated images need sides that are multiples of 4, got {height}x{width}; change size"
+            )
         return self.last_encoding(self.encoders[modality](images))
 
     def generate(self, z: Tensor, modality: int) -> Tensor:
@@ -164,7 +167,7 @@ class Discriminators(nn.ModuleList):
         """ValueError where the coarsest scale has no pixel left for one of its layers."""
         scales, layers = self.sizes["scales"], self.sizes["layers"]
         if -(-min(height, width) // 2 ** (scales - 1)) < 2**layers:
-            raise ValueError(
+            raise ArgumentError(
                 f"images of {height}x{width} are too small for discriminators of scales={scales} and "
                 f"discriminator_layers={layers}: lower one of them, or take a larger size"
             )

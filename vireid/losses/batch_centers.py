@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import at_least_float32
 
 
@@ -29,7 +30,7 @@ def batch_centers(x: Tensor, label: Tensor) -> BatchCenters:
     [[1.5], [0.0]]
     """
     if len(x) != len(label):
-        raise ValueError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
+        raise ArgumentError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
     keys, row = label.unique(return_inverse=True, dim=0)
     x = at_least_float32(x)
     belongs = F.one_hot(row, len(keys)).to(x.dtype)  # (N, P)

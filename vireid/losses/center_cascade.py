@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.losses.batch_centers import batch_centers
 
 Inter = Literal["bounded", "literal"]
@@ -45,9 +46,9 @@ def center_cascade(x: Tensor, label: Tensor, part: Tensor, inter: Inter = "bound
     [0.5, 3.75, -4.0]
     """
     if inter not in ("bounded", "literal"):
-        raise ValueError(f"inter is 'bounded' or 'literal', got {inter!r}")
+        raise ArgumentError(f"inter is 'bounded' or 'literal', got {inter!r}")
     if not len(x) == len(label) == len(part) or part.dim() != 2:
-        raise ValueError(
+        raise ArgumentError(
             f"x (N, D), label (N,) and part (N, k) are needed, got {tuple(x.shape)}, {tuple(label.shape)} and "
             f"{tuple(part.shape)}"
         )

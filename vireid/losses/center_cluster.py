@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import at_least_float32
 from vireid.losses.batch_centers import batch_centers
 
@@ -43,7 +44,7 @@ def center_cluster(x: Tensor, label: Tensor, margin: float = 0.7) -> CenterClust
     [0.35, 0.4]
     """
     if len(x) != len(label):
-        raise ValueError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
+        raise ArgumentError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
     x, label = at_least_float32(gather(x)), gather(label)
     centers, person, _ = batch_centers(x, label)
     pull = (x - centers[person]).norm(dim=1).mean()  # a vector that is its own center receives no gradient

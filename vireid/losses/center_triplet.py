@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.losses.batch_centers import batch_centers
 from vireid.losses.hard_triplet import hardest
 
@@ -39,9 +40,9 @@ def center_triplet(
     0.25
     """
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}")
+        raise ArgumentError(f"reduction is 'mean' or 'sum', got {reduction!r}")
     if not len(x) == len(label) == len(modality):
-        raise ValueError(f"one label and modality per row: {len(x)} rows, {len(label)} and {len(modality)} given")
+        raise ArgumentError(f"one label and modality per row: {len(x)} rows, {len(label)} and {len(modality)} given")
     x, label, modality = gather(x), gather(label), gather(modality)
     centers, _, keys = batch_centers(x, torch.stack([label, modality], dim=1))
     person, kind = keys.unbind(1)
@@ -49,7 +50,9 @@ def center_triplet(
     counterpart = same & (kind[:, None] != kind[None, :])
     if not bool((counterpart.sum(1) == 1).all()):
         alone = person[counterpart.sum(1) != 1].unique().tolist()
-        raise ValueError(f"a center triplet needs every person in both modalities of the batch; labels {alone} are not")
+        raise ArgumentError(
+            f"a center triplet needs every person in both modalities of the batch; labels {alone} are not"
+        )
     # differences and not products: |a|^2 + |b|^2 - 2ab loses distances below the margin between long vectors
     with torch.autocast(x.device.type, enabled=False):
         distance = torch.cdist(centers, centers, compute_mode="donot_use_mm_for_euclid_dist")  # (2P, 2P)

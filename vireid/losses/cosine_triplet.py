@@ -12,6 +12,7 @@ from __future__ import annotations
 from torch import Tensor, inf
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 
 EPS = 1e-8  # added to every length
 
@@ -33,7 +34,7 @@ def cosine_triplet(
     cosine = unit(anchors) @ unit(targets).T
     same = anchor_label[:, None] == target_label[None, :]
     if not bool(same.any(1).all() and (~same).any(1).all()):
-        raise ValueError(
+        raise ArgumentError(
             f"every anchor needs a target of its identity and one of another; anchors have labels "
             f"{anchor_label.tolist()}, targets {target_label.tolist()}"
         )

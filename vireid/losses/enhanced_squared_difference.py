@@ -21,6 +21,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from vireid.errors import ArgumentError
 from vireid.losses.weighted_triplet import Softmax, soft_margin, weighted_distances
 
 LIMIT = 88.0  # just below the largest x with a finite exp(x) in float32
@@ -53,9 +54,9 @@ def enhanced_squared_difference(
     [0.3795, 0.3565]
     """
     if beyond not in ("clamp", "linear"):
-        raise ValueError(f"beyond is 'clamp' or 'linear', got {beyond!r}")
+        raise ArgumentError(f"beyond is 'clamp' or 'linear', got {beyond!r}")
     if gamma <= 0:
-        raise ValueError(f"gamma must be positive, got {gamma}")
+        raise ArgumentError(f"gamma must be positive, got {gamma}")
     w = weighted_distances(x, label, alpha, softmax)
     mu = w.mu
     v = signed_square(mu, gamma, beyond) if square else gamma * mu

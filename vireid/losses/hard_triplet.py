@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.losses.distance import distance_to, pairwise_distance
 
 BLOCK_BYTES = 1 << 28  # of distances at a time
@@ -27,7 +28,7 @@ def batch_hard_triplet(x: Tensor, label: Tensor, margin: float = 0.3) -> Tensor:
     0.275
     """
     if len(x) != len(label):
-        raise ValueError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
+        raise ArgumentError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
     x, label = gather(x), gather(label)
     d = pairwise_distance(x, x)
     same = label[:, None] == label[None, :]
@@ -45,7 +46,7 @@ def batch_hard_triplet_in_blocks(x: Tensor, label: Tensor, margin: float = 0.3) 
     0.275
     """
     if len(x) != len(label):
-        raise ValueError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
+        raise ArgumentError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
     x, label = gather(x), gather(label)
     places: list[tuple[Tensor, Tensor]] = []
     with torch.no_grad():

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from vireid.errors import ArgumentError
+
 
 def generator_loss(fake: Sequence[Tensor]) -> Tensor:
     """Scalar from the maps (N, 1, h, w) of generated images, one per scale: their distance from 1, "real".
@@ -47,7 +49,7 @@ def gradient_penalty(real: Sequence[Tensor], images: Tensor) -> Tensor:
     tensor(18.)
     """
     if not images.requires_grad:
-        raise ValueError(
+        raise ArgumentError(
             "the gradient penalty needs images that require a gradient; call images.requires_grad_() first"
         )
     terms = []

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 
 Hinge = Literal["batch", "sample"]
 
@@ -46,9 +47,9 @@ def marginal_center_aggregation(
     2.3333332538604736
     """
     if hinge not in ("batch", "sample"):
-        raise ValueError(f"hinge is 'batch' or 'sample', got {hinge!r}")
+        raise ArgumentError(f"hinge is 'batch' or 'sample', got {hinge!r}")
     if len(x) != len(label) or x.shape[1:] != centers.shape[1:]:
-        raise ValueError(
+        raise ArgumentError(
             f"x (N, D), label (N,) and centers (classes, D) are needed, got {tuple(x.shape)}, {tuple(label.shape)} "
             f"and {tuple(centers.shape)}"
         )

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import at_least_float32
 from vireid.losses.batch_centers import batch_centers
 from vireid.losses.weighted_triplet import soft_margin
@@ -50,9 +51,9 @@ def modality_aware_center(
     3.3197
     """
     if center not in ("identity", "modality"):
-        raise ValueError(f"center is 'identity' or 'modality', got {center!r}")
+        raise ArgumentError(f"center is 'identity' or 'modality', got {center!r}")
     if distance not in ("euclidean", "squared", "normalized"):
-        raise ValueError(f"distance is 'euclidean', 'squared' or 'normalized', got {distance!r}")
+        raise ArgumentError(f"distance is 'euclidean', 'squared' or 'normalized', got {distance!r}")
     g, label, modality = gather(at_least_float32(cleaned)), gather(label), gather(modality)
     if distance == "normalized":
         g = F.normalize(g)
@@ -69,5 +70,5 @@ def modality_aware_identity(logits: Tensor, label: Tensor, reduction: Reduction 
 def reduced(values: Tensor, reduction: Reduction) -> Tensor:
     """Mean or sum of (N,)."""
     if reduction not in ("mean", "sum"):
-        raise ValueError(f"reduction is 'mean' or 'sum', got {reduction!r}")
+        raise ArgumentError(f"reduction is 'mean' or 'sum', got {reduction!r}")
     return values.mean() if reduction == "mean" else values.sum()

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.layers.pooling import at_least_float32
-from vireid.layers.shortest_path import path_distance
+from vireid.layers.stripe_path import path_distance
 from vireid.losses.center_triplet import Reduction
 from vireid.losses.hard_triplet import hardest
 
@@ -85,11 +86,11 @@ def batch_hard(distance: Tensor, label: Tensor, modality: Tensor, margin: float,
 
 def check(stripes: Tensor, label: Tensor, modality: Tensor, candidates: str, reduction: str) -> None:
     if candidates not in ("both", "cross") or reduction not in ("mean", "sum"):
-        raise ValueError(
+        raise ArgumentError(
             f"candidates is 'both' or 'cross' and reduction 'mean' or 'sum', got {candidates!r} and {reduction!r}"
         )
     if stripes.dim() != 3 or not len(stripes) == len(label) == len(modality):
-        raise ValueError(
+        raise ArgumentError(
             f"stripes (N, S, d), label (N,) and modality (N,) are needed, got {tuple(stripes.shape)}, "
             f"{tuple(label.shape)} and {tuple(modality.shape)}"
         )

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from vireid.errors import ArgumentError
 from vireid.losses.weighted_triplet import soft_margin
 
 EPS = 1e-12  # smallest length of a proxy that is divided by, as torch's normalize has it for x
@@ -42,14 +43,14 @@ def unidirectional(
     0.3133
     """
     if proxies.dim() != 3 or x.shape[1:] != proxies.shape[2:] or label.shape != x.shape[:1]:
-        raise ValueError(
+        raise ArgumentError(
             f"x (N, D), label (N,) and proxies (S, C, D) are needed, got {tuple(x.shape)}, {tuple(label.shape)} and "
             f"{tuple(proxies.shape)}"
         )
     if len(proxies) < 1 or proxies.shape[1] < 2:
-        raise ValueError(f"one proxy each of two or more identities is needed, got proxies {tuple(proxies.shape)}")
+        raise ArgumentError(f"one proxy each of two or more identities is needed, got proxies {tuple(proxies.shape)}")
     if alpha <= 0:
-        raise ValueError(f"alpha must be positive, got {alpha}")
+        raise ArgumentError(f"alpha must be positive, got {alpha}")
     if valid is None:
         valid = torch.ones(len(proxies), dtype=torch.bool, device=proxies.device)
     dtype = torch.promote_types(x.dtype, torch.float32)

@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.losses.distance import pairwise_distance
 
 Softmax = Literal["official", "exact"]
@@ -65,9 +66,9 @@ def weighted_distances(
     Raises ValueError for another softmax or for lengths that differ.
     """
     if softmax not in ("official", "exact"):
-        raise ValueError(f"softmax is 'official' or 'exact', got {softmax!r}")
+        raise ArgumentError(f"softmax is 'official' or 'exact', got {softmax!r}")
     if len(x) != len(label):
-        raise ValueError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
+        raise ArgumentError(f"one label per row is needed: {len(x)} rows, {len(label)} labels")
     x, label = gather(x), gather(label)
     d = pairwise_distance(x, x)
     same = label[:, None] == label[None, :]

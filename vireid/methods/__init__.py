@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from vireid.errors import ArgumentError
+
 if TYPE_CHECKING:  # the names are listed by commands that must not wait for torch
     from vireid.method import Method
 
@@ -33,7 +35,7 @@ def find(name_or_path: str | Path) -> type[Method]:
     if text not in names():
         close = difflib.get_close_matches(text.lower(), names(), n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else "give one of them, or the path of your own file (./mine.py)"
-        raise ValueError(f"no method is called {text!r}; there are {', '.join(names())}: {hint}")
+        raise ArgumentError(f"no method is called {text!r}; there are {', '.join(names())}: {hint}")
     return only_method(importlib.import_module(f"vireid.methods.{text}"))
 
 
@@ -41,7 +43,7 @@ def import_file(path: Path) -> ModuleType:
     """Import a method file that lies outside the package, once per path."""
     path = path.resolve()
     if not path.is_file() or path.suffix != ".py":
-        raise ValueError(f"no method file at {path}; expected a Python file that defines one subclass of Method")
+        raise ArgumentError(f"no method file at {path}; expected a Python file that defines one subclass of Method")
     name = f"vireid_method_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
@@ -68,5 +70,7 @@ def only_method(module: ModuleType) -> type[Method]:
     ]
     if len(found) != 1:
         have = ", ".join(c.__name__ for c in found) or "none"
-        raise ValueError(f"{module.__file__} must define exactly one subclass of Method (vireid.method); it has {have}")
+        raise ArgumentError(
+            f"{module.__file__} must define exactly one subclass of Method (vireid.method); it has {have}"
+        )
     return found[0]

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Flip, Normalize, PadCrop
+from vireid.errors import ArgumentError
 from vireid.layers.neck import classifier
 from vireid.layers.nonlocal_block import InnerWidth
 from vireid.layers.pooling import Pooling
@@ -27,8 +28,9 @@ from vireid.layers.two_stream import TwoStream
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import Softmax, weighted_regularized_triplet
-from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import SGD, WarmupSteps
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import SGD, WarmupSteps
+from vireid.types import INFRARED, VISIBLE
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize())
 
@@ -71,7 +73,7 @@ class AGW(Method):
     ) -> None:
         super().__init__(num_pids, camids)
         if triplet not in ("weighted", "hard"):
-            raise ValueError(f"triplet is 'weighted' or 'hard', got {triplet!r}")
+            raise ArgumentError(f"triplet is 'weighted' or 'hard', got {triplet!r}")
         self.triplet = triplet
         self.softmax: Softmax = softmax
         self.embedder: TwoStream = TwoStream(  # pyright: ignore[reportIncompatibleVariableOverride]

@@ -25,9 +25,10 @@ from vireid.layers.pooling import Pooling
 from vireid.losses.enhanced_squared_difference import Beyond, enhanced_squared_difference
 from vireid.losses.softened_kl import softened_kl
 from vireid.losses.weighted_triplet import Softmax
-from vireid.method import INFRARED, VISIBLE, Batch, Progress, Recipe, View
+from vireid.method import Batch, Progress, Recipe, View
 from vireid.methods.agw import AGW
-from vireid.optim import SGD, WarmupSteps
+from vireid.training.optim import SGD, WarmupSteps
+from vireid.types import INFRARED, VISIBLE
 
 ORIGINAL, AUGMENTED, INFRARED_VIEW = 0, 1, 2  # V, V' and I: views in the order of the released code
 CROP = (PadCrop(10), Flip(0.5), Normalize())

@@ -17,13 +17,15 @@ from typing import Literal
 from torch import Tensor
 
 from vireid.data.transforms import Chain, ChannelExchange, ChannelJitter, Erase, RandomGray
+from vireid.errors import ArgumentError
 from vireid.layers.nonlocal_block import InnerWidth
 from vireid.layers.pooling import Pooling
 from vireid.losses.consistency import consistency
 from vireid.losses.enhanced_squared_difference import Beyond
 from vireid.losses.weighted_triplet import Softmax
-from vireid.method import INFRARED, VISIBLE, Batch, Recipe, View
+from vireid.method import Batch, Recipe, View
 from vireid.methods.cajl import AUGMENTED, CAJL, CROP, INFRARED_VIEW, ORIGINAL
+from vireid.types import INFRARED, VISIBLE
 
 # Who learns from whom: V from V' (released default), V and I from V' (its flag S=1), or V' from V (its flag S2=1).
 Students = Literal["original", "original-and-infrared", "augmented"]
@@ -71,7 +73,7 @@ class CAJLPlus(CAJL):
             softmax=softmax,
         )
         if students not in STUDENTS:
-            raise ValueError(f"students is one of {', '.join(STUDENTS)}, got {students!r}")
+            raise ArgumentError(f"students is one of {', '.join(STUDENTS)}, got {students!r}")
         self.weight, self.students = consistency, students
 
     @classmethod

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Flip, Normalize, PadCrop
+from vireid.errors import ArgumentError
 from vireid.layers.cmlspge import Enhancement, GlobalAndStripes
 from vireid.layers.neck import classifier
 from vireid.layers.nonlocal_block import InnerWidth
@@ -33,9 +34,10 @@ from vireid.layers.pooling import Pooling
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.center_triplet import Reduction, center_triplet
 from vireid.losses.part_triplet import Candidates, part_triplet, path_triplet
-from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Method, Progress, Recipe, View
+from vireid.method import Batch, Method, Progress, Recipe, View
 from vireid.methods.agw import AGW
-from vireid.optim import SGD, WarmupSteps
+from vireid.training.optim import SGD, WarmupSteps
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize())
 
@@ -101,13 +103,13 @@ class CMLSPGE(Method):
             ("reduction", reduction, ("mean", "sum")),
         ):
             if value not in words:
-                raise ValueError(f"{name} is one of {', '.join(words)}, got {value!r}")
+                raise ArgumentError(f"{name} is one of {', '.join(words)}, got {value!r}")
         if parts and not 1 <= first_stripe <= parts:
-            raise ValueError(f"first_stripe counts from 1 to parts={parts}, got {first_stripe}")
+            raise ArgumentError(f"first_stripe counts from 1 to parts={parts}, got {first_stripe}")
         if parts and not (local or part):
-            raise ValueError("with local=0 and part=0 nothing trains the stripes; leave them out with parts=0")
+            raise ArgumentError("with local=0 and part=0 nothing trains the stripes; leave them out with parts=0")
         if triplets_from < 0 or (triplets_from and not (center or part)):
-            raise ValueError(
+            raise ArgumentError(
                 f"triplets_from is the epoch, counted from 0, from which L_tri or L_PA acts, got {triplets_from} with "
                 f"center={center} and part={part}"
             )

@@ -26,14 +26,16 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.errors import ArgumentError
+from vireid.layers.backbones.vit import VitStem
+from vireid.layers.backbones.vit_weights import load_vit
 from vireid.layers.cmtr import ModalityRemoval, ModalityTransformer, Phi, Pixels
 from vireid.layers.neck import classifier
-from vireid.layers.vit import VitStem
-from vireid.layers.vit_weights import load_vit
 from vireid.losses.modality_aware import Center, Distance, Reduction, modality_aware_center, modality_aware_identity
 from vireid.losses.weighted_triplet import Softmax, weighted_regularized_triplet
-from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import AdamW, WarmupCosine
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import AdamW, WarmupCosine
+from vireid.types import INFRARED, VISIBLE
 
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
@@ -111,9 +113,9 @@ class CMTR(Method):
             ("softmax", softmax, ("exact", "official")),
         ):
             if value not in words:
-                raise ValueError(f"{name} is one of {', '.join(words)}, got {value!r}")
+                raise ArgumentError(f"{name} is one of {', '.join(words)}, got {value!r}")
         if mae < 0 or (mae == 0 and not share_classifier):
-            raise ValueError(
+            raise ArgumentError(
                 f"mae is the weight of L_MAC and L_MAID, 0 or more, and with 0 there is no second classifier: got "
                 f"mae={mae}, share_classifier={share_classifier}"
             )
@@ -158,7 +160,7 @@ class CMTR(Method):
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         made_for = self.embedder.trunk.image_size
         if tuple(recipe.size) != made_for:
-            raise ValueError(
+            raise ArgumentError(
                 f"the position code is made for images of {made_for[0]}x{made_for[1]}, the recipe's size is "
                 f"{recipe.size[0]}x{recipe.size[1]}: set image_size=[{recipe.size[0]},{recipe.size[1]}] as well"
             )

@@ -30,13 +30,15 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches, UnpairedBatches
 from vireid.data.transforms import Chain, Flip, PadCrop, Symmetric
+from vireid.errors import ArgumentError
 from vireid.layers.d2rl import UnifiedResNet, load_unified
 from vireid.layers.neck import classifier
 from vireid.layers.unit import Discriminators, Pair, own_channels
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.least_squares_gan import discriminator_loss, generator_loss
-from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import SGD, Adam, Constant, IterationSteps, Optimizers, WarmupSteps
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import SGD, Adam, Constant, IterationSteps, Optimizers, WarmupSteps
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 IMAGES, FEATURES = ("discriminators", "translators"), ("features", "head")  # groups of T_I and of T_F
 FLIPPED = Chain(Flip(0.5), Symmetric())
@@ -145,12 +147,12 @@ class D2RL(Method):
         self.weights |= {"triplet": triplet, "lambda_f": lambda_f}
         wrong = [f"{name}={weight}" for name, weight in self.weights.items() if weight < 0]
         if wrong or not (recon or cycle or gan) or not lambda_f:
-            raise ValueError(
+            raise ArgumentError(
                 "weights are 0 or more, lambda_f and one of recon, gan and cycle above 0; got "
                 f"{', '.join(wrong) or f'recon={recon}, gan={gan}, cycle={cycle}, lambda_f={lambda_f}'}"
             )
         if image_every < 1 or not 0 <= smoothing < 1:
-            raise ValueError(
+            raise ArgumentError(
                 f"image_every is 1 or more and smoothing from 0 to below 1, got {image_every} and {smoothing}"
             )
         self.keep_discriminators, self.image_every = keep_discriminators, image_every
@@ -234,7 +236,7 @@ class D2RL(Method):
         """A rate that this stage would not use is a misunderstanding; ValueError."""
         for name in groups:
             if optim.specs[name].lr:
-                raise ValueError(
+                raise ArgumentError(
                     f"stage {at.stage} does not train `{name}`: set optimizers.{name}.lr of the stages that do, e.g. "
                     f"stages.2.optimizers.{name}.lr={optim.specs[name].lr:g}, and leave that of stage {at.stage} at 0"
                 )

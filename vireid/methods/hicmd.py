@@ -28,13 +28,15 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import PivotPairs
 from vireid.data.transforms import Chain, Erase, Flip, Normalize
+from vireid.errors import ArgumentError
 from vireid.layers.hicmd import PrototypeAttribute, excluded, load_encoders, style, twins
 from vireid.layers.hicmd_generator import BOTH, Decoder, Made, Source, translate
 from vireid.layers.image_translation import MultiScale, init_normal, residual_critic
 from vireid.losses.cosine_triplet import cosine_triplet
 from vireid.losses.least_squares_gan import discriminator_loss, generator_loss, gradient_penalty
-from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import SGD, Adam, IterationSteps, Optimizers
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import SGD, Adam, IterationSteps, Optimizers
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 AUGMENT = Chain(Flip(0.5), Normalize())
 PIVOTS = ((0, 2, 6), (1, 3, 7))  # kinds of row that the two triplet terms start from
@@ -54,7 +56,7 @@ def inputs_of(batch: Batch) -> Inputs:
     """The parts of a batch of PivotPairs; ValueError where its rows are not such."""
     views = [batch.of_view(m) for m in BOTH]
     if len(batch) % (2 * PER_PERSON) or [len(view) for view in views] != [len(batch) // 2] * 2:
-        raise ValueError(
+        raise ArgumentError(
             f"Hi-CMD needs a visible and an infrared view of {PER_PERSON} rows per person, got views of "
             f"{[len(view) for view in views]} rows; use the sampler PivotPairs"
         )
@@ -140,9 +142,9 @@ class HiCMD(Method):
         forms = {"rebuild": rebuild, "cycle_codes": cycle_codes, "kl_form": kl_form, "gan": gan}
         for name, value in forms.items():
             if value not in ("code", "paper"):
-                raise ValueError(f"{name} is 'code' or 'paper', got {value!r}")
+                raise ArgumentError(f"{name} is 'code' or 'paper', got {value!r}")
         if neck_rows not in ("all", "kind"):
-            raise ValueError(f"neck_rows is 'all' or 'kind', got {neck_rows!r}")
+            raise ArgumentError(f"neck_rows is 'all' or 'kind', got {neck_rows!r}")
         self.weights = {"same": same, "cross": cross, "cycle": cycle, "code": code, "kl": kl}
         self.weights |= {"adversarial": adversarial, "identity": identity, "triplet": triplet}
         self.penalty, self.neck_rows = penalty, neck_rows

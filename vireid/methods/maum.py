@@ -29,13 +29,15 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.errors import ArgumentError
 from vireid.layers.maum import StripedTwoStream
 from vireid.layers.neck import classifier
 from vireid.layers.pooling import Pooling
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.unidirectional import unidirectional
-from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import SGD, WarmupSteps
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import SGD, WarmupSteps
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
@@ -52,7 +54,7 @@ class SnapshotBank(nn.Module):
     def __init__(self, size: int, num_pids: int, dim: int) -> None:
         super().__init__()
         if size < 1:
-            raise ValueError(f"a bank holds 1 snapshot or more, got {size}")
+            raise ArgumentError(f"a bank holds 1 snapshot or more, got {size}")
         self.register_buffer("snapshots", torch.zeros(size, num_pids, dim))
         self.register_buffer("pushed", torch.zeros((), dtype=torch.int64))
 
@@ -167,12 +169,12 @@ class MAUM(Method):
     ) -> None:
         super().__init__(num_pids, camids)
         if enqueue_every < 1 or start_epoch < 0:
-            raise ValueError(
+            raise ArgumentError(
                 f"enqueue_every is 1 or more iterations and start_epoch an epoch from 0, got {enqueue_every} and "
                 f"{start_epoch}"
             )
         if beta and (alpha <= 0 or specific <= 0):
-            raise ValueError(
+            raise ArgumentError(
                 f"the unidirectional losses need a positive alpha, and proxies trained with a positive weight: got "
                 f"alpha={alpha}, specific={specific}; to leave these losses out set beta=0"
             )
@@ -201,7 +203,7 @@ class MAUM(Method):
 
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         if self.beta and self.start_epoch >= recipe.epochs:
-            raise ValueError(
+            raise ArgumentError(
                 f"the banks begin to fill in epoch {self.start_epoch}, but training has {recipe.epochs} epochs: set "
                 "start_epoch to the end of the warm-up, or beta=0 to train without the unidirectional losses"
             )

@@ -28,15 +28,17 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.errors import ArgumentError
 from vireid.layers.nonlocal_block import InnerWidth
 from vireid.layers.pooling import Pooling
 from vireid.layers.two_stream import Encoded
+from vireid.layers.weights import fill
 from vireid.losses.marginal_center import Hinge, marginal_center_aggregation
 from vireid.losses.weighted_triplet import Softmax
-from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Progress, Recipe, View
+from vireid.method import Batch, Progress, Recipe, View
 from vireid.methods.agw import AGW
-from vireid.optim import SGD, Optimizers, WarmupSteps
-from vireid.weights import fill
+from vireid.training.optim import SGD, Optimizers, WarmupSteps
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 EXTRACTOR = ("backbone", "head")
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.1, 0.8)))
@@ -146,13 +148,17 @@ class MCLNet(AGW):
             softmax=softmax,
         )
         if hinge not in ("batch", "sample") or centers not in ("fixed", "learned"):
-            raise ValueError(
+            raise ArgumentError(
                 f"hinge is 'batch' or 'sample', centers 'fixed' or 'learned'; got hinge={hinge!r}, centers={centers!r}"
             )
         if images_per_pid is not None and images_per_pid < 1:
-            raise ValueError(f"images_per_pid is 1 or more, or null to count them in the batch; got {images_per_pid}")
+            raise ArgumentError(
+                f"images_per_pid is 1 or more, or null to count them in the batch; got {images_per_pid}"
+            )
         if cca and not self.camids:
-            raise ValueError("camera centers need the training cameras: pass camids, or leave the term out with cca=0")
+            raise ArgumentError(
+                "camera centers need the training cameras: pass camids, or leave the term out with cca=0"
+            )
         self.confusion, self.ica, self.cca, self.images_per_pid = confusion, ica, cca, images_per_pid
         self.margins: dict[str, Any] = {"sigma": sigma, "rho": rho, "hinge": hinge}
         self.modality_classifier = ModalityClassifier(self.embedder.dim, hidden)
@@ -225,7 +231,7 @@ class MCLNet(AGW):
         """Camera numbers (N,) to their positions among the sorted training cameras; ValueError for another camera."""
         label = torch.searchsorted(self.cameras, camid).clamp(max=len(self.cameras) - 1)
         if not bool((self.cameras[label] == camid).all()):
-            raise ValueError(
+            raise ArgumentError(
                 f"the batch has cameras {camid.unique().tolist()}, this method was built for {self.cameras.tolist()}; "
                 "pass camids of all training rows"
             )

@@ -26,12 +26,14 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import Chunks
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.errors import ArgumentError
 from vireid.layers.mpanet import PatternNet, load_pattern_net
 from vireid.layers.pooling import at_least_float32
 from vireid.losses.center_cluster import center_cluster
 from vireid.losses.divergence import divergence
-from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import Adam, Steps
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import Adam, Steps
+from vireid.types import INFRARED, VISIBLE
 
 AUGMENT = Chain(
     Flip(0.5),
@@ -92,11 +94,11 @@ class MPANet(Method):
     ) -> None:
         super().__init__(num_pids, camids)
         if num_pids < 1:
-            raise ValueError(f"a classifier needs at least one training identity, got num_pids={num_pids}")
+            raise ArgumentError(f"a classifier needs at least one training identity, got num_pids={num_pids}")
         if modality_sum not in ("code", "config"):
-            raise ValueError(f"modality_sum is 'code' or 'config', got {modality_sum!r}")
+            raise ArgumentError(f"modality_sum is 'code' or 'config', got {modality_sum!r}")
         if not 0 <= update_rate <= 1:
-            raise ValueError(f"update_rate is a share from 0 to 1, got {update_rate}")
+            raise ArgumentError(f"update_rate is a share from 0 to 1, got {update_rate}")
         self.separation, self.center, self.margin, self.mutual = separation, center, margin, mutual
         self.modality_weight = modality_weight * (2 if modality_sum == "code" else 1)
         self.update_rate = update_rate

@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
 from vireid.distributed import gather
+from vireid.errors import ArgumentError
 from vireid.layers.msclnet import NormalizedPooling, Synergy
 from vireid.layers.neck import bn_neck, classifier
 from vireid.layers.nonlocal_block import InnerWidth
@@ -37,9 +38,10 @@ from vireid.losses.batch_centers import batch_centers
 from vireid.losses.center_cascade import Inter, center_cascade
 from vireid.losses.divergence import divergence
 from vireid.losses.weighted_triplet import Softmax
-from vireid.method import INFRARED, MODALITIES, VISIBLE, Batch, Progress, Recipe, View
+from vireid.method import Batch, Progress, Recipe, View
 from vireid.methods.agw import AGW
-from vireid.optim import SGD
+from vireid.training.optim import SGD
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.2, 0.8)))
 Local = Literal["attract", "literal"]
@@ -55,7 +57,7 @@ class WarmupFactors:
 
     def __post_init__(self) -> None:
         if len(self.milestones) != len(self.factors):
-            raise ValueError(f"every milestone has a factor, got {self.milestones} and {self.factors}")
+            raise ArgumentError(f"every milestone has a factor, got {self.milestones} and {self.factors}")
 
     def __call__(self, at: Progress) -> float:
         warmup = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
@@ -135,9 +137,9 @@ class MSCLNet(AGW):
             ("cascade", cascade, ("joint", "separate", "synergy")),
         ):
             if value not in words:
-                raise ValueError(f"{name} is one of {', '.join(words)}; got {value!r}")
+                raise ArgumentError(f"{name} is one of {', '.join(words)}; got {value!r}")
         if parts < 1 or hidden < 1 or (div_cap is not None and div_cap <= 0):
-            raise ValueError(
+            raise ArgumentError(
                 f"parts and hidden are 1 or more and div_cap is above 0 or null; got parts={parts}, hidden={hidden}, "
                 f"div_cap={div_cap}"
             )
@@ -219,7 +221,7 @@ def pairs(batch: Batch) -> tuple[Tensor, Tensor]:
     """Rows of the visible and of the infrared pictures; ValueError unless the i-th of both are the same person."""
     visible, infrared = ((batch.modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED))
     if not batch.label[visible].equal(batch.label[infrared]):
-        raise ValueError(
+        raise ArgumentError(
             f"MSCLNet fuses pairs: row i of the {len(visible)} visible and of the {len(infrared)} infrared pictures "
             "must be the same person; give the recipe one view of each modality"
         )

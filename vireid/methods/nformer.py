@@ -28,14 +28,16 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
-from vireid.frozen import Frozen, image_filter, image_size
+from vireid.errors import ArgumentError
+from vireid.evaluation.frozen import Frozen, image_filter, image_size
 from vireid.layers.neck import classifier
 from vireid.layers.neighbors import mutual_neighbors
 from vireid.layers.nformer import NFormerRefiner, from_released
+from vireid.layers.weights import fill
 from vireid.losses.hard_triplet import batch_hard_triplet_in_blocks
-from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import SGD, Adam, Constant, Optimizers, Steps
-from vireid.weights import fill
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import SGD, Adam, Constant, Optimizers, Steps
+from vireid.types import INFRARED, VISIBLE
 
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
@@ -75,7 +77,7 @@ class NearbySets:
 
     def __post_init__(self) -> None:
         if self.length < 1 or self.sets < 1 or self.images_per_set < 1:
-            raise ValueError(f"length, sets and images_per_set are 1 or more, got {self}")
+            raise ArgumentError(f"length, sets and images_per_set are 1 or more, got {self}")
 
     def size(self, images: int) -> int:
         """Images of a set."""
@@ -157,7 +159,7 @@ class NFormer(Method):
         super().__init__(num_pids, camids)
         self.base = Frozen(base)
         if augment and (self.base.run is None or self.base.embedder.inputs):
-            raise ValueError(
+            raise ArgumentError(
                 f"augment=true embeds pictures anew, for which the base has to be the folder of a run whose embedder "
                 f"takes pictures alone; {base} is not: set augment=false"
             )
@@ -195,7 +197,7 @@ class NFormer(Method):
         In stage 1 extras hold the `set` of each row (N,) and for which layers it is a `landmark` (N, depth).
         """
         if recipe.views or (*recipe.size, recipe.filter) != (*NO_PICTURES, "lanczos"):
-            raise ValueError("NFormer's pictures are its base's: leave size, filter and views as they are")
+            raise ArgumentError("NFormer's pictures are its base's: leave size, filter and views as they are")
         return (self.identities if at.stage == 0 else self.nearby)(data, recipe, at)
 
     def identities(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
@@ -210,7 +212,7 @@ class NFormer(Method):
         for lines in list(sampler.epoch(data.table, random))[start:]:
             size, rest = divmod(lines.shape[1], data.world)
             if rest:
-                raise ValueError(f"{data.world} processes cannot share {lines.shape[1]} images; change sampler.pids")
+                raise ArgumentError(f"{data.world} processes cannot share {lines.shape[1]} images; change sampler.pids")
             yield whole[
                 torch.from_numpy(lines[:, data.rank * size : (data.rank + 1) * size].reshape(-1)).to(data.device)
             ]
@@ -219,7 +221,7 @@ class NFormer(Method):
         sampler = recipe.sampler
         assert isinstance(sampler, NearbySets)
         if sampler.sets % data.world:
-            raise ValueError(f"{data.world} processes cannot share {sampler.sets} sets; change sampler.sets")
+            raise ArgumentError(f"{data.world} processes cannot share {sampler.sets} sets; change sampler.sets")
         whole = self.whole(data) if not self.augment else _joined(list(self.augmented(data, None, at)))
         whole = replace(whole, images=self.projected(whole.images))
         length = sampler.iterations(len(data.table))
@@ -252,7 +254,7 @@ class NFormer(Method):
         assert self.base.run is not None
         if sampler is None:
             if data.world > 1:
-                raise ValueError("augment=true in stage 1 needs one process: its sets are drawn from a whole pass")
+                raise ArgumentError("augment=true in stage 1 needs one process: its sets are drawn from a whole pass")
             sampler = IdentityBatches(pids=min(16, self.num_pids), images=2)
         pictures = Recipe(
             size=image_size(self.base.run),

@@ -24,17 +24,19 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vireid.data.pose import HeatMaps, Missing, WithHeatmaps, unknown_poses
+from vireid.data.pose.heatmaps import HeatMaps, Missing, WithHeatmaps, unknown_poses
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Flip, Normalize, PadCrop
+from vireid.errors import ArgumentError
 from vireid.layers.neck import bn_neck, classifier
 from vireid.layers.pooling import Pooling
 from vireid.layers.spot import STRIDE, PartNorm, Scale, StructureTwoStream
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
-from vireid.method import INFRARED, VISIBLE, Batch, Method, Progress, Recipe, View
-from vireid.optim import SGD, WarmupSteps
+from vireid.method import Batch, Method, Progress, Recipe, View
+from vireid.training.optim import SGD, WarmupSteps
+from vireid.types import INFRARED, VISIBLE
 
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
@@ -96,13 +98,13 @@ class SPOT(Method):
     ) -> None:
         super().__init__(num_pids, camids)
         if triplet not in ("hard", "weighted"):
-            raise ValueError(f"triplet is 'hard' or 'weighted', got {triplet!r}")
+            raise ArgumentError(f"triplet is 'hard' or 'weighted', got {triplet!r}")
         if triplet == "weighted" and margin != MARGIN:
-            raise ValueError(
+            raise ArgumentError(
                 f"the weighted triplet has no margin, got margin={margin}; leave it out or set triplet=hard"
             )
         if structure < 0 or part < 0 or margin < 0:
-            raise ValueError(f"weights and margin are 0 or more, got {structure=}, {part=}, {margin=}")
+            raise ArgumentError(f"weights and margin are 0 or more, got {structure=}, {part=}, {margin=}")
         self.triplet, self.margin = triplet, margin
         self.embedder: StructureTwoStream = StructureTwoStream(  # pyright: ignore[reportIncompatibleVariableOverride]
             width=width,

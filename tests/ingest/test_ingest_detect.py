@@ -1,0 +1,161 @@
+"""Detectors of transformers from a folder, with tiny random weights, and trackers on boxes that walk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from vireid.errors import DetectorError
+from vireid.ingest.detect import TransformersDetector
+
+transformers = pytest.importorskip("transformers", reason="needs the extra `detect`")
+
+LABELS = {0: "car", 1: "Person"}
+
+
+def save_detector(folder: Path, kind: str, labels: dict[int, str] = LABELS) -> Path:
+    """A network of 2 classes, 20 boxes and 64 x 64 pixels."""
+    from transformers.models.rt_detr.image_processing_pil_rt_detr import RTDetrImageProcessorPil
+
+    torch.manual_seed(0)
+    small = {
+        "encoder_hidden_dim": 16, "feat_strides": [8, 16, 32], "encoder_layers": 1, "encoder_ffn_dim": 16,
+        "encoder_attention_heads": 2, "d_model": 16, "num_queries": 20, "decoder_in_channels": [16, 16, 16],
+        "decoder_ffn_dim": 16, "decoder_attention_heads": 2, "decoder_layers": 2, "num_denoising": 0,
+        "id2label": labels, "label2id": {name: number for number, name in labels.items()},
+    }  # fmt: skip
+    if kind == "rt_detr_v2":
+        backbone = transformers.RTDetrResNetConfig(
+            embedding_size=8, hidden_sizes=[8, 16, 24, 32], depths=[1, 1, 1, 1], layer_type="basic",
+            out_features=["stage2", "stage3", "stage4"],
+        )  # fmt: skip
+        config = transformers.RTDetrV2Config(backbone_config=backbone, encoder_in_channels=[16, 24, 32], **small)
+        model = transformers.RTDetrV2ForObjectDetection(config)
+    else:
+        backbone = transformers.HGNetV2Config(
+            stem_channels=[3, 8, 8], stage_in_channels=[8, 16, 24, 32], stage_mid_channels=[8, 8, 8, 8],
+            stage_out_channels=[16, 24, 32, 40], stage_num_blocks=[1, 1, 1, 1], stage_numb_of_layers=[1, 1, 1, 1],
+            embedding_size=8, hidden_sizes=[16, 24, 32, 40], depths=[1, 1, 1, 1],
+            out_features=["stage2", "stage3", "stage4"],
+        )  # fmt: skip
+        config = transformers.DFineConfig(
+            backbone_config=backbone, encoder_in_channels=[24, 32, 40], decoder_n_points=[2, 2, 2], **small
+        )
+        model = transformers.DFineForObjectDetection(config)
+    model.save_pretrained(folder)
+    RTDetrImageProcessorPil(size={"height": 64, "width": 64}).save_pretrained(folder)
+    return folder
+
+
+@pytest.mark.parametrize("kind", ["rt_detr_v2", "d_fine"])
+def test_people_of_each_frame_in_its_pixels(tmp_path: Path, kind: str) -> None:
+    folder = save_detector(tmp_path / kind, kind)
+    frames = list(np.random.RandomState(0).randint(0, 256, (3, 90, 160, 3), dtype=np.uint8))
+    count = 0
+    for number, label in LABELS.items():
+        detector = TransformersDetector(folder, 0.0, label, "cpu")
+        inputs = detector.processor(images=frames, return_tensors="pt")
+        with torch.no_grad():
+            all_scores = detector.model(**inputs).logits.sigmoid()  # (3, 20, 2)
+        found = detector(frames)
+        for (boxes, scores), one in zip(found, all_scores, strict=True):
+            assert boxes.dtype == scores.dtype == np.float32 and boxes.shape == (len(scores), 4)
+            assert (boxes >= 0).all() and (boxes[:, [0, 2]] <= 160).all() and (boxes[:, [1, 3]] <= 90).all()
+            best = one.flatten().topk(20)  # of both labels together, from which one is taken
+            np.testing.assert_allclose(scores, best.values[best.indices % 2 == number], rtol=1e-5)
+            count += len(scores)
+        [(boxes, scores)] = detector(frames[1:2])
+        np.testing.assert_allclose(boxes, found[1][0], atol=1e-2)
+        np.testing.assert_allclose(scores, found[1][1], rtol=1e-4)
+        detector.least_score = float(all_scores.max()) - 1e-6
+        assert sum(len(scores) for _, scores in detector(frames)) == int(
+            all_scores.max() == all_scores[..., number].max()
+        )
+    assert count == 3 * 20
+
+
+def test_a_folder_that_is_no_detector_of_people_is_told(tmp_path: Path) -> None:
+    cars = save_detector(tmp_path / "cars", "rt_detr_v2", {0: "car", 1: "truck"})
+    with pytest.raises(DetectorError, match="finds car, truck, and nothing called 'person'"):
+        TransformersDetector(cars)
+    assert TransformersDetector(cars, label="Truck", device="cpu").label == 1
+    with pytest.raises(DetectorError, match=r"no detector in .*absent: expected config\.json"):
+        TransformersDetector(tmp_path / "absent")
+    state = (cars / "model.safetensors").rename(tmp_path / "kept")
+    torch.save({}, cars / "pytorch_model.bin")
+    with pytest.raises(DetectorError, match=r"model\.safetensors; download"):
+        TransformersDetector(cars)
+    (cars / "model.safetensors").write_bytes(state.read_bytes())
+    config = (cars / "config.json").read_text()
+    (cars / "config.json").write_text(config.replace('"rt_detr_v2"', '"bert"'))
+    with pytest.raises(DetectorError, match="transformers can open"):
+        TransformersDetector(cars)
+
+
+@pytest.mark.parametrize("name", ["bytetrack", "sort", "ocsort"])
+@pytest.mark.parametrize("rate", [5.0, 10.0])
+def test_two_who_cross_keep_their_tracks(name: str, rate: float) -> None:
+    pytest.importorskip("trackers", reason="needs the extra `video`")
+    from vireid.ingest.track import PackageTracker
+
+    def follow() -> list[list[int]]:
+        tracker, found = PackageTracker(name, rate), []  # type: ignore[arg-type]
+        for number in range(30):
+            at = number / rate
+            boxes = np.array([[10 + 60 * at, 50, 50 + 60 * at, 150], [400 - 70 * at, 40, 440 - 70 * at, 140]])
+            shown = slice(0, 2) if number not in (14, 15) else slice(0, 1)  # the second one is hidden for a while
+            numbers = tracker(at, boxes[shown][::-1].astype(np.float32), np.full(len(boxes[shown]), 0.9, np.float32))
+            found.append(numbers[::-1].tolist())
+        assert tracker(99.0, np.zeros((0, 4), np.float32), np.zeros(0, np.float32)).tolist() == []
+        return found
+
+    found = follow()
+    assert found == follow()
+    first, second = ({line[person] for line in found[5:] if len(line) > person} - {-1} for person in range(2))
+    assert len(first) == len(second) == 1 and first != second
+    assert all(-1 not in line for line in found[5:14])
+
+
+def test_an_unknown_tracker_is_told() -> None:
+    from vireid.errors import TrackerError
+    from vireid.ingest.track import PackageTracker
+
+    with pytest.raises(TrackerError, match="bytetrack, sort, ocsort, none"):
+        PackageTracker("botsort", 5)  # type: ignore[arg-type]
+
+
+def test_a_video_is_detected_once_and_the_same_in_every_run(tmp_path: Path) -> None:
+    pytest.importorskip("av", reason="needs the extra `video`")
+    from filmed import film, steps
+
+    from vireid.ingest.segments import Segment, Source, VideoSettings, segments_of
+
+    film(tmp_path / "a.mp4", steps(12))
+    folder = save_detector(tmp_path / "detector", "rt_detr_v2")
+    gray = [np.full((144, 176, 3), 90, np.uint8)]
+    label = max(LABELS.values(), key=lambda one: len(TransformersDetector(folder, 0.0, one, "cpu")(gray)[0][1]))
+    settings = VideoSettings(
+        folder, label=label, tracker="none", rate=2, every_s=0.5, least_score=0.0, least_height=1, device="cpu"
+    )  # fmt: skip
+    given = Source("a.mp4", ("a.mp4",), tmp_path / "a.mp4", "gate", 100.0)
+
+    def seen(segment: Segment) -> list[tuple[str, float, bytes]]:
+        return [(crop.id, crop.time_s, crop.open().tobytes()) for crop in segment.crops()]
+
+    [segment] = segments_of(given, settings, tmp_path / "boxes")
+    found = seen(segment)
+    assert len(found) > 3 and {time_s for _, time_s, _ in found} == {100.0, 100.5, 101.0}
+    [file] = (tmp_path / "boxes").iterdir()
+    written = file.read_bytes()
+    assert seen(segment) == found
+    [other] = segments_of(given, settings, tmp_path / "other")
+    assert seen(other) == found and (tmp_path / "other" / file.name).read_bytes() == written
+    [slower] = segments_of(
+        given, VideoSettings(folder, label=label, tracker="none", rate=1, device="cpu"), tmp_path / "boxes"
+    )
+    film(tmp_path / "b.mp4", steps(13))
+    [elsewhere] = segments_of(Source("b", ("b",), tmp_path / "b.mp4", "gate"), settings, tmp_path / "boxes")
+    assert len({segment.key(), slower.key(), elsewhere.key()}) == 3

@@ -1,0 +1,144 @@
+"""`vireid index`, `serve`, `token`, `forget`, `audit` on the command line, and the search demo."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("fastapi", reason="needs the extra `serve`")
+pytest.importorskip("multipart", reason="needs the extra `serve`")
+pytest.importorskip("uvicorn", reason="needs the extra `serve`")
+pytest.importorskip("lancedb", reason="needs the extra `search`")
+from served import calibration, client, make_bundle, quiet
+from typer.testing import CliRunner, Result
+
+from vireid.cli.app import app
+from vireid.deploy.bundle import Bundle
+from vireid.search.gallery import open_gallery
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return make_bundle(tmp_path_factory.mktemp("commands"))
+
+
+def call(*words: object, **more: Any) -> Result:
+    return CliRunner().invoke(app, [str(word) for word in words], **more)
+
+
+def told(result: Result) -> str:
+    assert result.exit_code == 1 and isinstance(result.exception, SystemExit), result.output
+    return result.stderr
+
+
+def write_list(bundle: Bundle, path: Path) -> Path:
+    data = bundle.path.parent / "data"
+    lines = ["path,camera,time,modality,track,pid"]
+    for pid in (3, 4):
+        for camera in (1, 3):
+            kind = "visible" if camera == 1 else "infrared"
+            lines.append(
+                f"{data / f'{pid}_{camera}_0.png'},gate {camera},{1_700_000_000 + pid},{kind},t{camera},p{pid}"
+            )
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, place = bundle.path.parent / "run", tmp_path / "night"
+    listed = write_list(bundle, tmp_path / "list.csv")
+    first = call("index", run, listed, "--gallery", place)
+    assert first.exit_code == 0 and "added 4 pictures" in first.stdout, first.output
+    assert f"vireid serve {run} --gallery {place}" in first.stdout and (run / "bundle/config.json").is_file()
+    assert "added 0 pictures, 4 were there" in call("index", run, listed, "--gallery", place).stdout
+
+    served: dict[str, Any] = {}
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: served.update(app=app, **options))
+    answer = call("serve", run, "--gallery", place, "--keep-days", 100_000, "--purpose")
+    assert answer.exit_code == 0, answer.output
+    assert "http://127.0.0.1:8000" in answer.stderr and "vireid calibrate" in answer.stderr
+    assert served["host"] == "127.0.0.1" and served["server_header"] is False and served["proxy_headers"] is False
+    from fastapi.testclient import TestClient
+
+    api = TestClient(served["app"], base_url="http://127.0.0.1:8000")
+    about = api.get("/api/about").json()
+    assert about["rows"] == 4 and about["purpose"] and about["keep_days"] == 100_000
+    picture = {"picture": ("a", (bundle.path.parent / "data/4_3_0.png").read_bytes())}
+    found = api.post("/api/search", files=picture, data={"ask": '{"purpose": "test"}'}).json()
+    assert found["hits"][0]["pid"] == "p4" and found["hits"][0]["camera"] == "gate 3"
+
+    asked = call("forget", "--gallery", place, "--pid", "p4", input="n\n")
+    assert asked.exit_code == 0 and "delete 2 rows" in asked.stderr and "nothing deleted" in asked.stdout
+    assert (
+        "deleted 2 rows, 2 thumbnails and 0 marks" in call("forget", "--gallery", place, "--pid", "p4", "--yes").stdout
+    )
+    assert "name what to forget" in told(call("forget", "--gallery", place))
+    assert "name what to forget" in told(call("forget", "--gallery", place, "--pid", "x", "--older-than-days", 1))
+    assert "forgot 2 rows, 2 thumbnails" in call("forget", "--gallery", place, "--older-than-days", 1).stdout
+    assert open_gallery(place).count() == 0
+    log = call("audit", "--gallery", place)
+    whats = [json.loads(line)["what"] for line in log.stdout.splitlines()]
+    assert whats == ["retention", "forgotten", "forget", "search", "start", "index", "index"]
+    assert "7 lines" in log.stderr
+    path = tmp_path / "night.files/audit.jsonl"
+    path.write_text(path.read_text(encoding="utf-8").replace('"hits": 4', '"hits": 0'), encoding="utf-8")
+    assert "was changed" in told(call("audit", "--gallery", place))
+
+
+def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: dict[str, Any] = {}
+    monkeypatch.setattr("uvicorn.run", lambda app, **options: served.update(app=app, **options))
+    place, tokens = tmp_path / "night", tmp_path / "tokens.json"
+    assert call("index", bundle.path, write_list(bundle, tmp_path / "list.csv"), "--gallery", place).exit_code == 0
+    words = ("serve", bundle.path, "--gallery", place, "--host", "0.0.0.0")
+    assert "--tokens" in told(call(*words)) and not served
+    assert "no tokens at" in told(call(*words, "--tokens", tokens)) and not served
+    assert "--role" in told(call("token", "desk", "--file", tokens))
+    secret = call("token", "desk", "--role", "search", "--file", tokens).stdout.strip()
+    assert secret.startswith("vireid_") and secret not in tokens.read_text()
+    opened = call(*words, "--tokens", tokens)
+    assert opened.exit_code == 0 and "in the clear" in opened.stderr and served["host"] == "0.0.0.0"
+    assert "taken out" in call("token", "desk", "--revoke", "--file", tokens).stdout
+    assert "holds no token" in told(call(*words, "--tokens", tokens))
+
+
+def test_what_does_not_fit_is_told(bundle: Bundle, tmp_path: Path) -> None:
+    assert "no folder and no .csv" in told(call("index", bundle.path, tmp_path / "none", "--gallery", tmp_path / "g"))
+    assert not (tmp_path / "g").exists()
+    assert "there is no gallery" in told(call("serve", bundle.path, "--gallery", tmp_path / "g"))
+    (tmp_path / "list.csv").write_text("path,camera\n", encoding="utf-8")
+    assert "lists no picture" in told(call("index", bundle.path, tmp_path / "list.csv", "--gallery", tmp_path / "g"))
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad/x.jpg").write_bytes(b"no picture")
+    assert "left out" in told(call("index", bundle.path, tmp_path / "bad", "--gallery", tmp_path / "g"))
+    assert "--files" in told(call("audit", "--gallery", "milvus:http://nowhere"))
+
+
+@pytest.mark.slow
+def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_path: Path, monkeypatch: Any) -> None:
+    """With random weights: that all is put together; how well it finds, its own figures say."""
+    from vireid.workflows import search_demo as demo
+
+    calibration(bundle).save(bundle.path / "calibration.json")
+    monkeypatch.setattr(demo, "demo_run", lambda *given: bundle.path)
+    monkeypatch.setattr(demo, "guests", lambda root: [11, 12, 13])
+    served: list[Any] = []
+    monkeypatch.setattr(demo, "run_service", lambda service, *given, **more: served.append(service))
+    demo.run_search_demo(tmp_path, progress=False, say=quiet)
+    [service] = served
+    api = client(service)
+    about = api.get("/api/about").json()
+    assert about["rows"] == 3 * (4 * 2 + 2 * 4) and len(about["cameras"]) == 6 and about["calibration"]
+    assert [one["name"] for one in about["examples"]][-1] == "somebody who never came" and len(about["examples"]) == 4
+    first = api.get("/api/examples/0").content
+    name = about["examples"][0]["name"]
+    ask = {"modality": "visible", "filter": {"modality": "infrared"}}
+    found = api.post("/api/search", files={"picture": ("a", first)}, data={"ask": json.dumps(ask)}).json()
+    assert name in {hit["pid"] for hit in found["hits"]}  # the right answer is in the archive
+    assert {hit["modality"] for hit in found["hits"]} == {"infrared"} and found["searched"] == 24
+    service.archive.close()
+    demo.run_search_demo(tmp_path, serve=False, progress=False, say=quiet)  # what is there is kept
+    assert len(served) == 1

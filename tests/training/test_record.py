@@ -1,0 +1,197 @@
+"""Tests of vireid/training/record.py and vireid/files.py: the run folder, what it records, how it fails."""
+
+import json
+import random
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from small_training import SmallData, recipe, small
+
+from vireid import system as files
+from vireid.errors import DiskFull, RunError
+from vireid.layers.embedder import Embedder
+from vireid.system import replacing
+from vireid.training.loop import train
+from vireid.training.record import Run, describe, differences, random_state, set_random_state, to_jsonable
+
+
+@pytest.fixture
+def trained(tmp_path):
+    method = small()
+    train(
+        method,
+        SmallData(),
+        tmp_path / "run",
+        recipes=recipe(1),
+        progress=False,
+        stamp={"init": "weights abc", "x": [1]},
+    )
+    return Run.open(tmp_path / "run"), method
+
+
+def test_recipe_says_what_was_run(trained):
+    about = trained[0].about
+    assert (about["method"], about["class"], about["num_pids"], about["camids"]) == (
+        "Small", "small_training.py:Small", 4, [1, 2])  # fmt: skip
+    assert about["data"] == SmallData().table.fingerprint and about["dataset"] == "small"
+    assert about["recipes"][0]["optimizers"]["trunk"] == {
+        "class": "SGD", "lr": 0.02, "momentum": 0.9, "nesterov": True, "weight_decay": 5e-4, "clip": None}  # fmt: skip
+    assert about["versions"]["torch"] == torch.__version__ and about["init"] == "weights abc" and about["x"] == [1]
+    assert about["settings"] == {} and about["checkpoint"] == "last epoch"
+    assert about == json.loads((trained[0].path / "recipe.json").read_text())
+    assert trained[0].stamp == {
+        **{"method": "Small", "dataset": "small", "data": about["data"], "seed": "0", "init": "weights abc"},
+        **{"checkpoint": "last epoch", "precision": "float32", "run": "run", "vireid": about["versions"]["vireid"]},
+    }
+
+
+def test_checkpoint_opens_without_pickled_code(trained):
+    state = torch.load(trained[0].path / "last.pt", weights_only=True)
+    assert set(state) == {"format", "method", "optimizers", "random", "progress", "past", "finished"}
+    loaded = trained[0].load(small())
+    assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), trained[1].parameters(), strict=True))
+
+
+def test_a_folder_that_is_no_run_is_told(tmp_path, trained):
+    run, _ = trained
+    with pytest.raises(RunError, match="no run folder"):
+        Run.open(tmp_path / "nowhere")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(RunError, match=r"not a run folder: it holds no recipe\.json"):
+        Run.open(tmp_path / "empty")
+    with pytest.raises(RunError, match="does not fit this Small: build it with num_pids=4"):
+        run.load(type(run_method := small())(run_method.num_pids + 1))
+    with pytest.raises(RunError, match=r"no vireid Embedder; build the method and use Run\.load"):
+        run.embedder()
+    last = run.path / "last.pt"
+    last.write_bytes(last.read_bytes()[:500])
+    with pytest.raises(RunError, match=r"last\.pt is damaged"):
+        run.checkpoint()
+    last.unlink()
+    with pytest.raises(RunError, match="before its first epoch ended"):
+        run.checkpoint()
+    with pytest.raises(RunError, match="first epoch has not ended"):
+        run.embedder()
+    assert not run.finished
+    for text, message in (("{", "not readable as JSON"), ('{"format": 99}', "format 99"), ("[]", "format None")):
+        (run.path / "recipe.json").write_text(text)
+        with pytest.raises(RunError, match=message):
+            Run.open(run.path)
+
+
+def test_the_embedder_of_a_run_is_rebuilt_without_the_method(tmp_path):
+    class Own(Embedder):
+        def __init__(self, width: int = 3) -> None:
+            super().__init__(width=width)
+            self.scale = torch.nn.Parameter(torch.ones(width))
+
+    method = small()
+    method.embedder = Own()
+    train(method, SmallData(), tmp_path, recipes=recipe(1), progress=False)
+    with pytest.raises(
+        ValueError, match="only embedders"
+    ):  # of the user's own class: stored, but rebuilt by its method
+        Run.open(tmp_path).embedder()
+
+
+def test_anything_a_recipe_may_hold_becomes_json():
+    @dataclass
+    class Inner:
+        path: Path
+        values: tuple[float, ...]
+
+    class Plain:
+        def __init__(self):
+            self.shown, self._hidden = np.int64(3), 4
+
+    found = to_jsonable({"a": Inner(Path("x"), (1, 2.5)), "b": Plain(), "c": {2, 1}, "d": np.arange(2), "e": len})
+    assert found == {
+        "a": {"class": "Inner", "path": "x", "values": [1, 2.5]},
+        **{"b": {"class": "Plain", "shown": 3}, "c": [1, 2], "d": [0, 1], "e": "builtins.len"},
+    }
+    json.dumps(found)
+    with pytest.raises(TypeError, match="object cannot be written"):
+        to_jsonable(object())
+    with pytest.raises(ValueError, match="stamp names"):
+        describe(small(), (), SmallData().table, {"data": "x"})
+
+
+def test_differences_are_named_by_their_path():
+    had = {"a": {"b": [1, 2]}, "c": 1, "d": 0}
+    assert differences(had, {"a": {"b": [1, 3]}, "c": "1", "e": 5}) == [
+        *("a.b.1: 2 -> 3", "c: 1 -> 1", "d: 0 -> nothing", "e: nothing -> 5")
+    ]
+    assert differences(had, had) == []
+    assert differences([1], [1, 2], "x") == ["x: [1] -> [1, 2]"]
+
+
+def test_random_states_go_round_through_a_file(tmp_path):
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    np.random.randn()  # leaves a second normal number in store
+    torch.save(random_state(), tmp_path / "state")
+    draw = lambda: (random.gauss(0, 1), np.random.randn(3).tolist(), torch.rand(3).tolist())  # noqa: E731
+    first = draw()
+    set_random_state(torch.load(tmp_path / "state", weights_only=True))
+    assert draw() == first
+
+
+def test_replacing_is_all_or_nothing(tmp_path):
+    path = tmp_path / "file"
+    with replacing(path) as partial:
+        partial.write_text("old")
+    with pytest.raises(KeyError), replacing(path) as partial:
+        partial.write_text("new")
+        raise KeyError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+    (tmp_path / ".other.partial").touch()
+    files.remove_partials(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a limit on the size of files stands for the full disk")
+def test_a_full_disk_is_told_whoever_writes(tmp_path):
+    code = f"""
+import resource, signal, torch
+from pathlib import Path
+from safetensors.torch import save_file
+from vireid.system import replacing
+from vireid.errors import DiskFull
+from vireid.training.record import Run
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+folder, large = Path({str(tmp_path)!r}), torch.zeros(10**6)
+
+def by(write):
+    with replacing(folder / "file") as partial:
+        write(partial)
+
+for job in (
+    lambda: Run(folder, {{}}).save({{"x": large}}),
+    lambda: by(lambda partial: partial.write_bytes(bytes(10**6))),
+    lambda: by(lambda partial: save_file({{"x": large}}, partial)),
+):
+    try:
+        job()
+    except DiskFull as error:
+        print(error)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+    )
+    assert done.stdout.count("disk is full") == 3, done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_safetensors_says_full_disk_in_words():
+    class Safetensors(Exception):
+        pass
+
+    assert files.no_space(Safetensors("I/O error: No space left on device (os error 28)"))
+    assert not files.no_space(Safetensors("I/O error: other (os error 2)")) and issubclass(DiskFull, OSError)
+    assert callable(save_file)

@@ -1,0 +1,313 @@
+"""Your own data: a CSV or Parquet manifest, or a folder tree, and the protocols over them.
+
+CSV: a header and one line per picture, with these columns in any order; every further column becomes an extra.
+
+    path       relative to the manifest's folder (or absolute)
+    pid        integer
+    modality   visible (also 0, rgb, vis) or infrared (also 1, ir, nir, thermal)
+    split      train, val, test, or query and gallery
+    camid      optional integer; without it there is one camera per modality, 1 visible and 2 infrared
+
+Folder tree: ROOT/{train,val,test,query,gallery}/{visible,infrared}/PID/*.jpg. A camera may stand in the file name as
+`c3_` (at its start or after an underscore), a frame as `f120`; either all names have it or none.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from vireid.data.datasets.files import attach_keypoints, existing_folder, folders, pictures_in, some
+from vireid.data.datasets.ignore import IgnoreRule, any_of, same, same_pid_and_camera
+from vireid.data.protocol import Protocol, Trial, ignore_nothing
+from vireid.data.table import Table, table_from_columns
+from vireid.errors import ArgumentError, DataError
+from vireid.types import INFRARED, MODALITIES, VISIBLE
+
+SPLITS = ("train", "val", "test", "query", "gallery")
+REQUIRED = ("path", "pid", "modality", "split")
+SYNONYMS = {
+    "visible": VISIBLE, "0": VISIBLE, "rgb": VISIBLE, "vis": VISIBLE,
+    "infrared": INFRARED, "1": INFRARED, "ir": INFRARED, "nir": INFRARED, "thermal": INFRARED,
+}  # fmt: skip
+DEFAULT_CAMID = {VISIBLE: 1, INFRARED: 2}
+FILE_NAMES = ("manifest.csv", "manifest.parquet")
+SUFFIXES = (".csv", ".parquet")
+
+
+def load(root: Path | str) -> Table:
+    """One row per line of a manifest (a file, or the manifest.csv of a folder) or per picture of a folder tree.
+
+    Raises DataError for an unknown or missing column, a bad value (with line numbers), a path listed twice, and an
+    identity whose training pictures are of one modality only.
+    """
+    path = Path(root).expanduser()
+    if path.suffix.lower() in SUFFIXES and not path.is_dir():
+        if not path.is_file():
+            raise DataError(f"the manifest {path} does not exist; give the path of a CSV or Parquet file")
+        table = _from_lines(path)
+    else:
+        folder = existing_folder(path, "manifest")
+        listed = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
+        table = _from_lines(listed[0]) if listed else _from_tree(folder)
+    _check_training_modalities(table)
+    return attach_keypoints(table)
+
+
+def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    """Header, cells of each line, and the number of each line in the file."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
+    first = text.partition("\n")[0]
+    delimiter = max(",;\t", key=first.count)  # spreadsheets of some languages write semicolons
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    lines, numbers = [], []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                lines.append([cell.strip() for cell in cells])
+                numbers.append(reader.line_num)
+    except csv.Error as error:
+        raise DataError(f"{path}, line {reader.line_num}: not a CSV ({error}); check the quotes there") from None
+    if len(lines) < 2:
+        raise DataError(
+            f"{path}: expected a header ({', '.join(REQUIRED)}) and one line per picture, came {len(lines)}"
+        )
+    wrong = [n for cells, n in zip(lines, numbers, strict=True) if len(cells) != len(lines[0])]
+    if wrong:
+        raise DataError(f"{path}: expected {len(lines[0])} cells a line like the header; not so in lines {some(wrong)}")
+    return lines[0], lines[1:], numbers[1:]
+
+
+def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+    try:
+        import pyarrow.parquet as parquet  # pyright: ignore[reportMissingImports]
+    except ModuleNotFoundError:
+        raise DataError(f"{path}: a Parquet manifest needs `pip install pyarrow`; or save it as CSV") from None
+    try:
+        columns = parquet.read_table(path).to_pydict()
+    except Exception as error:  # pyarrow raises many kinds for a damaged file
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    lines = [["" if cell is None else str(cell) for cell in line] for line in zip(*columns.values(), strict=True)]
+    if not lines:
+        raise DataError(f"{path} has no rows; expected one per picture")
+    return list(columns), lines, list(range(1, len(lines) + 1))
+
+
+def _from_lines(path: Path) -> Table:
+    header, lines, numbers = (_read_parquet if path.suffix.lower() == ".parquet" else _read_csv)(path)
+    _check_header(path, header)
+    cells = {name: [line[i] for line in lines] for i, name in enumerate(header)}
+    faults: list[str] = []
+
+    def parse(name: str, read: Callable[[str], object], expected: str) -> list:
+        values, wrong = [], []
+        for text, number in zip(cells[name], numbers, strict=True):
+            try:
+                values.append(read(text))
+            except (ValueError, KeyError):
+                wrong.append((number, text))
+        if wrong:
+            shown = some([f"{number} ({text!r})" for number, text in wrong])
+            faults.append(f"`{name}` must be {expected}; not so in lines {shown}")
+        return values
+
+    columns: dict[str, object] = {
+        "path": parse("path", _path, "a path"),
+        "pid": parse("pid", int, "an integer"),
+        "modality": parse("modality", lambda text: SYNONYMS[text.lower()], "visible or infrared"),
+        "split": parse("split", lambda text: SPLITS[SPLITS.index(text.lower())], "one of " + ", ".join(SPLITS)),
+    }
+    if "camid" in cells:
+        columns["camid"] = parse("camid", int, "an integer")
+    if faults:
+        raise DataError(f"{path}: " + "; ".join(faults) + ". Correct these lines")
+    if "camid" not in cells:
+        columns["camid"] = [DEFAULT_CAMID[m] for m in columns["modality"]]  # pyright: ignore
+    _check_duplicates(path, columns["path"], numbers)  # pyright: ignore[reportArgumentType]
+    for name in header:
+        if name not in columns:
+            columns[name] = _typed(cells[name])
+    return table_from_columns(path.parent, columns, "manifest")
+
+
+def _path(text: str) -> str:
+    if not text:
+        raise ValueError
+    return text.replace("\\", "/")
+
+
+def _typed(cells: Sequence[str]) -> np.ndarray:
+    """int64 if every cell is an integer, float64 if every cell is a number or blank (NaN), else strings."""
+    for kind, cast in ((np.int64, int), (np.float64, lambda cell: float(cell) if cell else np.nan)):
+        try:
+            return np.array([cast(cell) for cell in cells], dtype=kind)
+        except (ValueError, OverflowError):
+            continue
+    return np.array(cells, dtype=np.str_)
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    faults = [f"column `{name}` stands twice" for name, times in Counter(header).items() if times > 1]
+    missing = [name for name in REQUIRED if name not in header]
+    others = [name for name in header if name not in (*REQUIRED, "camid")]
+    if "" in header:
+        faults.append("a column has no name")
+    for name in missing:
+        close = difflib.get_close_matches(name, [other.lower() for other in others], 1, 0.5)
+        near = next((other for other in others if close and other.lower() == close[0]), None)
+        faults.append(f"column `{name}` is missing" + (f" (is it `{near}`? rename it)" if near else ""))
+    if "camid" not in header:  # a misspelled camera would silently become one camera per modality
+        near = [o for o in others if difflib.get_close_matches("camid", [o.lower()], 1, 0.6) or o.lower() == "camera"]
+        faults += [f"column `{name}` looks like `camid`: rename it, or remove it" for name in near]
+    if "keypoints" in header:
+        faults.append("column `keypoints` is taken: poses come from keypoints.npz beside the manifest; rename it")
+    if faults:
+        raise DataError(f"{path}: expected columns {', '.join(REQUIRED)} and optionally camid; " + "; ".join(faults))
+
+
+def _check_duplicates(path: Path, paths: list[str], numbers: list[int]) -> None:
+    first: dict[str, int] = {}
+    twice = [f"{number} ({p}, first in {first[p]})" for p, number in zip(paths, numbers, strict=True)
+             if first.setdefault(p, number) != number]  # fmt: skip
+    if twice:
+        raise DataError(f"{path}: a picture may be listed once; again in lines {some(twice)}. Remove these lines")
+
+
+def _check_training_modalities(table: Table) -> None:
+    train = table.where("train")
+    for modality in (VISIBLE, INFRARED):
+        only = np.setdiff1d(train.pid[train.modality == modality], train.pid[train.modality == 1 - modality])
+        if len(only):
+            raise DataError(
+                f"training needs visible and infrared pictures of every identity; {len(only)} have "
+                f"{MODALITIES[modality]} ones only: pid {some(only)}. Add their {MODALITIES[1 - modality]} pictures, "
+                "or take these rows out of the train split"
+            )
+
+
+def _from_tree(root: Path) -> Table:
+    columns: dict[str, list] = {name: [] for name in ("path", "pid", "modality", "split")}
+    for split in SPLITS:
+        for modality, kind in enumerate(MODALITIES):
+            parent = root / split / kind
+            for folder in folders(parent) if parent.is_dir() else ():
+                if not folder.name.isdigit():
+                    raise DataError(
+                        f"{parent}: expected one folder per identity named by its number, came {folder.name!r}; "
+                        "rename it, or write a CSV manifest"
+                    )
+                names = pictures_in(folder.path)
+                columns["path"] += [f"{split}/{kind}/{folder.name}/{name}" for name in names]
+                columns["pid"] += [int(folder.name)] * len(names)
+                columns["modality"] += [modality] * len(names)
+                columns["split"] += [split] * len(names)
+    if not columns["path"]:
+        raise DataError(
+            f"{root}: no {' or '.join(FILE_NAMES)} and no picture ROOT/SPLIT/MODALITY/PID/*.jpg with SPLIT one of "
+            f"{', '.join(SPLITS)} and MODALITY visible or infrared; see docs/add-a-dataset.md"
+        )
+    camid = _from_names(root, columns["path"], "c", "camera")
+    frame = _from_names(root, columns["path"], "f", "frame")
+    columns["camid"] = camid or [DEFAULT_CAMID[m] for m in columns["modality"]]
+    return table_from_columns(root, columns | ({"frame": frame} if frame else {}), "manifest")
+
+
+def _from_names(root: Path, paths: list[str], letter: str, meaning: str) -> list[int]:
+    """The number after this letter in every file name, or [] if no name has one."""
+    mark = re.compile(rf"(?:^|_){letter}(\d+)(?=[_.]|s\d)")  # `c3_`, `_c3.jpg`, and Market's `c3s1`
+    found = [mark.search(path.rpartition("/")[2]) for path in paths]
+    without = [path for path, match in zip(paths, found, strict=True) if match is None]
+    if without and len(without) < len(paths):
+        raise DataError(
+            f"{root}: the {meaning} ({letter}NUMBER) stands in some file names and not in {len(without)} others: "
+            f"{some(without, 3)}. Name it in all or in none"
+        )
+    return [int(match[1]) for match in found if match]
+
+
+def _rows(table: Table, split: str, modality: int | None) -> np.ndarray:
+    keep = table.split == split
+    if modality is not None:
+        keep = keep & (table.modality == modality)
+    return np.flatnonzero(keep)
+
+
+def _trials(query: int | None, gallery: int | None) -> Callable[[Table], list[Trial]]:
+    """Query and gallery splits where the table has them, else the test split for both; None takes both modalities."""
+
+    def trials(table: Table) -> list[Trial]:
+        own = np.isin(("query", "gallery"), table.split)
+        if own.any() and not own.all():
+            have, lack = ("query", "gallery") if own[0] else ("gallery", "query")
+            raise DataError(f"the table has a {have} split and no {lack} split; give both, or only `test`")
+        splits = ("query", "gallery") if own.all() else ("test", "test")
+        rows = _rows(table, splits[0], query), _rows(table, splits[1], gallery)
+        for name, split, modality, found in zip(("query", "gallery"), splits, (query, gallery), rows, strict=True):
+            if not len(found):
+                kind = "" if modality is None else MODALITIES[modality] + " "
+                raise DataError(f"no {name}: the table has no {kind}picture in split `{split}`; add some, or turn "
+                                "the direction round")  # fmt: skip
+        return [rows]
+
+    return trials
+
+
+def _ignore(ignore: Iterable[str]) -> dict[str, IgnoreRule]:
+    if isinstance(ignore, str):
+        ignore = (ignore,)
+    rules: dict[str, IgnoreRule] = {}
+    for word in ignore:
+        if word == "same-pid-and-camera":
+            rules[word] = same_pid_and_camera
+        elif word.removeprefix("same:"):
+            rules[word.removeprefix("same:")] = same(word.removeprefix("same:"))
+        else:
+            raise ArgumentError("an ignore rule is none, same-pid-and-camera or the name of a column, came ''")
+    if "none" in rules:
+        if len(rules) > 1:
+            raise ArgumentError(f"ignore rule `none` stands alone; came {', '.join(rules)}")
+        rules.clear()
+    return rules
+
+
+def protocols(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
+    """The protocols over a manifest, by name.
+
+    `ignore` lists what does not count for a query: `same-pid-and-camera`, or a column's name (also `same:COLUMN`): the
+    images that share the query's value there, whoever is pictured. Several add up; none is the default. The rules are
+    part of the name: `manifest/visible-to-infrared/ignore-frame+same-pid-and-camera`. CMC is over images. `mixed` asks
+    with all images in all images; a picture never finds itself.
+    """
+    rules = _ignore(ignore)
+    suffix = "/ignore-" + "+".join(rules) if rules else ""
+    found = {}
+    pairs = {
+        "visible-to-infrared": (VISIBLE, INFRARED),
+        "infrared-to-visible": (INFRARED, VISIBLE),
+        "mixed": (None, None),
+    }
+    for direction, (query, gallery) in pairs.items():
+        own = {"the same picture": same("path")} if direction == "mixed" else {}
+        active = {**own, **rules}
+        words = [word if word in own or word == "same-pid-and-camera" else f"same {word}" for word in active]
+        stamp = {
+            "draw": "none (all images)",
+            "shots": "all",
+            "queries": f"all {'images' if query is None else MODALITIES[query] + ' images'} of query, else test",
+            "ignored": ", ".join(words) or "nothing",
+            "cmc": "over images",
+        }
+        name = f"manifest/{direction}{suffix}"
+        rule = any_of(tuple(active.values())) if active else ignore_nothing
+        found[name] = Protocol(name, _trials(query, gallery), rule, False, stamp)
+    return found

@@ -1,0 +1,1 @@
+"""Poses: keypoints, where they come from, and the heat maps that networks read."""

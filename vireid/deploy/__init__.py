@@ -1,0 +1,1 @@
+"""What is deployed: bundles, runtimes, the extractor of features, calibration."""

@@ -1,0 +1,396 @@
+"""Bundle: a trained embedder as a folder that serves without its method's code.
+
+    embedder.safetensors   the weights, and how to rebuild the network from vireid.layers
+    config.json            what a server must know: size, filter, layer, dimension, what it was trained on, digest
+    README.md              the model card
+    embedder.onnx          pixels in, vectors out: normalization inside, any batch, any mixture of modalities (optional)
+    embedder.xml, .bin     the same for OpenVINO (optional)
+    parity.json            by how much each runtime differs from torch, at batches of 1, 2 and 7
+    calibration.json       thresholds, where `vireid calibrate` was run
+
+config.json is written last: a folder without it is no bundle, so a killed export leaves none behind.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from vireid.data.table import Table
+from vireid.deploy.card import figures_of, model_card
+from vireid.deploy.runtimes import (
+    BACKENDS,
+    BATCHES,
+    Backend,
+    Embed,
+    convert_to_openvino,
+    open_onnxruntime,
+    open_openvino,
+    torch_embed,
+)
+from vireid.errors import ArgumentError, BundleError
+from vireid.layers.embedder import Embedder, load_embedder
+from vireid.system import choose_device, remove_partials, replacing
+from vireid.training.record import RECIPE, Run
+from vireid.types import INFRARED, VISIBLE
+from vireid.version import __version__
+
+FORMAT = "vireid bundle 1"
+WEIGHTS, CONFIG, CARD, PARITY = "embedder.safetensors", "config.json", "README.md", "parity.json"
+ONNX, OPENVINO, OPENVINO_WEIGHTS = "embedder.onnx", "embedder.xml", "embedder.bin"
+CALIBRATION = "calibration.json"
+FILES = (WEIGHTS, CARD, ONNX, OPENVINO, OPENVINO_WEIGHTS, PARITY, CALIBRATION, CONFIG)  # in the order of writing
+LIMIT = 1e-4  # of a coordinate of the L2-normalized vectors; float32 runtimes differ by about 1e-7 to 1e-5
+
+
+class TrainedOn(BaseModel):
+    """Which people an embedder has seen: calibrating on them would flatter it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    partition: str
+    data: str  # fingerprint of the training rows
+    splits: tuple[str, ...]
+    held_out_pids: tuple[int, ...]
+    num_pids: int
+
+    @classmethod
+    def of(cls, run: Run) -> TrainedOn:
+        """What a run's recipe.json says."""
+        about = run.about
+        return cls(
+            dataset=about["dataset"],
+            partition=about.get("partition", ""),
+            data=about["data"],
+            splits=tuple(about.get("trained_on", ("train",))),
+            held_out_pids=tuple(about.get("held_out_pids", ())),
+            num_pids=about["num_pids"],
+        )
+
+    def same_data(self, table: Table) -> bool:
+        """Whether a table, all splits of it, is the one that was trained on."""
+        rows = table.where(self.splits)
+        rows = rows[~np.isin(rows.pid, self.held_out_pids)]
+        same = (self.dataset, self.partition) == (table.dataset, table.partition)
+        return same and rows.fingerprint == self.data
+
+    def __str__(self) -> str:
+        named = (
+            self.partition if self.partition.startswith(self.dataset) else f"{self.dataset} {self.partition}".strip()
+        )
+        return f"{named}: {self.num_pids} people of {' and '.join(self.splits)}"
+
+
+class BundleConfig(BaseModel):
+    """config.json. `size` is (height, width); `digest` is the sha256 of the weights' file; `stamp` that of the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vireid bundle 1"]
+    method: str
+    size: tuple[int, int]
+    filter: Literal["lanczos", "bicubic", "bilinear"]
+    similarity: Literal["cosine", "euclidean"]  # that the run is evaluated with; search compares by cosine
+    layer: str
+    dim: int
+    inputs: tuple[str, ...]
+    num_params: int
+    trained_on: TrainedOn
+    stamp: dict[str, str]
+    digest: str
+    vireid: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: the folder and what its config.json says."""
+
+    path: Path
+    config: BundleConfig
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Bundle:
+        """The bundle in a folder, its weights checked against their digest; BundleError where it is none or damaged."""
+        folder = Path(folder)
+        if not (folder / CONFIG).is_file():
+            raise BundleError(_no_bundle(folder))
+        try:
+            config = BundleConfig.model_validate_json((folder / CONFIG).read_bytes())
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"])) or "the file"
+            raise BundleError(
+                f"{folder / CONFIG} is not a configuration that vireid {__version__} reads ({where}: {first['msg']}); "
+                "export the run again"
+            ) from error
+        if not (folder / WEIGHTS).is_file():
+            raise BundleError(f"{folder} has no {WEIGHTS}; copy the whole folder, or export the run again")
+        if (found := file_digest(folder / WEIGHTS)) != config.digest:
+            raise BundleError(
+                f"{folder / WEIGHTS} was changed after the export: its sha256 is {found[:12]}..., config.json says "
+                f"{config.digest[:12]}...; export the run again"
+            )
+        return cls(folder, config)
+
+    @property
+    def parity(self) -> dict[str, Any]:
+        """What parity.json says: for each exported runtime the digest of its files and its difference from torch."""
+        try:
+            return json.loads((self.path / PARITY).read_text(encoding="utf-8"))["runtimes"]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(f"{self.path / PARITY} is missing or damaged; export the run again") from error
+
+    def embedder(self, backend: Backend = "torch", device: str = "auto") -> Embed:
+        """A function from uint8 images (N, 3, H, W), int64 modality (N,) and the declared inputs to float32 (N, D).
+
+        The vectors are not L2-normalized. It may be called from several threads. `device` is auto, cpu, cuda or cuda:N.
+        Raises BundleError where the bundle has no file for this backend or the file is not the one that was compared
+        with torch, ValueError for a backend or device that is not here.
+        """
+        if backend not in BACKENDS:
+            raise ArgumentError(f"backend is one of {', '.join(BACKENDS)}, got {backend!r}")
+        if backend == "torch":
+            return torch_embed(load_embedder(self.path / WEIGHTS, choose_device(device)))
+        names = {"onnxruntime": (ONNX,), "openvino": (OPENVINO, OPENVINO_WEIGHTS)}[backend]
+        missing = [name for name in names if not (self.path / name).is_file()]
+        if missing:
+            how = "with --openvino" if backend == "openvino" else "without --no-onnx"
+            raise BundleError(f"{self.path} has no {missing[0]}; export the run {how}, or take another backend")
+        recorded = self.parity.get(backend, {}).get("files", {})
+        for name in names:
+            if recorded.get(name) != file_digest(self.path / name):
+                raise BundleError(
+                    f"{self.path / name} is not the file that was compared with torch (parity.json); export again"
+                )
+        open_runtime = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}[backend]
+        return open_runtime(self.path / names[0], ("images", "modality", *self.config.inputs), device)
+
+
+def export_bundle(
+    run: Path | str | Run,
+    folder: Path | str,
+    *,
+    onnx: bool = True,
+    openvino: bool = False,
+    embedder: Embedder | None = None,
+    say: Callable[[str], None] = print,
+) -> Bundle:
+    """Write the embedder that a run reports as a bundle into `folder`, compare every runtime with torch and open it.
+
+    An earlier bundle in the folder is replaced; its calibration stays if the weights are the same. `embedder` is
+    needed where the network is the user's own class: such a bundle serves through ONNX alone. Raises BundleError
+    where a runtime differs from torch by more than LIMIT (nothing is written then), and RunError.
+    """
+    opened, folder = run if isinstance(run, Run) else Run.open(run), Path(folder)
+    if openvino and not onnx:
+        raise ArgumentError("the OpenVINO file is made from the ONNX file; leave --no-onnx out")
+    network = opened.embedder() if embedder is None else embedder
+    size = opened.about["recipes"][-1]["size"]
+    height, width = int(size[0]), int(size[1])
+    _check_folder(folder)
+    with _draft(folder) as draft:
+        shutil.copyfile(opened.path / WEIGHTS, draft / WEIGHTS)
+        runtimes = _export_runtimes(network, (height, width), draft, onnx, openvino, say)
+        config = _config(opened, network, (height, width), file_digest(draft / WEIGHTS))
+        report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
+        _write(draft / PARITY, json.dumps(report, indent=2) + "\n")
+        _write(draft / CARD, model_card(config, runtimes, figures_of(opened.path, config.digest)))
+        for place in (opened.path, folder):
+            if _calibrated_for(place / CALIBRATION, config.digest):
+                shutil.copyfile(place / CALIBRATION, draft / CALIBRATION)
+        _write(draft / CONFIG, config.model_dump_json(indent=2) + "\n")
+        _put(draft, folder)
+    return Bundle.open(folder)
+
+
+def compare(network: Embedder, other: Embed, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """How L2-normalized vectors of `other` differ from torch's on made-up pictures, a line for each batch.
+
+    One visible and one infrared picture alone, then mixed batches: pictures are smooth noise, as photographs are.
+    """
+    random = np.random.RandomState(0)
+    reference, lines = torch_embed(network), []
+    for batch, modality in [(1, np.array([VISIBLE])), *((n, np.arange(n) % 2 ^ INFRARED) for n in BATCHES)]:
+        images = _pictures(random, batch, size)
+        inputs = [random.rand(batch, *example.shape[1:]).astype(np.float32) for example in examples(network, size)]
+        given = (images, modality.astype(np.int64), *inputs)
+        expected, found = _unit(reference(*given)), _unit(other(*given))
+        lines.append({
+            "batch": batch,
+            "modality": modality.tolist(),
+            "largest_difference": float(np.abs(expected - found).max()),
+            "smallest_cosine": float(np.sum(expected * found, axis=1).min()),
+        })  # fmt: skip
+    return lines
+
+
+def examples(network: Embedder, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Two rows of each input that the embedder declares; BundleError where their shape is not known."""
+    if not network.inputs:
+        return ()
+    from vireid.deploy.onnx import examples as known
+
+    found = known(network, size)
+    if len(found) != len(network.inputs):
+        raise BundleError(
+            f"{type(network).__name__} also takes {', '.join(network.inputs)}, whose shape is not known here, so no "
+            "ONNX file can be made; export with --no-onnx and serve through torch"
+        )
+    return found
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# --- making a bundle --------------------------------------------------------------------------------------------------
+
+
+def _export_runtimes(
+    network: Embedder, size: tuple[int, int], draft: Path, onnx: bool, openvino: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the files of the other runtimes into `draft` and compare each with torch."""
+    runtimes: dict[str, Any] = {}
+    if not onnx:
+        return runtimes
+    from vireid.deploy.onnx import export_onnx
+
+    network.eval()
+    export_onnx(network, size, draft / ONNX, examples(network, size))
+    names = ("images", "modality", *network.inputs)
+    made: list[tuple[str, tuple[str, ...], Callable[..., Embed]]] = [("onnxruntime", (ONNX,), open_onnxruntime)]
+    if openvino:
+        convert_to_openvino(draft / ONNX, draft / OPENVINO)
+        made.append(("openvino", (OPENVINO, OPENVINO_WEIGHTS), open_openvino))
+    for name, files, open_runtime in made:
+        lines = compare(network, open_runtime(draft / files[0], names, "cpu"), size)
+        worst = max(line["largest_difference"] for line in lines)
+        if not worst <= LIMIT:
+            raise BundleError(
+                f"{name} differs from torch by {worst:.2g} in a coordinate of the L2-normalized vectors, more than "
+                f"{LIMIT:g}: {json.dumps(lines)}. Nothing was written; please report it with the method and its "
+                "settings, and export with --no-onnx to serve through torch"
+            )
+        runtimes[name] = {
+            "version": version(name),
+            "files": {file: file_digest(draft / file) for file in files},
+            "batches": lines,
+        }
+        say(f"{name}: largest difference from torch {worst:.1e} at batches of {', '.join(map(str, BATCHES))}")
+    return runtimes
+
+
+def _config(run: Run, network: Embedder, size: tuple[int, int], digest: str) -> BundleConfig:
+    """What config.json says; one picture goes through the network to learn its layer and dimension."""
+    about, recipe = run.about, run.about["recipes"][-1]
+    given = [torch.zeros(2, 3, *size, dtype=torch.uint8), torch.tensor([VISIBLE, INFRARED])]
+    layer, dim = "", 0
+    network.eval()
+    with torch.no_grad():
+        layers = network.layers(network.normalize(given[0]), given[1], *examples(network, size))
+        layer, first = next(iter(layers.items()))
+        dim = int(first.shape[1])
+    return BundleConfig(
+        format=FORMAT,
+        method=about["method"],
+        size=size,
+        filter=recipe["filter"],
+        similarity=recipe["similarity"],
+        layer=layer,
+        dim=dim,
+        inputs=tuple(network.inputs),
+        num_params=sum(param.numel() for param in network.parameters()),
+        trained_on=TrainedOn.of(run),
+        stamp={**run.stamp, "size": f"{size[0]}x{size[1]} {recipe['filter']}"},
+        digest=digest,
+        vireid=__version__,
+    )
+
+
+def _calibrated_for(path: Path, digest: str) -> bool:
+    if not path.is_file():
+        return False
+    try:
+        return json.loads(path.read_text(encoding="utf-8")).get("embedder") == digest
+    except (ValueError, AttributeError):
+        return False  # a damaged one is not carried over
+
+
+def _check_folder(folder: Path) -> None:
+    """Refuse a folder that holds anything that a bundle does not."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise BundleError(f"{folder} is a file; name a folder for the bundle")
+    remove_partials(folder)
+    foreign = sorted({path.name for path in folder.iterdir()} - set(FILES))
+    if foreign:
+        raise BundleError(
+            f"{folder} holds {', '.join(foreign[:3])}, which is not of a bundle; name a new folder, or one that holds "
+            "nothing but a bundle"
+        )
+
+
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, in which a bundle is made; removed afterwards, as is what a killed export left."""
+    folder = folder.absolute()
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _put(draft: Path, folder: Path) -> None:
+    """Move the files of `draft` into the folder, config.json last, and remove those of a former bundle."""
+    folder.mkdir(exist_ok=True)
+    (folder / CONFIG).unlink(missing_ok=True)
+    for name in FILES:
+        if (draft / name).exists():
+            with replacing(folder / name) as partial:
+                os.replace(draft / name, partial)
+        else:
+            (folder / name).unlink(missing_ok=True)
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _pictures(random: np.random.RandomState, count: int, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (count, 3, H, W): coarse noise, blown up, under fine noise."""
+    coarse = random.randint(0, 256, (count, 3, 6, 3)).astype(np.float32)
+    rows, columns = np.arange(size[0]) * 6 // size[0], np.arange(size[1]) * 3 // size[1]
+    fine = random.normal(0, 12, (count, 3, *size))
+    return np.clip(coarse[:, :, rows][:, :, :, columns] + fine, 0, 255).astype(np.uint8)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+
+
+def _no_bundle(folder: Path) -> str:
+    if (folder / RECIPE).is_file():
+        return f"{folder} is a run folder, expected a bundle; make one with `vireid export {folder}`"
+    if not folder.is_dir():
+        return f"there is no bundle folder {folder}; make one with `vireid export RUN --to {folder}`"
+    return f"{folder} holds no {CONFIG}: it is no bundle, or its export was stopped; run `vireid export` again"

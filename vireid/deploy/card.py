@@ -1,0 +1,75 @@
+"""Card: the README.md of a bundle, what its network takes, gives, was trained on and how well it does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vireid.deploy.runtimes import BATCHES
+
+if TYPE_CHECKING:
+    from vireid.deploy.bundle import BundleConfig
+
+RESULTS = "results.json"
+
+
+def model_card(config: BundleConfig, runtimes: Mapping[str, Any], figures: str) -> str:
+    """README.md of a bundle."""
+    served = "\n".join(
+        f"| {name} | {about['version']} | {max(line['largest_difference'] for line in about['batches']):.1e} |"
+        for name, about in runtimes.items()
+    )
+    inputs = f", and {', '.join(config.inputs)}" if config.inputs else ""
+    trained = "\n".join(f"| {key} | {value} |" for key, value in config.stamp.items())
+    return f"""# {config.method}: a bundle of vireid
+
+Finds a person seen by a visible camera among the pictures of infrared cameras, and the other way round.
+
+- takes: pictures of one person each, visible or infrared, resized to {config.size[0]} x {config.size[1]}
+  ({config.filter}){inputs}
+- gives: {config.dim} numbers a picture (layer `{config.layer}`), compared by cosine
+- trained on: {config.trained_on}
+- {config.num_params:,} parameters; weights sha256 `{config.digest}`; written by vireid {config.vireid}
+
+```python
+from vireid.deploy.extractor import FeatureExtractor
+
+vectors = FeatureExtractor("THIS FOLDER")(["one.jpg", "other.jpg"], modality="auto")  # (2, {config.dim}), L2-normalized
+```
+
+## How it was trained
+
+| what | value |
+|---|---|
+{trained}
+
+## How well it does
+
+{figures or "Not evaluated yet: `vireid evaluate RUN`, then export again."}
+
+## Runtimes beside torch
+
+Largest difference from torch in a coordinate of the L2-normalized vector, at batches of {", ".join(map(str, BATCHES))}:
+
+| runtime | version | difference |
+|---|---|---|
+{served or "| none exported | | |"}
+
+## Limits and responsible use
+
+A similarity is no proof of identity. Figures hold for pictures like those it was trained on; other cameras, clothes
+and places do worse. Choose a threshold with `vireid calibrate` on people of your own cameras, and let a person decide.
+Weights follow the terms of the data that they were trained on. Searching for people needs a lawful purpose and the
+right to process the pictures.
+"""
+
+
+def figures_of(run: Path, digest: str) -> str:
+    """The run's table where results.json is of these weights, as Markdown."""
+    if not (run / RESULTS).is_file():
+        return ""
+    from vireid.evaluation.results import Results
+
+    rows = [row for row in Results.load(run / RESULTS).rows if row.stamp.get("embedder") == digest[:8]]
+    return Results(tuple(rows)).markdown() if rows else ""

@@ -1,0 +1,258 @@
+"""Results: one row per protocol and trial with the stamp that says under which conditions it was measured.
+
+Rows that differ in nothing but the trial (or in the partition: RegDB trains one network for each of its ten) are
+averaged. The standard deviation is that of a sample (divided by n - 1, since the trials are draws out of many possible
+ones) and is left out for a single trial.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from vireid.errors import ArgumentError, DataError
+from vireid.evaluation.metrics import Metrics
+from vireid.system import replacing
+
+FORMAT = "vireid results 1"
+COLUMNS: dict[str, Callable[[Metrics], float]] = {
+    "R1": lambda m: m.rank1,
+    "R5": lambda m: m.rank5,
+    "R10": lambda m: m.rank10,
+    "R20": lambda m: m.rank20,
+    "mAP": lambda m: m.mAP,
+    "mINP": lambda m: m.mINP,
+}
+NAME = "name"  # this entry of the stamp, if there is one, is a column of the table: what the figures are of
+AVERAGED_OVER = "partition"
+LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", **{letter: "\\" + letter for letter in "_%&#${}"}}
+
+
+@dataclass(frozen=True)
+class Row:
+    """The figures of one trial."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    protocol: str
+    trial: int  # from 0
+    metrics: Metrics
+    num_gallery: int
+    stamp: dict[str, str]
+
+    @property
+    def group(self) -> tuple[str, tuple[tuple[str, str], ...]]:
+        """What rows that are averaged have in common."""
+        return self.protocol, tuple(sorted(item for item in self.stamp.items() if item[0] != AVERAGED_OVER))
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Trials of one protocol under one stamp; `mean` and `std` are fractions by column, `std` None for one trial."""
+
+    protocol: str
+    stamp: dict[str, str]
+    trials: int
+    mean: dict[str, float]
+    std: dict[str, float] | None
+    num_queries: str  # one number, or the smallest and the largest where the trials differ
+    num_valid: str
+    num_gallery: str
+
+
+@dataclass(frozen=True)
+class _File:
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    format: Literal["vireid results 1"]
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Results:
+    """Rows of any protocols and runs; `a + b` joins two, and `summaries` averages over trials."""
+
+    rows: tuple[Row, ...]
+
+    def __post_init__(self) -> None:
+        seen = set()
+        for row in self.rows:
+            key = (row.group, row.stamp.get(AVERAGED_OVER), row.trial)
+            if key in seen:
+                raise ArgumentError(
+                    f"trial {row.trial} of {row.protocol} is there twice under one stamp, so a mean would count it "
+                    f"twice; tell the two apart by a stamp entry such as {NAME!r}"
+                )
+            seen.add(key)
+
+    def __add__(self, other: Results) -> Results:
+        return Results(self.rows + other.rows)
+
+    @property
+    def summaries(self) -> list[Summary]:
+        """One Summary for each protocol and stamp, in the order of their first rows."""
+        groups: dict[object, list[Row]] = {}
+        for row in self.rows:
+            groups.setdefault(row.group, []).append(row)
+        return [_summary(rows) for rows in groups.values()]
+
+    @property
+    def mean(self) -> dict[str, float]:
+        """Mean fractions by column name; ValueError where the rows are not one protocol under one stamp."""
+        return self._only().mean
+
+    @property
+    def std(self) -> dict[str, float] | None:
+        """Standard deviation over the trials by column name, None for one trial; ValueError as `mean`."""
+        return self._only().std
+
+    def _only(self) -> Summary:
+        summaries = self.summaries
+        if len(summaries) != 1:
+            names = ", ".join(s.protocol for s in summaries) or "nothing"
+            raise ArgumentError(f"a mean needs rows of one protocol and stamp, these are {names}; use `summaries`")
+        return summaries[0]
+
+    def markdown(self) -> str:
+        """The table in percent, followed by the stamps."""
+        return markdown_table(*self._cells(), self._notes())
+
+    def latex(self) -> str:
+        """The table as a LaTeX tabular, the stamps as comments."""
+        return latex_table(*self._cells(), self._notes())
+
+    def csv(self) -> str:
+        """One line per trial, fractions, with every entry of the stamps as a column."""
+        keys = list(dict.fromkeys(key for row in self.rows for key in row.stamp))
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["protocol", "trial", *COLUMNS, "queries", "valid", "gallery", *keys])
+        for row in self.rows:
+            figures = [repr(figure(row.metrics)) for figure in COLUMNS.values()]
+            counts = [row.metrics.num_queries, row.metrics.num_valid, row.num_gallery]
+            writer.writerow([row.protocol, row.trial, *figures, *counts, *(row.stamp.get(key, "") for key in keys)])
+        return text.getvalue()
+
+    def json(self) -> str:
+        """The rows with their stamps, as they lie in a results file."""
+        return TypeAdapter(tuple[Row, ...]).dump_json(self.rows, indent=1).decode()
+
+    def __rich__(self) -> RichTable:
+        return rich_table(*self._cells(), self._notes())
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        summaries = self.summaries
+        named = any(NAME in s.stamp for s in summaries)
+        header = [*([NAME] if named else []), "protocol", *COLUMNS, "trials", "queries", "valid", "gallery", "stamp"]
+        cells = []
+        for number, s in enumerate(summaries, 1):
+            name = [s.stamp.get(NAME, "")] if named else []
+            figures = [percent(s.mean[c], None if s.std is None else s.std[c]) for c in COLUMNS]
+            counts = [str(s.trials), s.num_queries, s.num_valid, s.num_gallery]
+            cells.append([*name, s.protocol, *figures, *counts, f"[{number}]"])
+        return header, cells
+
+    def _notes(self) -> list[str]:
+        stamps = [{k: v for k, v in s.stamp.items() if k != NAME} for s in self.summaries]
+        return [*stamp_lines(stamps), "percent; mean ± standard deviation over the trials (n - 1)"]
+
+    def save(self, path: Path | str) -> Path:
+        """Write the rows as JSON, whole or not at all; returns the path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            partial.write_bytes(TypeAdapter(_File).dump_json(_File(FORMAT, self.rows), indent=1))
+        return path
+
+    @staticmethod
+    def load(path: Path | str) -> Results:
+        """Read what `save` wrote; DataError names every entry that is missing, unknown or of a wrong type."""
+        path = Path(path)
+        if not path.is_file():
+            raise DataError(f"no results at {path}; write them with `vireid evaluate`")
+        try:
+            return Results(TypeAdapter(_File).validate_json(path.read_bytes()).rows)
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
+            raise DataError(f"{path} is not a results file that vireid wrote: {faults}; evaluate again") from error
+
+
+def _summary(rows: list[Row]) -> Summary:
+    figures = {name: [figure(row.metrics) for row in rows] for name, figure in COLUMNS.items()}
+    stamp = dict(rows[0].stamp)
+    partitions = list(dict.fromkeys(row.stamp[AVERAGED_OVER] for row in rows if AVERAGED_OVER in row.stamp))
+    if partitions:
+        stamp[AVERAGED_OVER] = ", ".join(partitions)
+    return Summary(
+        protocol=rows[0].protocol,
+        stamp=stamp,
+        trials=len(rows),
+        mean={name: statistics.fmean(values) for name, values in figures.items()},
+        std={name: statistics.stdev(values) for name, values in figures.items()} if len(rows) > 1 else None,
+        num_queries=_span([row.metrics.num_queries for row in rows]),
+        num_valid=_span([row.metrics.num_valid for row in rows]),
+        num_gallery=_span([row.num_gallery for row in rows]),
+    )
+
+
+def _span(numbers: list[int]) -> str:
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+# --- how tables look --------------------------------------------------------------------------------------------------
+
+
+def percent(mean: float, std: float | None = None) -> str:
+    """A fraction in percent with two decimals, with its standard deviation if there is one."""
+    return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
+
+
+def stamp_lines(stamps: list[dict[str, str]]) -> list[str]:
+    """What all lines of a table share, then what each, numbered from 1, has of its own."""
+    shared = {k: v for k, v in (stamps[0] if stamps else {}).items() if all(s.get(k) == v for s in stamps)}
+    lines = [_stamp_text("all lines", shared)] if shared else []
+    for number, stamp in enumerate(stamps, 1):
+        own = {k: v for k, v in stamp.items() if k not in shared}
+        lines += [_stamp_text(f"[{number}]", own)] if own else []
+    return lines
+
+
+def markdown_table(header: list[str], cells: list[list[str]], notes: list[str]) -> str:
+    """A Markdown table with lines of text below it."""
+    lines = ["| " + " | ".join(row) + " |" for row in (header, *cells)]
+    return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:], "", *notes, ""])
+
+
+def latex_table(header: list[str], cells: list[list[str]], notes: list[str]) -> str:
+    """A LaTeX tabular, the notes as comments."""
+    body = [" & ".join(map(_latex_word, row)) + r" \\" for row in (header, *cells)]
+    begin, end = rf"\begin{{tabular}}{{{'l' * len(header)}}}", r"\end{tabular}"
+    return "\n".join([begin, body[0], r"\hline", *body[1:], end, *("% " + note for note in notes), ""])
+
+
+def rich_table(header: list[str], cells: list[list[str]], notes: list[str]) -> RichTable:
+    """A table for the terminal, the notes as its caption."""
+    table = RichTable(caption=Text("\n".join(notes)), caption_justify="left")
+    for name in header:
+        table.add_column(name)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    return table
+
+
+def _stamp_text(name: str, stamp: dict[str, str]) -> str:
+    return f"{name}: " + ", ".join(f"{key}: {value}" for key, value in sorted(stamp.items()))
+
+
+def _latex_word(text: str) -> str:
+    return "".join(LATEX.get(letter, letter) for letter in text)

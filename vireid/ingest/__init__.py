@@ -1,0 +1,1 @@
+"""From pictures and videos to rows of a gallery."""

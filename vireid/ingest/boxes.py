@@ -1,0 +1,196 @@
+"""Boxes of people in videos, from a file: those of one's own detector, and those found here, in one form.
+
+CSV with a header; lines that begin with # are left out:
+
+    video    its path as below the indexed folder, or as in the list; may be left out where there is one video
+    time     seconds since the first moment of the video, the nearest frame is taken; or `frame`, counted from 0
+    left, top, right, bottom   in pixels of the upright frame
+    track    any text, may be left out: the same passage of one person        score   0..1, may be left out
+    pid      an identity that is known, may be left out
+
+A .txt is of the MOT Challenge: frame (from 1), track, left, top, width, height, confidence (0: not to be counted), ...
+A folder has one such file for each video: VIDEOS/gate/a.mp4 has its boxes in BOXES/gate/a.csv, .txt or a.mp4.csv.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from vireid.errors import BoxesError
+from vireid.ingest.video import frame_times
+from vireid.system import replacing
+
+PLACES = ("left", "top", "right", "bottom")
+COLUMNS = ("video", "time", "frame", *PLACES, "track", "score", "pid")
+WRITTEN = ("time", *PLACES, "track", "score")
+ABOUT = "# vireid boxes 1 "
+
+
+class Box(NamedTuple):
+    """One person in one frame; the places in pixels, `time_s` since the video's first moment."""
+
+    time_s: float
+    left: float
+    top: float
+    right: float
+    bottom: float
+    track: str = ""
+    score: float = 1.0
+    pid: str = ""
+
+
+class _Listed(NamedTuple):
+    frame: int | None
+    box: Box  # of time nan where it has a frame
+
+
+def boxes_of(source: Path, video: Path, names: Sequence[str]) -> list[Box]:
+    """The boxes of a video in order of time; `names` is what the column `video`, or the folder, may call it.
+
+    Raises BoxesError, and VideoError where frames are counted and the video cannot be read.
+    """
+    file = source if not source.is_dir() else _file_for(source, names)
+    about = file.stat()
+    listed = _read(file, about.st_size, about.st_mtime_ns)
+    unnamed = listed.get("", ())
+    found = [*unnamed, *(each for name in dict.fromkeys(names) for each in listed.get(name, ()))]
+    if any(each.frame is not None for each in found):
+        times = frame_times(video)
+        if (last := max(each.frame or 0 for each in found)) >= len(times):
+            raise BoxesError(f"{file} has boxes in frame {last} and {video} has {len(times)}; are they of this video?")
+        found = [each if each.frame is None else _Listed(None, each.box._replace(time_s=float(times[each.frame])))
+                 for each in found]  # fmt: skip
+    return sorted(each.box for each in found)
+
+
+def check_source(source: Path) -> bool:
+    """Whether a source of boxes is for one video alone (no column `video`); BoxesError where there is none."""
+    if source.is_dir():
+        return False
+    if not source.is_file():
+        raise BoxesError(f"there is no file or folder of boxes at {source}")
+    about = source.stat()
+    return "" in _read(source, about.st_size, about.st_mtime_ns)
+
+
+def write_boxes(path: Path, boxes: Iterable[Box], about: Mapping[str, Any]) -> None:
+    """Write boxes of one video, whole or not at all, with what is told of them in the first line."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        file.write(ABOUT + json.dumps(about, sort_keys=True) + "\n")
+        writer = csv.writer(file)
+        writer.writerow(WRITTEN)
+        for box in boxes:
+            places = [f"{place:.2f}" for place in box[1:5]]
+            writer.writerow([f"{box.time_s:.6f}", *places, box.track, f"{box.score:.4f}"])
+
+
+def read_written(path: Path) -> tuple[list[Box], dict[str, Any]]:
+    """What `write_boxes` wrote."""
+    with path.open(encoding="utf-8") as file:
+        first = file.readline()
+    if not first.startswith(ABOUT):
+        raise BoxesError(f"{path} was not written by vireid; remove it and it is made again")
+    about = path.stat()
+    listed = _read(path, about.st_size, about.st_mtime_ns)
+    return [each.box for each in listed.get("", ())], json.loads(first[len(ABOUT) :])
+
+
+def _file_for(folder: Path, names: Sequence[str]) -> Path:
+    for name in names:
+        for suffix in (".csv", ".txt"):
+            for file in (folder / Path(name).with_suffix(suffix), folder / (name + suffix)):
+                if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
+                    return file
+    raise BoxesError(f"{folder} holds no boxes for {names[0]}; expected {Path(names[0]).with_suffix('.csv')} there")
+
+
+@lru_cache(maxsize=2)
+def _read(path: Path, size: int, mtime_ns: int) -> dict[str, list[_Listed]]:
+    """The boxes of a file by the video's name, "" where it has no such column."""
+    found: dict[str, list[_Listed]] = {}
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = ((number, line) for number, line in enumerate(file, 1) if line.strip() and not line.startswith("#"))
+            numbers: list[int] = []
+
+            def lines() -> Iterable[str]:
+                for number, line in rows:
+                    numbers.append(number)
+                    yield line
+
+            if path.suffix.lower() == ".txt":
+                for cells in csv.reader(lines()):
+                    if (one := _of_mot(cells, f"{path}, line {numbers[-1]}")) is not None:
+                        found.setdefault("", []).append(one)
+                return found
+            reader = csv.DictReader(lines(), strict=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            _check_header(path, header)
+            reader.fieldnames = header
+            if "video" not in header:
+                found[""] = []
+            for row in reader:
+                cells = {key: (value or "").strip() for key, value in row.items() if key}
+                name = Path(cells.get("video", "")).as_posix() if "video" in header else ""
+                found.setdefault(name, []).append(_of_csv(cells, f"{path}, line {numbers[-1]}"))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BoxesError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
+    return found
+
+
+def _check_header(path: Path, header: list[str]) -> None:
+    unknown = sorted(set(header) - set(COLUMNS))
+    missing = [name for name in PLACES if name not in header]
+    if unknown or missing or ("time" in header) == ("frame" in header):
+        raise BoxesError(
+            f"{path} has the columns {', '.join(header)}; expected {', '.join(PLACES)} and time or frame, and maybe "
+            "video, track, score, pid"
+        )
+
+
+def _of_csv(cells: dict[str, str], where: str) -> _Listed:
+    left, top, right, bottom = (_number(cells[name], name, where) for name in PLACES)
+    if not (left < right and top < bottom):
+        raise BoxesError(f"{where}: a box has left < right and top < bottom, got {left}, {top}, {right}, {bottom}")
+    score = _number(cells["score"], "score", where) if cells.get("score") else 1.0
+    box = Box(math.nan, left, top, right, bottom, cells.get("track", ""), score, cells.get("pid", ""))
+    if "frame" in cells:
+        frame = _number(cells["frame"], "frame", where)
+        if frame < 0 or frame != int(frame):
+            raise BoxesError(f"{where}: frame is a number from 0, got {cells['frame']!r}")
+        return _Listed(int(frame), box)
+    time_s = _number(cells["time"], "time", where)
+    if time_s < 0:
+        raise BoxesError(f"{where}: time is in seconds since the first moment of the video, got {time_s}")
+    return _Listed(None, box._replace(time_s=time_s))
+
+
+def _of_mot(cells: list[str], where: str) -> _Listed | None:
+    if len(cells) < 6:
+        raise BoxesError(f"{where}: expected frame, track, left, top, width, height, confidence; got {cells}")
+    frame, track, left, top, width, height = (_number(cell, "a cell", where) for cell in cells[:6])
+    score = _number(cells[6], "confidence", where) if len(cells) > 6 else 1.0
+    if score == 0:
+        return None
+    if frame < 1 or width <= 0 or height <= 0:
+        raise BoxesError(f"{where}: frame is from 1, width and height above 0; got {cells[:6]}")
+    name = "" if track < 0 else str(int(track))
+    box = Box(math.nan, left, top, left + width, top + height, name, score if 0 < score <= 1 else 1.0)
+    return _Listed(int(frame) - 1, box)
+
+
+def _number(text: str, name: str, where: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not math.isfinite(found):
+        raise BoxesError(f"{where}: {name} is a number, got {text[:40]!r}")
+    return found

@@ -1,0 +1,220 @@
+"""Index: pictures and videos into an archive: vectors into the gallery, thumbnails beside it.
+
+What is to be indexed comes in pieces, worked one after the other here and by many processes in serve/scale.py.
+Whatever is there already is left alone, so the same command goes on where it was stopped: a row's thumbnail is written
+before the row, and a batch of rows is there as a whole or not at all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from vireid.deploy.extractor import FeatureExtractor, Modality
+from vireid.errors import GalleryError, PictureError, SourceError
+from vireid.ingest import video
+from vireid.ingest.boxes import check_source
+from vireid.ingest.detect import check_folder
+from vireid.ingest.segments import Source, VideoSettings, segments_of
+from vireid.ingest.sources import SUFFIXES, Crop, Pictures, Piece, crops_of
+from vireid.search.archive import THUMBNAIL_PX, Archive
+from vireid.search.gallery import Record
+
+BATCH = 256  # crops that are opened and written together
+Rows = Literal["crops", "tracks"]
+HOW = (
+    "people in videos are found by --detector FOLDER (weights of RT-DETRv2 or D-FINE, see docs/serve/video.md), or "
+    "read from --boxes FILE; give one of them"
+)
+
+
+@dataclass(frozen=True)
+class Indexed:
+    """Rows that were added and that were there already; pictures that could not be read and pieces that failed.
+
+    Of both the reason is told. One process raises where a piece fails; many end the others first.
+    """
+
+    added: int
+    present: int
+    refused: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+    def __add__(self, other: Indexed) -> Indexed:
+        counts = self.added + other.added, self.present + other.present
+        return Indexed(*counts, self.refused + other.refused, self.failed + other.failed)
+
+
+def pieces_of(
+    source: Path,
+    *,
+    file_time: bool = False,
+    modality: Modality = "auto",
+    videos: VideoSettings | None = None,
+    start_s: float = math.nan,
+    store: Path | None = None,
+) -> Iterator[Piece]:
+    """A folder, a CSV or a video in pieces: BATCH pictures, ten minutes of video.
+
+    `file_time` takes the time of a file for that of its picture. `videos` says how people are found in videos,
+    `start_s` is the first moment of the only one, and boxes that are found are kept in the folder `store`. Raises
+    SourceError, BoxesError and DetectorError.
+    """
+    if not math.isnan(start_s) and source.suffix.lower() not in video.SUFFIXES:
+        raise SourceError(
+            f"a start is for one video, got {source}; name the files by their time, or list them in a CSV"
+        )
+    if videos is not None and videos.detector is not None:
+        check_folder(videos.detector)
+    alone = videos is not None and videos.boxes is not None and check_source(videos.boxes)
+    met = 0
+
+    def of(crop: Crop) -> Iterator[Piece | Crop]:
+        nonlocal met
+        if crop.path.suffix.lower() not in video.SUFFIXES:
+            yield crop
+            return
+        met += 1
+        if videos is None:
+            raise SourceError(f"{crop.path} is a video; {HOW}")
+        if alone and met > 1:
+            raise SourceError(f"{videos.boxes} has no column `video`, and {source} holds several videos; add it")
+        names = (crop.id.removeprefix(f"{source.resolve().name}/"), crop.id)
+        given = Source(crop.id, names, crop.path, crop.camera, crop.time_s, crop.modality, crop.pid, crop.tags)
+        yield from segments_of(given, videos, store)
+
+    found = crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
+    if source.is_dir() and videos is None and any(path.suffix.lower() in video.SUFFIXES for path in source.rglob("*")):
+        raise SourceError(f"{source} holds videos; {HOW}")
+    if not math.isnan(start_s):
+        found = (replace(crop, time_s=start_s) for crop in found)
+    yield from _pieces(part for crop in found for part in of(crop))
+
+
+def index(
+    archive: Archive,
+    extractor: FeatureExtractor,
+    pieces: Iterable[Piece | Crop],
+    *,
+    rows: Rows = "crops",
+    again: bool = False,
+    say: Callable[[str], None] = print,
+) -> Indexed:
+    """Add pieces, or loose crops, to an archive. `again` replaces rows that are there; else they stay as they are."""
+    found = Indexed(0, 0)
+    for piece in _pieces(pieces):
+        if not isinstance(piece, Pictures):
+            say(piece.name)  # ten minutes of video may take as long
+        new = index_piece(archive, extractor, piece, rows=rows, again=again)
+        found += new
+        if new.added:
+            say(f"indexed {found.added} pictures" + (f", {found.present} were there" if found.present else ""))
+    archive.gallery.optimize()
+    return found
+
+
+def index_piece(
+    archive: Archive, extractor: FeatureExtractor, piece: Piece, *, rows: Rows = "crops", again: bool = False
+) -> Indexed:
+    """Add one piece: up to BATCH rows at a time, each time all of them or none.
+
+    With `rows="tracks"` the crops of a `Crop.row` become one row: its vector the L2-normalized mean of theirs, its
+    thumbnail the best crop, its modality that of most of them, its time and the rest those of the first.
+    """
+    added, there, refused = 0, set[str](), list[str]()
+    made: dict[str, _Row] = {}
+    for batch in _batches(piece, refused):
+        row_of = {crop.id: crop.row if rows == "tracks" and crop.row else crop.id for crop in batch}
+        if not again:
+            asked = set(row_of.values()) - there - set(made)
+            there |= {record.id for record in archive.gallery.fetch(sorted(asked), missing="skip")}
+        opened: list[tuple[Crop, Record, Image.Image]] = []
+        for crop in batch:
+            if row_of[crop.id] not in there:
+                try:
+                    opened.append((crop, crop.record(row_of[crop.id]), crop.open()))
+                except (PictureError, GalleryError) as error:
+                    refused.append(str(error))
+        parts = extractor.batches([picture for *_, picture in opened], [crop.modality for crop, *_ in opened])
+        vectors = [(vector, int(kind)) for part in parts for vector, kind in zip(*part, strict=True)]
+        for (crop, record, picture), (vector, kind) in zip(opened, vectors, strict=True):
+            made.setdefault(record.id, _Row(record)).take(picture, crop.quality, vector, kind)
+        if rows == "crops":
+            added += _write(archive, made)
+            made = {}
+    added += _write(archive, made)
+    return Indexed(added, len(there), tuple(refused))
+
+
+@dataclass
+class _Row:
+    """A row while its crops come."""
+
+    blank: Record
+    vectors: list[np.ndarray] = field(default_factory=list)
+    kinds: list[int] = field(default_factory=list)
+    best: Image.Image | None = None
+    quality: float = -math.inf
+
+    def take(self, picture: Image.Image, quality: float, vector: np.ndarray, kind: int) -> None:
+        self.vectors.append(vector)
+        self.kinds.append(kind)
+        if quality > self.quality:
+            self.best, self.quality = picture, quality
+            picture.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)  # it has been embedded
+
+    def record(self, archive: Archive) -> Record:
+        """The complete row, whose thumbnail has been written."""
+        vector = self.vectors[0]
+        if len(self.vectors) > 1:
+            mean = np.mean(self.vectors, axis=0, dtype=np.float64)
+            vector = (mean / np.linalg.norm(mean)).astype(np.float32)
+        assert self.best is not None
+        kind = int(2 * sum(self.kinds) > len(self.kinds))  # INFRARED is 1
+        thumbnail = archive.thumbnails.write(self.blank.id, self.best)
+        return replace(self.blank, vector=vector, modality=kind, thumbnail=thumbnail)
+
+
+def _write(archive: Archive, made: dict[str, _Row]) -> int:
+    """Write rows that are complete, thumbnails first, and return how many."""
+    stream = iter(made.values())
+    while batch := list(islice(stream, BATCH)):
+        archive.gallery.upsert([row.record(archive) for row in batch])
+    return len(made)
+
+
+def _batches(piece: Piece, refused: list[str]) -> Iterator[list[Crop]]:
+    """The crops of a piece, up to BATCH of different ids at a time, until it ends or cannot be read further."""
+    batch: dict[str, Crop] = {}
+    try:
+        for crop in piece.crops():
+            batch[crop.id] = crop
+            if len(batch) == BATCH:
+                yield list(batch.values())
+                batch = {}
+    except PictureError as error:
+        refused.append(str(error))
+    if batch:
+        yield list(batch.values())
+
+
+def _pieces(mixed: Iterable[Piece | Crop]) -> Iterator[Piece]:
+    """Pieces as they are, and loose crops in pieces of BATCH."""
+    loose: list[Crop] = []
+    for each in mixed:
+        if isinstance(each, Crop):
+            loose.append(each)
+        if loose and (len(loose) == BATCH or not isinstance(each, Crop)):
+            yield Pictures(tuple(loose))
+            loose = []
+        if not isinstance(each, Crop):
+            yield each
+    if loose:
+        yield Pictures(tuple(loose))

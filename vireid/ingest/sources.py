@@ -1,0 +1,190 @@
+"""Sources: what lies in a folder, a CSV or a video file, as crops to index; nothing is opened here.
+
+Folder: every .jpg, .jpeg, .png, .webp and .bmp below it, and videos. The first folder on the way is the camera:
+
+    PICTURES/gate/2026-11-24/0001.jpg      camera "gate"; a picture that lies in PICTURES itself has camera "PICTURES"
+
+List: a CSV with a header; `path` is needed, everything else may be left out:
+
+    path       relative to the list, or absolute          camera     any text
+    time       2026-11-24T21:04:11+01:00, or Unix seconds; without a zone it is this machine's
+    modality   visible, infrared or auto                  track, pid any text
+    tags       separated by |                             id         the path by default
+
+The path may be that of a video, and time its first moment; how people are found in it stands in serve/ingest/.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from PIL import Image
+
+from vireid.deploy.extractor import Modality, read_picture
+from vireid.errors import SourceError
+from vireid.ingest import video
+from vireid.search.gallery import NO_VECTOR, VISIBLE, Record
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")
+MODALITIES: tuple[Modality, ...] = ("visible", "infrared", "auto")
+
+
+@dataclass(frozen=True)
+class Crop:
+    """One picture to index.
+
+    `picture` is given, or made when it is asked for, where the crop is no file. Crops of the same `row` become one row
+    with `rows="tracks"`, of which the crop of the highest `quality` is shown.
+    """
+
+    id: str
+    path: Path
+    camera: str
+    time_s: float = math.nan
+    modality: Modality = "auto"
+    track: str = ""
+    pid: str = ""
+    tags: tuple[str, ...] = ()
+    picture: Image.Image | Callable[[], Image.Image] | None = None
+    row: str = ""
+    quality: float = 0.0
+
+    def open(self) -> Image.Image:
+        """The picture as RGB; raises PictureError."""
+        if self.picture is None:
+            return read_picture(self.path, str(self.path)).convert("RGB")
+        return (self.picture if isinstance(self.picture, Image.Image) else self.picture()).convert("RGB")
+
+    def record(self, id: str) -> Record:
+        """Its row, with no vector yet; raises GalleryError for a text that no gallery keeps."""
+        return Record(
+            id=id, vector=NO_VECTOR, camera=self.camera, time_s=self.time_s, modality=VISIBLE, path=str(self.path),
+            track=self.track, pid=self.pid, tags=self.tags,
+        )  # fmt: skip
+
+
+class Piece(Protocol):
+    """A part of what is to be indexed, worked as a whole: small, holds no pictures, can be sent to another process."""
+
+    @property
+    def name(self) -> str:
+        """Unique within the source, the same in every run."""
+        ...
+
+    def crops(self) -> Iterator[Crop]:
+        """The same ids in the same order in every run; PictureError, at last, for what could not be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A piece of picture files."""
+
+    listed: tuple[Crop, ...]
+
+    @property
+    def name(self) -> str:
+        digest = hashlib.sha256("\0".join(crop.id for crop in self.listed).encode(errors="surrogateescape"))
+        return f"{self.listed[0].id} and {len(self.listed) - 1} more, {digest.hexdigest()[:12]}"
+
+    def crops(self) -> Iterator[Crop]:
+        yield from self.listed
+
+
+def crops_of(
+    source: Path, *, file_time: bool = False, modality: Modality = "auto", suffixes: tuple[str, ...] = SUFFIXES
+) -> Iterator[Crop]:
+    """The files of a folder, a CSV or a single video; `file_time` takes the time of a file for that of its picture."""
+    if source.is_dir():
+        found = _of_folder(source, suffixes)
+    elif source.suffix.lower() == ".csv" and source.is_file():
+        found = _of_list(source)
+    elif source.suffix.lower() in suffixes and source.suffix.lower() not in SUFFIXES and source.is_file():
+        found = iter([Crop(source.name, source.resolve(), _camera_of(source))])
+    else:
+        raise SourceError(
+            f"{source} is no folder and no .csv, and no video; give the folder of your pictures, or a list of them"
+        )
+    for crop in found:
+        is_picture = crop.path.suffix.lower() in SUFFIXES
+        if math.isnan(crop.time_s) and file_time and is_picture and crop.path.is_file():
+            crop = replace(crop, time_s=crop.path.stat().st_mtime)
+        yield replace(crop, modality=modality) if crop.modality == "auto" else crop
+
+
+def _camera_of(file: Path) -> str:
+    """The camera of a single file: its name without a date and time, or else its folder.
+
+    >>> _camera_of(Path("gate_20261124_210411.mp4")), _camera_of(Path("/hall/2026-11-24T21-04-11.mp4"))
+    ('gate', 'hall')
+    """
+    return video.NAMED.sub("", file.stem).strip("-_. ") or file.resolve().parent.name or "camera"
+
+
+def _of_folder(root: Path, suffixes: tuple[str, ...]) -> Iterator[Crop]:
+    found = False
+    for path in sorted(root.rglob("*")):
+        if path.suffix.lower() not in suffixes or not path.is_file():
+            continue
+        found = True
+        inside = path.relative_to(root)
+        camera = inside.parts[0] if len(inside.parts) > 1 else root.resolve().name
+        yield Crop(f"{root.resolve().name}/{inside.as_posix()}", path.resolve(), camera)
+    if not found:
+        raise SourceError(f"{root} holds no picture ({', '.join(SUFFIXES)}); give the folder of your pictures")
+
+
+def _of_list(path: Path) -> Iterator[Crop]:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, strict=True)
+            header = [name.strip() for name in reader.fieldnames or ()]
+            if "path" not in header or (unknown := sorted(set(header) - set(COLUMNS))):
+                told = f"unknown columns {', '.join(unknown)}" if "path" in header else "no column `path`"
+                raise SourceError(f"{path} has {told}; a list has {', '.join(COLUMNS)}, of which only path is needed")
+            reader.fieldnames = header
+            for line in reader:
+                yield _crop(path, reader.line_num, {key: (value or "").strip() for key, value in line.items() if key})
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SourceError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
+
+
+def _crop(list_path: Path, number: int, cells: dict[str, str]) -> Crop:
+    modality = cells.get("modality", "").lower() or "auto"
+    if modality not in MODALITIES:
+        raise SourceError(f"{list_path}, line {number}: modality is {', '.join(MODALITIES)}, got {modality!r}")
+    if not cells["path"]:
+        raise SourceError(f"{list_path}, line {number}: there is no path")
+    tags: Sequence[str] = [tag.strip() for tag in cells.get("tags", "").split("|") if tag.strip()]
+    return Crop(
+        id=cells.get("id") or Path(cells["path"]).as_posix(),
+        path=list_path.parent / cells["path"],
+        camera=cells.get("camera") or list_path.stem,
+        time_s=seconds(cells.get("time", ""), f"{list_path}, line {number}"),
+        modality=modality,
+        track=cells.get("track", ""),
+        pid=cells.get("pid", ""),
+        tags=tuple(dict.fromkeys(tags)),
+    )
+
+
+def seconds(text: str, where: str) -> float:
+    """Unix seconds of a date or a number; nan for nothing."""
+    if not text:
+        return math.nan
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except ValueError as error:
+        raise SourceError(f"{where}: time is like 2026-11-24T21:04:11+01:00 or Unix seconds, got {text!r}") from error

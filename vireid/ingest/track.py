@@ -1,0 +1,57 @@
+"""Trackers: which boxes of successive frames are one person, through the `trackers` package.
+
+ByteTrack (Zhang, Sun, Jiang, Yu, Weng, Yuan, Luo, Liu, Wang: "ByteTrack: Multi-Object Tracking by Associating Every
+Detection Box", ECCV 2022), SORT (Bewley, Ge, Ott, Ramos, Upcroft, ICIP 2016), OC-SORT (Cao, Pang, Weng, Khirodkar,
+Kitani, CVPR 2023).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from vireid.errors import TrackerError
+
+TrackerName = Literal["bytetrack", "sort", "ocsort", "none"]
+CLASSES: dict[str, str] = {"bytetrack": "ByteTrackTracker", "sort": "SORTTracker", "ocsort": "OCSORTTracker"}
+LOST_S = 2.0  # that somebody may be hidden and keeps the track
+BUFFER_RATE = 30  # frames a second that the package's lost_track_buffer is counted in
+NO_TRACK = -1
+
+
+class Tracker(Protocol):
+    """Follows boxes: time of a frame, boxes (N, 4), scores (N,) to track numbers (N,) int64; -1: none, or not yet."""
+
+    def __call__(self, time_s: float, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray: ...
+
+
+class PackageTracker:
+    """A tracker of the package for frames that come at about `rate` a second; its numbers begin at 0."""
+
+    def __init__(self, name: TrackerName, rate: float) -> None:
+        if name not in CLASSES:
+            raise TrackerError(f"tracker is one of {', '.join((*CLASSES, 'none'))}, got {name!r}")
+        try:
+            import supervision
+            import trackers
+        except ImportError as error:
+            raise TrackerError(
+                "tracking needs the package trackers: pip install 'vireid[video]', or --tracker none"
+            ) from error
+        self._detections: Any = supervision.Detections
+        self._tracker: Any = getattr(trackers, CLASSES[name])(
+            lost_track_buffer=round(LOST_S * BUFFER_RATE), frame_rate=rate
+        )
+
+    def __call__(self, time_s: float, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
+        place = np.arange(len(boxes))  # the package may change their order
+        given = self._detections(
+            xyxy=boxes.reshape(-1, 4).astype(np.float32), confidence=scores, class_id=np.zeros(len(boxes), int),
+            data={"place": place},
+        )  # fmt: skip
+        told = self._tracker.update(given, timestamp=time_s)
+        found = np.full(len(boxes), NO_TRACK, np.int64)
+        if len(told):
+            found[told.data["place"].astype(int)] = told.tracker_id
+        return found

@@ -1,0 +1,261 @@
+"""Frames of a video file with their exact times, through PyAV (FFmpeg's decoders in a wheel).
+
+A time is in seconds since the first moment of the video: (pts - start) * time_base, as the file has it and never a
+frame's number / rate, so a camera that drops frames or changes its rate keeps its clock. A frame is upright, as the
+file says that the camera was held. Damaged packets are passed over and told at the end; what can be read is read.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from fractions import Fraction
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vireid.errors import VideoError
+
+SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".ts", ".m2ts", ".mts", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".3gp")
+EARLIER_S = (0.0, 10.0, 60.0, math.inf)  # where to seek before a moment, until a frame from before it comes
+CUT_S = 2.0  # a video that ends this much before it says so is cut off
+APART_S = 0.25  # between a moment that is asked for and the nearest frame
+GAP_S = 20.0  # over which seeking costs less than decoding what lies between
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv"  # FFmpeg's names; no playlist, which would name other files
+LOCAL = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+NAMED = re.compile(
+    r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_T. ]{0,2}(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
+)
+
+
+class Video:
+    """One video file: `duration_s`, `created_s` (Unix seconds, or nan) and its frames."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import av
+            import av.error
+        except ImportError as error:
+            raise ModuleNotFoundError("videos need the package av: pip install 'vireid[video]'", name="av") from error
+        self.path = path
+        self._av = av
+        if not path.is_file():
+            raise VideoError(f"{path}: there is no such file")
+        self._open()
+        self.duration_s = self._duration()
+
+    def frames(self, after_s: float = 0.0, before_s: float = math.inf) -> Iterator[tuple[float, Any]]:
+        """Time and PyAV frame of all that lie in after_s <= time < before_s, in order; `pixels` makes an array of one.
+
+        Raises VideoError, when everything readable has been given, for damage and for a video that is cut off.
+        """
+        damage: list[str] = []
+        last = -math.inf
+        for time_s, frame in self._from(after_s, damage):
+            if time_s >= before_s:
+                break
+            last = time_s + float((frame.duration or 0) * self._base)
+            if time_s >= after_s:
+                yield time_s, frame
+        else:
+            if self._declared is not None and before_s > self._declared > last + CUT_S:
+                damage.append(f"it ends at {max(last, 0):.1f} s and says that it lasts {self._declared:.1f} s")
+        if damage:
+            raise VideoError(
+                f"{self.path} is damaged or cut off: {damage[0]}"
+                + (f" ({len(damage)} places)" if len(damage) > 1 else "")
+                + "; what can be read was read. Copy it again from the recorder if more is needed"
+            )
+
+    def around(self, time_s: float) -> Iterator[tuple[float, Any]]:
+        """Time and frame from some moment at or before this one; damage is passed over in silence."""
+        return self._from(time_s, [])
+
+    def close(self) -> None:
+        self._container.close()
+
+    def __enter__(self) -> Video:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _open(self) -> None:
+        av = self._av
+        try:  # `file:` so that no name is taken for an address, and no other file is opened on a playlist's word
+            self._container = av.open(f"file:{self.path}", options=LOCAL, metadata_errors="replace")
+        except (av.error.FFmpegError, UnicodeEncodeError) as error:
+            raise VideoError(f"{self.path} cannot be read as a video ({_reason(error)}); copy it again") from error
+        if not self._container.streams.video:
+            self._container.close()
+            raise VideoError(f"{self.path} holds no pictures (sound alone?); leave it out")
+        self._stream = self._container.streams.video[0]
+        self._stream.thread_type = "AUTO"
+        self._base = self._stream.time_base or Fraction(1)
+        self._start = self._stream.start_time or 0
+        self._declared = None if self._stream.duration is None else float(self._stream.duration * self._base)
+        if self._declared is None and len(self._container.streams) == 1 and self._container.duration is not None:
+            self._declared = self._container.duration / av.time_base  # Matroska tells the length of the whole alone
+
+    def _duration(self) -> float:
+        """Seconds that the file says it lasts, or else up to its last packet."""
+        if self._declared is not None:
+            return self._declared
+        if self._container.duration is not None:
+            return self._container.duration / self._av.time_base
+        times = frame_times(self.path)
+        return float(times[-1]) if len(times) else 0.0
+
+    @property
+    def created_s(self) -> float:
+        """When the file says that the recording began; nan where it does not."""
+        said = self._container.metadata.get("creation_time", "")
+        try:
+            found = datetime.fromisoformat(said).timestamp()
+        except (ValueError, OverflowError, OSError):
+            return math.nan
+        return found if found > 0 else math.nan  # recorders without a clock begin at 1970 or 1904
+
+    def _from(self, after_s: float, damage: list[str]) -> Iterator[tuple[float, Any]]:
+        """Frames from a key frame at or before a moment; formats without an index may need to go back further."""
+        for earlier in EARLIER_S if after_s > 0 else EARLIER_S[-1:]:
+            self._container.close()
+            self._open()
+            if earlier != math.inf:
+                try:
+                    place = int(max(after_s - earlier, 0) / self._base) + self._start
+                    self._container.seek(place, stream=self._stream, backward=True)
+                except self._av.error.FFmpegError:
+                    continue
+            stream = self._decoded(damage)
+            first = next(stream, None)
+            if first is not None and (first[0] <= after_s or earlier == math.inf):
+                yield first
+                yield from stream
+                return
+            if earlier != math.inf:
+                damage.clear()
+
+    def _decoded(self, damage: list[str]) -> Iterator[tuple[float, Any]]:
+        """Time and frame of what follows; faults are noted."""
+        last = -math.inf
+        for frame in self._packets(damage):
+            if frame.pts is None:
+                raise VideoError(f"{self.path} has no times; write it anew: ffmpeg -i VIDEO -c copy NEW.mp4")
+            time_s = float((frame.pts - self._start) * self._base)
+            if time_s > last:  # a recorder's clock that goes back would double frames
+                last = time_s
+                yield time_s, frame
+
+    def _packets(self, damage: list[str]) -> Iterator[Any]:
+        packets = self._container.demux(self._stream)
+        at = 0.0
+        while True:
+            try:
+                packet = next(packets, None)
+                if packet is None:
+                    return
+                at = at if packet.pts is None else float((packet.pts - self._start) * self._base)
+            except self._av.error.FFmpegError as error:
+                damage.append(f"nothing can be read after {at:.1f} s ({_reason(error)})")
+                packet = None
+            try:
+                yield from self._stream.codec_context.decode(packet)  # None: what the decoder still holds
+            except self._av.error.FFmpegError as error:
+                damage.append(f"near {at:.1f} s ({_reason(error)})")
+            if packet is None:
+                return
+
+
+def pixels(frame: Any) -> np.ndarray:
+    """uint8 RGB (H, W, 3) of a frame, upright."""
+    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # both counterclockwise
+
+
+def every(rate: float, after_s: float, frames: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
+    """At most `rate` frames a second, from `after_s` on: the first one in each 1 / rate seconds of the video."""
+    last = math.floor(after_s * rate + 1e-6) - 1
+    for time_s, frame in frames:
+        number = math.floor(time_s * rate + 1e-6)
+        if number > last:
+            last = number
+            yield time_s, frame
+
+
+class Stills:
+    """Frames of one video at given times, which come in order. The file is opened at the first one."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._frames: Iterator[tuple[float, Any]] = iter(())
+        self._before: tuple[float, Any] | None = None
+        self._after: tuple[float, Any] | None = None
+        self._shown: tuple[float, np.ndarray] | None = None
+
+    def at(self, time_s: float) -> np.ndarray:
+        """uint8 RGB (H, W, 3) of the frame nearest to a time; raises VideoError where there is none near."""
+        near = [each[0] for each in (self._before, self._after) if each is not None]
+        if not near or not min(near) <= time_s < max(near) + GAP_S:
+            self._frames = Video(self.path).around(time_s)
+            self._before = self._after = None
+        while self._after is None or self._after[0] < time_s:
+            self._before = self._after or self._before
+            self._after = next(self._frames, None)
+            if self._after is None:
+                break
+        found = min(
+            (each for each in (self._before, self._after) if each is not None),
+            key=lambda each: abs(each[0] - time_s),
+            default=None,
+        )
+        if found is None or abs(found[0] - time_s) > APART_S:
+            raise VideoError(
+                f"{self.path} has no frame near {time_s:.3f} s; it is damaged there, or the boxes are of another video"
+            )
+        if self._shown is None or self._shown[0] != found[0]:
+            self._shown = (found[0], pixels(found[1]))
+        return self._shown[1]
+
+
+def frame_times(path: Path) -> np.ndarray:
+    """Seconds of each frame (F,) float64 in the order shown, without decoding: place n is frame n."""
+    about = path.stat()
+    return _frame_times(path, about.st_size, about.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _frame_times(path: Path, size: int, mtime_ns: int) -> np.ndarray:
+    import av
+    import av.error
+
+    try:
+        with av.open(f"file:{path}", options=LOCAL, metadata_errors="replace") as container:
+            stream = container.streams.video[0]
+            found = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
+            return (np.sort(np.array(found, np.int64)) - (stream.start_time or 0)) * float(stream.time_base or 0)
+    except (av.error.FFmpegError, IndexError) as error:
+        raise VideoError(f"{path} cannot be read as a video ({_reason(error)}); copy it again") from error
+
+
+def named_time(name: str) -> float:
+    """Unix seconds of a date and time in a file's name, in this machine's zone; nan where there is none.
+
+    >>> datetime.fromtimestamp(named_time("gate_20261124_210411.mp4")).isoformat()
+    '2026-11-24T21:04:11'
+    >>> named_time("gate.mp4"), named_time("20261324_210411.mp4")
+    (nan, nan)
+    """
+    if found := NAMED.search(name):
+        try:
+            return datetime(*map(int, found.groups())).timestamp()  # type: ignore[arg-type]
+        except (ValueError, OverflowError):
+            pass
+    return math.nan
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

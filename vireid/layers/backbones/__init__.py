@@ -1,0 +1,1 @@
+"""Networks of published families, with the names of their public weights."""

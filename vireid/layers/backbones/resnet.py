@@ -1,0 +1,87 @@
+"""ResNet: stem, bottleneck and stages of the residual network, with torchvision's parameter names.
+
+He, Zhang, Ren, Sun: "Deep Residual Learning for Image Recognition", CVPR 2016. The stride of a stage stands in its
+first 3x3 convolution, as in torchvision. Names (conv1, bn1, layer1..4, downsample.0/.1) are torchvision's, so its
+weights load by key. `width` is the number of stem channels (64 in the paper); every other count scales with it.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vireid.errors import ArgumentError
+
+EXPANSION = 4  # output channels of a bottleneck per inner channel
+
+
+class Stem(nn.Module):
+    """Images (N, channels, H, W) to maps (N, width, H/4, W/4): 7x7 convolution, batch norm, ReLU, 3x3 max pooling."""
+
+    def __init__(self, width: int = 64, channels: int = 3) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return F.max_pool2d(F.relu(self.bn1(self.conv1(images))), 3, stride=2, padding=1)
+
+
+class Bottleneck(nn.Module):
+    """Residual block (N, channels, H, W) to (N, 4 inner, H/stride, W/stride): 1x1, 3x3 and 1x1 convolutions."""
+
+    def __init__(self, channels: int, inner: int, stride: int = 1) -> None:
+        super().__init__()
+        out = inner * EXPANSION
+        self.conv1 = nn.Conv2d(channels, inner, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride=stride, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, out, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(out)
+        self.downsample: nn.Module | None = None
+        if stride != 1 or channels != out:
+            self.downsample = nn.Sequential(nn.Conv2d(channels, out, 1, stride=stride, bias=False), nn.BatchNorm2d(out))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn2(self.conv2(y)))
+        y = self.bn3(self.conv3(y))
+        return F.relu(y + (x if self.downsample is None else self.downsample(x)))
+
+
+def stage(channels: int, inner: int, blocks: int, stride: int) -> nn.Sequential:
+    """`blocks` bottlenecks, the first of which takes `channels` and has the stride."""
+    rest = (Bottleneck(inner * EXPANSION, inner) for _ in range(blocks - 1))
+    return nn.Sequential(Bottleneck(channels, inner, stride), *rest)
+
+
+def stages(width: int, blocks: tuple[int, ...], last_stride: int = 1) -> list[nn.Sequential]:
+    """The four stages layer1..layer4; `last_stride` is that of layer4 (2 in the paper, 1 in re-identification).
+
+    Raises ValueError unless `blocks` is four positive counts, `width` is positive and `last_stride` 1 or 2.
+    """
+    if len(blocks) != 4 or min(blocks) < 1:
+        raise ArgumentError(f"blocks must be four positive counts such as (3, 4, 6, 3), got {tuple(blocks)}")
+    if width < 1:
+        raise ArgumentError(f"width must be a positive number of stem channels (64 for ResNet-50), got {width}")
+    if last_stride not in (1, 2):
+        raise ArgumentError(f"last_stride must be 1 or 2, got {last_stride}")
+    channels = [width] + [width * 2**i * EXPANSION for i in range(3)]
+    return [stage(channels[i], width * 2**i, blocks[i], (1, 2, 2, last_stride)[i]) for i in range(4)]
+
+
+def init_resnet(module: nn.Module) -> None:
+    """Start the ResNet parts in `module` as the public implementations do when no pretrained weights are loaded.
+
+    Convolutions without bias: normal with variance 2 / (kernel area x output channels). Batch norms keep torch's
+    default (weight 1, bias 0). Convolutions with a bias are not part of a ResNet and are left alone.
+    """
+    for part in module.modules():
+        if isinstance(part, nn.Conv2d) and part.bias is None:
+            nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
+
+
+def output_channels(width: int) -> int:
+    """Channels of layer4: 2048 for width 64."""
+    return width * 8 * EXPANSION

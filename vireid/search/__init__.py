@@ -1,0 +1,1 @@
+"""Search: galleries, the searcher, tracks, and what belongs to an archive."""

@@ -1,0 +1,252 @@
+"""Archive: a gallery and all that belongs to its pictures: thumbnails, marks, audit log; and how they are forgotten.
+
+    GALLERY.files/            beside a gallery in a folder, or what --files names
+        thumbnails/ab/ab...   one JPEG for each row, named by the sha256 of its id
+        marks.sqlite          who called which hit right or wrong
+        audit.jsonl           who searched and deleted what
+
+Nothing that a user sends becomes part of a path: a thumbnail's name is a digest.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import sqlite3
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+from PIL import Image
+
+from vireid.errors import GalleryError
+from vireid.search.audit import NAME as AUDIT
+from vireid.search.audit import Audit
+from vireid.search.gallery import Filter, Gallery
+
+FILES, THUMBNAILS, MARKS = ".files", "thumbnails", "marks.sqlite"
+THUMBNAIL_PX, THUMBNAIL_QUALITY = 256, 88  # of the longer side; 6 to 9 kB for a person
+CHUNK = 1000  # ids at a time
+DAY_S = 86400.0
+ItemT = TypeVar("ItemT")
+
+
+class Thumbnails:
+    """Small pictures by the id of their row, in a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def name(self, id: str) -> str:
+        """Where the thumbnail of an id lies, relative to the folder."""
+        digest = hashlib.sha256(id.encode()).hexdigest()
+        return f"{digest[:2]}/{digest}.jpg"
+
+    def write(self, id: str, picture: Image.Image) -> str:
+        """Scale a picture down, keep it and return its name."""
+        name = self.name(id)
+        small = picture.convert("RGB")
+        small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(".partial")  # no fsync: a thumbnail can be made again, and there are millions
+        small.save(partial, "JPEG", quality=THUMBNAIL_QUALITY)
+        try:
+            partial.replace(path)
+        except FileNotFoundError:  # another process, which works the same picture, was faster
+            if not path.is_file():
+                raise
+        return name
+
+    def read(self, id: str) -> bytes | None:
+        """The JPEG of an id, None where there is none."""
+        try:
+            return (self.folder / self.name(id)).read_bytes()
+        except (FileNotFoundError, UnicodeEncodeError):
+            return None
+
+    def remove(self, ids: Iterable[str]) -> int:
+        gone = 0
+        for id in ids:
+            path = self.folder / self.name(id)
+            path.with_suffix(".partial").unlink(missing_ok=True)  # of a process that was killed
+            try:
+                path.unlink()
+                gone += 1
+            except FileNotFoundError:
+                continue
+        return gone
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a person said about one hit of one query (the sha256 of its pictures)."""
+
+    query: str
+    id: str
+    right: bool
+    who: str
+    at: float  # Unix seconds
+    similarity: float | None = None
+    probability: float | None = None
+
+
+MARK_COLUMNS = ("query", "id", "right", "who", "at", "similarity", "probability")
+
+
+class Marks:
+    """Marks in a file of SQLite; the last word about a hit counts."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._base.execute("pragma secure_delete = on")  # what is deleted is overwritten
+        self._base.execute("pragma busy_timeout = 10000")
+        self._base.execute(
+            "create table if not exists marks (query text, id text, right integer, who text, at real, similarity real, "
+            "probability real, primary key (query, id))"
+        )
+        self._base.execute("create index if not exists by_id on marks (id)")
+
+    def put(self, marks: Iterable[Mark]) -> None:
+        rows = [tuple(getattr(mark, name) for name in MARK_COLUMNS) for mark in marks]
+        with self._lock:
+            self._base.executemany("insert or replace into marks values (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def take_back(self, query: str, ids: Sequence[str]) -> None:
+        with self._lock:
+            self._base.executemany("delete from marks where query = ? and id = ?", [(query, id) for id in ids])
+
+    def of(self, query: str | None = None) -> list[Mark]:
+        """The marks of a query, or all, the oldest first."""
+        where, values = ("", ()) if query is None else (" where query = ?", (query,))
+        with self._lock:
+            rows = self._base.execute(f"select * from marks{where} order by at, id", values).fetchall()
+        return [Mark(row[0], row[1], bool(row[2]), *row[3:]) for row in rows]
+
+    def forget(self, ids: Iterable[str]) -> int:
+        """Remove the marks of rows that are deleted."""
+        with self._lock:
+            before = self._base.total_changes
+            self._base.executemany("delete from marks where id = ?", [(id,) for id in ids])
+            return self._base.total_changes - before
+
+    def forget_before(self, at: float) -> int:
+        """Remove marks that were made before a moment."""
+        with self._lock:
+            return self._base.execute("delete from marks where at < ?", (at,)).rowcount
+
+    def close(self) -> None:
+        with self._lock:
+            self._base.close()
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV whose texts no spreadsheet takes for a formula."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else list(MARK_COLUMNS))
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _harmless(value) for key, value in row.items()})
+    return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A text that a spreadsheet would run begins with an apostrophe."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """What a deletion removed."""
+
+    rows: int
+    thumbnails: int
+    marks: int
+
+
+@dataclass
+class Archive:
+    """A gallery with its folder of files."""
+
+    gallery: Gallery
+    folder: Path
+
+    def __post_init__(self) -> None:
+        self.thumbnails = Thumbnails(self.folder / THUMBNAILS)
+        self.marks = Marks(self.folder / MARKS)
+        self.audit = Audit(self.folder / AUDIT)
+        self._deleting = threading.Lock()
+
+    def forget(self, ids: Sequence[str] = (), filter: Filter | None = None) -> Forgotten:
+        """Delete rows by ids or by a filter, with their vectors, thumbnails and marks, for good: nothing can be undone.
+
+        Thumbnails go first: where this is stopped half-way, the rows are still there, and the same call finishes it.
+        """
+        if filter is not None and filter.empty:
+            raise GalleryError("an empty filter would delete everything; name a camera, an identity, a track or a time")
+        rows = thumbnails = marks = 0
+        with self._deleting:
+            named = iter(ids) if filter is None else (record.id for record in self.gallery.rows(filter))
+            pieces = list(_pieces(named, CHUNK))  # all names first: rows must not change under the one who lists them
+            for piece in pieces:
+                thumbnails += self.thumbnails.remove(piece)
+                marks += self.marks.forget(piece)
+                rows += self.gallery.delete(ids=piece)
+            if filter is not None:
+                rows += self.gallery.delete(filter=filter)  # rows that came meanwhile
+            self.gallery.purge()
+        return Forgotten(rows, thumbnails, marks)
+
+    def forget_older(self, days: float, now: float | None = None) -> tuple[Forgotten, int]:
+        """Retention: forget rows whose time is more than `days` ago, and marks made before; and rows of unknown time.
+
+        The second number counts the rows of unknown time, which no rule about age can reach.
+        """
+        if not days > 0:
+            raise GalleryError(f"retention is a number of days above 0, got {days}")
+        end = (time.time() if now is None else now) - days * DAY_S
+        old = Filter(before_s=end)
+        gone = self.forget(filter=old) if self.gallery.count(old) else Forgotten(0, 0, 0)
+        gone = Forgotten(gone.rows, gone.thumbnails, gone.marks + self.marks.forget_before(end))
+        return gone, self.gallery.count() - self.gallery.count(Filter(after_s=end))
+
+    def close(self) -> None:
+        self.marks.close()
+        self.gallery.close()
+
+
+def files_of(url: str, files: Path | None) -> Path:
+    """Where an archive's files lie: beside a gallery that is a folder, else where the user says."""
+    if files is not None:
+        return files
+    head, colon, rest = url.partition(":")
+    if head in ("memory", "milvus") and colon:
+        raise GalleryError(f"{url} is no folder; say with --files where thumbnails, marks and the audit log shall lie")
+    place = Path(rest if head == "lance" and colon else url)
+    return place.with_name(place.name + FILES)
+
+
+def to_json(mark: Mark, record: Any) -> dict[str, Any]:
+    """A mark with what is known of its row, as it is exported."""
+    row: dict[str, Any] = {"query": mark.query, "id": mark.id, "right": mark.right}
+    for name in ("camera", "time_s", "modality", "track", "pid"):
+        row[name] = None if record is None else getattr(record, name)
+    row["time_s"] = None if row["time_s"] is None or row["time_s"] != row["time_s"] else row["time_s"]
+    return {**row, "similarity": mark.similarity, "probability": mark.probability, "who": mark.who, "at": mark.at}
+
+
+def marks_json(rows: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n"
+
+
+def _pieces(items: Iterator[ItemT], size: int) -> Iterator[list[ItemT]]:
+    while piece := list(islice(items, size)):
+        yield piece

@@ -1,0 +1,115 @@
+"""Audit log: who searched and deleted what, a line of JSON each, appended and never changed.
+
+    {"at": "2026-11-24T21:04:11.207Z", "who": "desk", "role": "search", "from": "10.0.0.7", "what": "search", ...,
+     "previous": "<sha256 of the line before>"}
+
+Each line holds the digest of the one before, so one that was changed or taken out of the middle is noticed (`verify`).
+Whoever may write the file can still cut its end or write a new one: send it to another machine where that matters.
+Pictures are not in it, only their sha256. A search whose line cannot be written is not answered.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Any
+
+from vireid.errors import AuditError
+
+NAME = "audit.jsonl"
+START = "0" * 64
+TAIL = 1 << 20  # bytes; longer than any line
+
+
+class Audit:
+    """The log at `path`; several threads and processes may append."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+
+    def write(self, what: str, who: str, role: str, address: str = "", **more: Any) -> None:
+        """Append a line and bring it to the disk."""
+        at = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        entry = {"at": at, "who": who, "role": role, "from": address, "what": what, **more}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
+        with self._lock, os.fdopen(os.open(self.path, flags, 0o600), "r+b") as file, _locked(file):
+            last = _last_line(file)
+            # a line that a full disk or a pulled plug cut in the middle stays as it is, and the next begins below it
+            cut = b"" if last is None or last.endswith(b"\n") else b"\n"
+            entry["previous"] = START if last is None else _digest(last)
+            file.seek(0, os.SEEK_END)
+            file.write(cut + json.dumps(entry, ensure_ascii=False).encode() + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+    def entries(self, last: int | None = None) -> list[dict[str, Any]]:
+        """The entries, or the last so many of them, newest first; lines that are no JSON are left out."""
+        if not self.path.is_file():
+            return []
+        with self.path.open("rb") as file:
+            if last is not None:  # from the end, for the file only ever grows
+                size = file.seek(0, os.SEEK_END)
+                file.seek(max(0, size - 4096 * last))
+                if file.tell():
+                    file.readline()
+            lines = file.readlines()
+        found = []
+        for line in reversed(lines):
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+        return found[:last]
+
+    def verify(self) -> int:
+        """The number of lines, each of which names the one before; AuditError with the first that does not."""
+        previous, number = START, 0
+        if not self.path.is_file():
+            return 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                try:
+                    named = json.loads(line)["previous"]
+                except (ValueError, KeyError, TypeError):
+                    named = None
+                if named is not None and named != previous:
+                    raise AuditError(f"{self.path}: line {number} does not follow the line before it: one was changed")
+                if named is None and line.endswith(b"}\n"):
+                    raise AuditError(f"{self.path}: line {number} is no line of this log")
+                previous = _digest(line)
+        return number
+
+
+def _digest(line: bytes) -> str:
+    return hashlib.sha256(line.rstrip(b"\n")).hexdigest()
+
+
+def _last_line(file: IO[bytes]) -> bytes | None:
+    size = file.seek(0, os.SEEK_END)
+    if not size:
+        return None
+    file.seek(max(0, size - TAIL))
+    return file.read().splitlines(keepends=True)[-1]
+
+
+@contextmanager
+def _locked(file: IO[bytes]) -> Iterator[None]:
+    """Other processes wait; on Windows, which has no such lock, one process serves."""
+    try:
+        import fcntl
+    except ImportError:
+        yield
+        return
+    fcntl.flock(file, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(file, fcntl.LOCK_UN)

@@ -1,0 +1,406 @@
+"""Gallery in a folder, by LanceDB: no server, several processes, the default. Needs the extra `search`.
+
+LanceDB (Apache-2.0) keeps a table as immutable files and a list of them per version, so readers never wait and a write
+is there as a whole or not at all. What this driver adds:
+
+**Writers wait for each other** by a lock file. Without it two processes that upsert the same new ids at once double
+them (LanceDB 0.40: 2,250 rows of 2,000, three writers; with its unenforced primary key and an index 2,551 of 2,001).
+
+**The planner.** An approximate index (IVF: the vectors in partitions) loses right answers under a filter: it looks at
+the partitions near the query and the filter throws their rows away. It is worst across modalities: to a visible query
+all infrared partitions are far. So the rows that pass are counted first. Few are compared one by one, which is exact.
+Where more pass, all partitions are looked into, by their quantized vectors, and the candidates are ordered by the full
+ones. Without a filter a quarter of the partitions is enough. `docs/serve/gallery.md` has the recall and the times.
+
+**Purge.** LanceDB's `optimize` leaves a deleted vector in a file that is mostly alive, whatever its age. Here every
+such file is rewritten, the indexes are folded, and all old versions go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from vireid.errors import GalleryError
+from vireid.search.drivers.lance_rows import among, condition, quoted, records_of, vectors_of
+from vireid.search.gallery import (  # fmt: skip
+    EVERYTHING,
+    FORMAT,
+    MOST_TIED,
+    SLACK,
+    TIED,
+    Facets,
+    Filter,
+    GalleryInfo,
+    Hit,
+    Record,
+    already_there,
+    check_batch,
+    check_delete,
+    check_k,
+    check_missing,
+    check_stored,
+    check_vectors,
+    in_order,
+    no_gallery,
+)
+from vireid.system import lock, replacing
+
+TABLE, LOCK, TRAINED = "records", ".writer.lock", "index.json"
+KEPT = timedelta(days=7)  # old versions, until purge; LanceDB's own default
+INDEX_ROWS = 50_000  # from here on a vector index is built: below, comparing all rows takes some 50 ms
+EXACT_ROWS = 20_000  # that pass a filter and are compared one by one
+GROWN = 4  # times the rows that a vector index was trained on, until it is trained anew
+PROBED = 0.25  # of the partitions, without a filter
+BITS = (
+    2  # of the index for each number; with 1 a filtered answer of 100,000 rows misses 1 to 20 % (docs/serve/gallery.md)
+)
+REFINE, REFINE_FILTERED = 10, 30  # candidates by quantized vectors for each row that is wanted
+SAMPLED = 32  # rows for each partition, to train it; 256, LanceDB's default, takes minutes at a million rows
+FOLD_EVERY = 64  # writes, each of which leaves a file and a version
+IDS_AT_ONCE = 5_000  # in one statement
+PAGE = 10_000  # rows
+TRIES = 5  # of a read whose files a purge removes meanwhile
+
+T = TypeVar("T")
+
+
+class LanceGallery:
+    """See serve/gallery.py and this file's head."""
+
+    def __init__(self, path: Path, dim: int | None, bundle_digest: str | None) -> None:
+        lancedb, _ = _libraries()
+        self.path, self._thread_lock, self._writes = path, threading.RLock(), 0
+        there = (path / f"{TABLE}.lance").is_dir()
+        if not there and dim is None:
+            raise no_gallery(str(path))
+        if not there and path.exists() and (not path.is_dir() or any(p.name != LOCK for p in path.iterdir())):
+            raise GalleryError(f"{path} is no gallery but holds other files; take a folder that is empty or new")
+        path.mkdir(parents=True, exist_ok=True)
+        self._db: Any = lancedb.connect(
+            str(path), read_consistency_interval=timedelta(0)
+        )  # other processes' rows are seen
+        if not there:
+            with self._writing():
+                if not (path / f"{TABLE}.lance").is_dir():  # another process was faster
+                    self._create(int(dim or 0), bundle_digest or "")
+        self._table: Any = self._db.open_table(TABLE)
+        self.dim, self._digest = self._stored()
+        check_stored(f"lance:{path}", dim, bundle_digest, self.dim, self._digest)
+
+    def info(self) -> GalleryInfo:
+        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
+        stats = self._index()
+        rows = self.count()
+        index = "none, every row is compared" if stats is None else (
+            f"{stats.index_type} of {stats.num_indexed_rows} rows"
+        )  # fmt: skip
+        return GalleryInfo(f"lance:{self.path}", self.dim, rows, self._digest, index, size)
+
+    def facets(self) -> Facets:
+        return self._reading(self._facets)
+
+    def add(self, records: Iterable[Record]) -> int:
+        given, vectors = check_batch(records, self.dim)
+        with self._writing():
+            if there := self._there([record.id for record in given]):
+                raise already_there(there)
+            if given:
+                self._table.add(self._batch(given, vectors))
+            self._wrote()
+        return len(given)
+
+    def upsert(self, records: Iterable[Record]) -> int:
+        given, vectors = check_batch(records, self.dim)
+        with self._writing():
+            if self._there([record.id for record in given]):
+                merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
+                merge.execute(self._batch(given, vectors))
+            elif given:
+                self._table.add(self._batch(given, vectors))  # cheaper: nothing is joined
+            self._wrote()
+        return len(given)
+
+    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
+        check_delete(ids, filter)
+        found = 0
+        with self._writing():
+            wheres = [condition(filter)] if filter is not None else [among("id", part) for part in _parts(ids)]
+            for where in wheres:
+                count = self._table.count_rows(where)
+                if count:
+                    self._table.delete(where)
+                found += count
+            self._wrote()
+        return found
+
+    def count(self, filter: Filter = EVERYTHING) -> int:
+        where = condition(filter)
+        return self._reading(lambda: self._table.count_rows(where))
+
+    def search(
+        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+    ) -> list[list[Hit]]:
+        check_k(k)
+        queries, where = check_vectors(vectors, self.dim), condition(filter)
+        if not len(queries):
+            return []
+
+        def find() -> list[list[Hit]]:
+            passing = self._table.count_rows(where)
+            if not passing:
+                return [[] for _ in queries]
+            probes = self._probes(passing, where is not None)
+            return [self._nearest(query, k, where, passing, probes, with_vectors) for query in queries]
+
+        return self._reading(find)
+
+    def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
+        check_missing(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
+
+        def read() -> dict[str, Record]:
+            found: dict[str, Record] = {}
+            for part in _parts(list(dict.fromkeys(ids))):
+                batch = self._table.search().where(among("id", part)).limit(len(part)).to_arrow()
+                found |= {record.id: record for record in records_of(batch, vectors_of(batch))}
+            return found
+
+        there = self._reading(read)
+        check_missing(ids, there, missing)
+        return [there[each] for each in ids if each in there]
+
+    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+        columns, where = [name for name in self._table.schema.names if name != "vector"], condition(filter)
+        while limit is None or limit > 0:
+            page = PAGE if limit is None else min(PAGE, limit)
+            after = f"id > {quoted(after_id)}" + (f" AND {where}" if where else "")
+
+            def read(after: str = after, page: int = page) -> Any:
+                query = self._table.search().where(after).select(columns).limit(page)
+                return query.order_by([{"column_name": "id", "ascending": True}]).to_arrow()
+
+            found = records_of(self._reading(read), None)
+            yield from found
+            if len(found) < page:
+                return
+            after_id, limit = found[-1].id, None if limit is None else limit - page
+
+    def optimize(self) -> None:
+        with self._writing():
+            self._fold(whole=True)
+
+    def purge(self) -> None:
+        now = timedelta(0)
+        with self._writing(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="optimize.cleanup_older_than=0")  # readers try again
+            self._table.optimize(cleanup_older_than=now, delete_unverified=True)
+            for fragment in self._with_deleted_rows():
+                # Setting a column to itself moves the live rows to a new file, and a file without rows is dropped.
+                here = f"_rowid >= {fragment << 32} AND _rowid < {(fragment + 1) << 32}"
+                self._table.update(where=here, values_sql={"camera": "camera"})
+            for column in self._indexed() & {"camera", "modality", "tags"}:  # by value, and keep one that no row has
+                self._table.create_index(column, config=_scalar_indexes()[column], replace=True)
+            for _ in range(2):  # the first makes a version, the second drops the one before it
+                self._table.optimize(cleanup_older_than=now, delete_unverified=True)
+            if left := self._with_deleted_rows():
+                raise GalleryError(f"LanceDB kept deleted rows in {len(left)} files of {self.path}; please report this")
+
+    def close(self) -> None:
+        self._table = self._db = None
+
+    def _facets(self) -> Facets:
+        import pyarrow.compute as compute
+
+        pc: Any = compute  # its functions are made when it is imported, which type checkers do not see
+
+        counts: dict[str, Counter[Any]] = {"camera": Counter(), "modality": Counter(), "tags": Counter()}
+        first = last = np.nan
+        query = self._table.search().select([*counts, "time_s"]).limit(None)
+        for batch in query.to_batches(1 << 16):
+            for name, counter in counts.items():
+                column = batch[name].flatten() if name == "tags" else batch[name]
+                counter.update({each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()})
+            least, most = pc.min_max(batch["time_s"]).as_py().values()
+            if least is not None:
+                first, last = float(np.fmin(first, least)), float(np.fmax(last, most))
+        cameras, modalities, tags = (dict(sorted(counter.items())) for counter in counts.values())
+        return Facets(cameras, modalities, tags, first, last)
+
+    def _create(self, dim: int, digest: str) -> None:
+        _, pa = _libraries()
+        texts = [
+            pa.field(name, pa.string(), nullable=False) for name in ("camera", "path", "track", "pid", "thumbnail")
+        ]
+        schema = pa.schema(
+            [
+                pa.field("id", pa.string(), nullable=False),
+                pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+                pa.field("time_s", pa.float64()),  # null: unknown
+                pa.field("modality", pa.int8(), nullable=False),
+                pa.field("tags", pa.list_(pa.string())),
+                *texts,
+            ],
+            metadata={"vireid": json.dumps({"format": FORMAT, "bundle": digest})},
+        )
+        self._db.create_table(TABLE, schema=schema)
+
+    def _stored(self) -> tuple[int, str]:
+        schema = self._table.schema
+        try:
+            about = json.loads((schema.metadata or {})[b"vireid"])
+            format, digest = about["format"], about["bundle"]
+        except (KeyError, ValueError, TypeError) as error:
+            raise GalleryError(f"{self.path} is no gallery that vireid wrote; index the pictures again") from error
+        if format != FORMAT:
+            raise GalleryError(f"{self.path} is in format {format!r}, expected {FORMAT!r}; index the pictures again")
+        return schema.field("vector").type.list_size, digest
+
+    def _batch(self, records: list[Record], vectors: np.ndarray) -> Any:
+        _, pa = _libraries()
+        schema = self._table.schema
+        columns: dict[str, Any] = {
+            name: [getattr(record, name) for record in records] for name in schema.names if name != "vector"
+        }
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dim)
+        columns["time_s"] = pa.array(columns["time_s"], pa.float64(), from_pandas=True)  # nan becomes null
+        columns["modality"] = [int(value) for value in columns["modality"]]
+        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+
+    def _there(self, ids: list[str]) -> list[str]:
+        """Those of these ids that the gallery has."""
+        found: list[str] = []
+        for part in _parts(ids):
+            batch = self._table.search().where(among("id", part)).select(["id"]).limit(len(part)).to_arrow()
+            found += batch["id"].to_pylist()
+        return found
+
+    def _nearest(
+        self, query: np.ndarray, k: int, where: str | None, passing: int, probes: int | None, with_vectors: bool
+    ) -> list[Hit]:
+        """Candidates by the index (or by comparing all, probes None), then the exact order."""
+        want = min(k, passing)
+        limit = min(want + SLACK, passing)
+        while True:
+            search = self._table.search(query, vector_column_name="vector").distance_type("l2").limit(limit)
+            if where:
+                search = search.where(where, prefilter=True)
+            if probes is None:
+                search = search.bypass_vector_index()
+            else:
+                search = search.nprobes(probes).refine_factor(REFINE_FILTERED if where else REFINE)
+            found = search.to_arrow()
+            distance = found["_distance"].to_numpy()
+            tied = len(distance) == limit < passing and distance[-1] - distance[want - 1] <= TIED
+            if not tied or limit >= MOST_TIED:
+                vectors = vectors_of(found)
+                return in_order(query, records_of(found, None), vectors, k, with_vectors)
+            limit = min(4 * limit, passing, MOST_TIED)
+
+    def _probes(self, passing: int, filtered: bool) -> int | None:
+        """How many partitions to look into where this many rows pass; None compares them all without the index."""
+        if passing <= EXACT_ROWS or (index := self._index()) is None:
+            return None
+        partitions = _partitions(index.num_indexed_rows)
+        return partitions if filtered else max(1, round(partitions * PROBED))
+
+    def _index(self) -> Any:
+        """LanceDB's statistics of the vector index, None if there is none."""
+        return self._reading(lambda: self._table.index_stats("vector_idx"))
+
+    def _fold(self, whole: bool) -> None:
+        """Small files into large ones and new rows into the indexes; `whole` also builds what indexes are missing."""
+        from lancedb.index import IvfRq
+
+        rows = self._table.count_rows()
+        if whole and rows:
+            there = self._indexed()
+            for column, config in _scalar_indexes().items():
+                if column not in there:
+                    self._table.create_index(column, config=config)
+            trained = self._trained_on() if "vector" in there else 0
+            if rows >= INDEX_ROWS and rows >= GROWN * trained:
+                config = IvfRq(num_partitions=_partitions(rows), num_bits=BITS, max_iterations=10, sample_rate=SAMPLED)
+                self._table.create_index("vector", config=config, replace=True)
+                with replacing(self.path / TRAINED) as partial:
+                    partial.write_text(json.dumps({"rows": rows}))
+        self._table.optimize(cleanup_older_than=KEPT)
+        self._writes = 0
+
+    def _indexed(self) -> set[str]:
+        """Columns that have an index."""
+        return {index.columns[0] for index in self._table.list_indices()}
+
+    def _trained_on(self) -> int:
+        try:
+            return int(json.loads((self.path / TRAINED).read_text())["rows"])
+        except (OSError, ValueError, KeyError):
+            return 0
+
+    def _wrote(self) -> None:
+        self._writes += 1
+        if self._writes >= FOLD_EVERY:
+            self._fold(whole=False)
+
+    def _with_deleted_rows(self) -> list[int]:
+        """Fragments of the newest version (there must be no other) that hold deleted rows."""
+        marks = (self.path / f"{TABLE}.lance" / "_deletions").glob("*")
+        return sorted({int(mark.name.partition("-")[0]) for mark in marks})
+
+    def _reading(self, read: Callable[[], T]) -> T:
+        """A read, again if a purge by another process took its files away meanwhile."""
+        if self._table is None:
+            raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
+        for left in reversed(range(TRIES)):
+            try:
+                return read()
+            except (RuntimeError, OSError, ValueError) as error:
+                if not left or "not found" not in str(error).lower():
+                    raise
+                time.sleep(0.05)
+        raise AssertionError  # the loop ends by returning or raising
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Alone among the threads and processes that write here."""
+        if self._db is None:
+            raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
+        with self._thread_lock, (self.path / LOCK).open("a+b") as file:
+            lock(file.fileno())
+            yield  # closing the file unlocks it
+
+
+def _scalar_indexes() -> dict[str, Any]:
+    from lancedb.index import Bitmap, BTree, LabelList
+
+    few, many = Bitmap(), BTree()
+    return {"id": many, "time_s": many, "track": many, "pid": many, "camera": few, "modality": few, "tags": LabelList()}
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[start : start + IDS_AT_ONCE]
+
+
+def _partitions(rows: int) -> int:
+    return max(1, round(rows**0.5))
+
+
+def _libraries() -> tuple[Any, Any]:
+    try:
+        import lancedb
+        import pyarrow
+    except ImportError as error:
+        raise GalleryError(
+            "a gallery in a folder needs LanceDB, which is not installed: pip install 'vireid[search]'"
+        ) from error
+    return lancedb, pyarrow

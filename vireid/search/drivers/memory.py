@@ -1,0 +1,199 @@
+"""Gallery in memory: an exact scan with numpy. Gone when closed; for tests, evaluation and some 100,000 rows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from vireid.errors import GalleryError
+from vireid.search.gallery import (  # fmt: skip
+    EVERYTHING,
+    MOST_TIED,
+    SLACK,
+    TIED,
+    Facets,
+    Filter,
+    GalleryInfo,
+    Hit,
+    Record,
+    already_there,
+    check_batch,
+    check_delete,
+    check_k,
+    check_missing,
+    check_vectors,
+    facets_of,
+    in_order,
+    with_vector,
+)
+
+BLOCK = 1 << 22  # similarities at a time
+
+
+class Codes:
+    """Texts (or tuples of them) as numbers, so that a condition on them is one look at an array of int32."""
+
+    def __init__(self) -> None:
+        self.of: dict[object, int] = {}
+
+    def __call__(self, value: object) -> int:
+        return self.of.setdefault(value, len(self.of))
+
+    def among(self, column: np.ndarray, values: Iterable[object]) -> np.ndarray:
+        """Mask of the rows whose value is one of these."""
+        return np.isin(column, [self.of[value] for value in values if value in self.of])
+
+
+class MemoryGallery:
+    """See serve/gallery.py. Rows lie in arrays with room to grow; the last row takes the place of a deleted one."""
+
+    def __init__(self, dim: int | None, bundle_digest: str = "") -> None:
+        if dim is None:
+            raise GalleryError("a gallery in memory starts empty and needs dim=, the length of its vectors")
+        self.dim, self._digest, self._lock = dim, bundle_digest, threading.RLock()
+        self._vectors = np.zeros((0, dim), np.float32)
+        self._columns: dict[str, np.ndarray] = {
+            name: np.zeros(0, np.int32) for name in ("camera", "track", "pid", "tags", "modality")
+        }
+        self._columns["time_s"] = np.zeros(0)
+        self._codes = {name: Codes() for name in ("camera", "track", "pid", "tags")}
+        self._records: list[Record] = []
+        self._place: dict[str, int] = {}
+
+    def info(self) -> GalleryInfo:
+        return GalleryInfo("memory:", self.dim, len(self._records), self._digest, "none, every row is compared", None)
+
+    def facets(self) -> Facets:
+        with self._lock:
+            return facets_of((r.camera, r.modality, r.time_s, r.tags) for r in self._records)
+
+    def add(self, records: Iterable[Record]) -> int:
+        given, vectors = check_batch(records, self.dim)
+        with self._lock:
+            if there := [record.id for record in given if record.id in self._place]:
+                raise already_there(there)
+            return self._put(given, vectors)
+
+    def upsert(self, records: Iterable[Record]) -> int:
+        given, vectors = check_batch(records, self.dim)
+        with self._lock:
+            return self._put(given, vectors)
+
+    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
+        check_delete(ids, filter)
+        with self._lock:
+            if filter is not None:
+                ids = [self._records[row].id for row in self._passing(filter)]
+            rows = {self._place[each] for each in ids if each in self._place}
+            for row in sorted(rows, reverse=True):
+                self._remove(row)
+            return len(rows)
+
+    def count(self, filter: Filter = EVERYTHING) -> int:
+        with self._lock:
+            return len(self._passing(filter))
+
+    def search(
+        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+    ) -> list[list[Hit]]:
+        check_k(k)
+        queries = check_vectors(vectors, self.dim)
+        with self._lock:
+            rows = self._passing(filter)
+            return [self._nearest(query, rows, k, with_vectors) for query in queries]
+
+    def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
+        with self._lock:
+            check_missing(ids, self._place, missing)
+            rows = [self._place[each] for each in ids if each in self._place]
+            return [with_vector(self._records[row], self._vectors[row]) for row in rows]
+
+    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+        with self._lock:
+            found = [self._records[row] for row in self._passing(filter)]
+        found = sorted((record for record in found if record.id > after_id), key=lambda record: record.id)
+        yield from found[:limit]
+
+    def optimize(self) -> None: ...
+
+    def purge(self) -> None:
+        """Overwrite the room behind the last row, where deleted vectors may lie."""
+        with self._lock:
+            self._vectors = self._vectors[: len(self._records)].copy()
+
+    def close(self) -> None: ...
+
+    def _put(self, given: list[Record], vectors: np.ndarray) -> int:
+        fresh = sum(record.id not in self._place for record in given)
+        self._grow(len(self._records) + fresh)
+        for record, vector in zip(given, vectors, strict=True):
+            row = self._place.setdefault(record.id, len(self._records))
+            if row == len(self._records):
+                self._records.append(record)
+            self._records[row] = with_vector(record, None)
+            self._vectors[row] = vector
+            for name, codes in self._codes.items():
+                self._columns[name][row] = codes(getattr(record, name))
+            self._columns["modality"][row], self._columns["time_s"][row] = record.modality, record.time_s
+        return len(given)
+
+    def _grow(self, rows: int) -> None:
+        if rows <= len(self._vectors):
+            return
+        room = max(rows, 2 * len(self._vectors), 1024)
+        for name, column in self._columns.items():
+            self._columns[name] = np.resize(column, room) if len(column) else np.zeros(room, column.dtype)
+        larger = np.empty((room, self.dim), np.float32)
+        larger[: len(self._vectors)] = self._vectors
+        self._vectors = larger
+
+    def _remove(self, row: int) -> None:
+        last = len(self._records) - 1
+        del self._place[self._records[row].id]
+        if row != last:
+            self._records[row], self._vectors[row] = self._records[last], self._vectors[last]
+            for column in self._columns.values():
+                column[row] = column[last]
+            self._place[self._records[row].id] = row
+        self._records.pop()
+
+    def _passing(self, filter: Filter) -> np.ndarray:
+        """Rows (n,) that pass, in order."""
+        count = len(self._records)
+        if filter.empty:
+            return np.arange(count)
+        columns = {name: column[:count] for name, column in self._columns.items()}
+        passing = np.ones(count, bool)
+        for name, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks)):
+            if values:
+                passing &= self._codes[name].among(columns[name], values)
+        if filter.tags:
+            codes = self._codes["tags"]
+            passing &= codes.among(columns["tags"], [tags for tags in codes.of if set(filter.tags) <= set(tags)])  # type: ignore[arg-type]
+        if filter.modality is not None:
+            passing &= columns["modality"] == filter.modality
+        if filter.after_s is not None:
+            passing &= columns["time_s"] >= filter.after_s
+        if filter.before_s is not None:
+            passing &= columns["time_s"] < filter.before_s
+        passing[[self._place[each] for each in filter.without_ids if each in self._place]] = False
+        return np.flatnonzero(passing)
+
+    def _nearest(self, query: np.ndarray, rows: np.ndarray, k: int, with_vectors: bool) -> list[Hit]:
+        everything = len(rows) == len(self._records)
+        similarity = np.empty(len(rows), np.float32)
+        step = max(1, BLOCK // self.dim)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            vectors = self._vectors[: len(rows)][part] if everything else self._vectors[rows[part]]
+            similarity[part] = vectors @ query
+        if k + SLACK < len(rows):
+            bar = np.partition(similarity, len(rows) - k)[len(rows) - k] - TIED
+            near = np.flatnonzero(similarity >= bar)
+            near = near[np.argsort(-similarity[near], kind="stable")][: max(MOST_TIED, k + SLACK)]
+        else:
+            near = np.arange(len(rows))
+        rows = rows[near]
+        return in_order(query, [self._records[row] for row in rows], self._vectors[rows], k, with_vectors)

@@ -1,0 +1,402 @@
+"""Gallery in Milvus, for archives that one machine does not hold. Needs the extra `milvus`.
+
+`milvus:http://host:19530#collection` speaks to a server or cluster (the token comes from VIREID_MILVUS_TOKEN, never
+from the url); `milvus:FILE.db` is milvus-lite in this process, with the same calls. Tested with milvus-lite 3.2 only.
+
+The index is FLAT unless the url ends in ?index=HNSW when the collection is made: exact, and a cluster divides it over
+its nodes. With HNSW the rows that pass a filter are counted first: few are compared here one by one, otherwise the
+search list `ef` is widened with the share that passes. Candidates are ordered by their full vectors either way.
+
+milvus-lite serves its own process through a port of 127.0.0.1, and lets one process at a time open a file. (Its server
+mode, which is not used here, listens on all addresses without a password.)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+
+from vireid.errors import GalleryError
+from vireid.search.gallery import (  # fmt: skip
+    EVERYTHING,
+    FORMAT,
+    LIMITS_BYTES,
+    MOST_TAGS,
+    MOST_TIED,
+    SLACK,
+    TIED,
+    Facets,
+    Filter,
+    GalleryInfo,
+    Hit,
+    Record,
+    already_there,
+    check_batch,
+    check_delete,
+    check_k,
+    check_missing,
+    check_stored,
+    check_vectors,
+    facets_of,
+    in_order,
+    no_gallery,
+    similarities,
+)
+
+TOKEN = "VIREID_MILVUS_TOKEN"
+COLLECTION, REWRITTEN = "vireid", "_rewritten"
+INDEXES = {"FLAT": {}, "HNSW": {"M": 16, "efConstruction": 200}}
+EXACT_ROWS = 10_000  # that pass a filter and are compared here, with HNSW
+EF, MOST_EF = 128, 32_768  # Milvus's bound
+BATCH_BYTES = 8 << 20  # in one call; gRPC's bound is 64 MiB
+IDS_AT_ONCE = 1_000
+TEXTS = ("camera", "path", "track", "pid", "thumbnail")
+ESCAPED = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))  # milvus-lite knows no \u
+COLUMNS = ("id", "time_s", "modality", "tags", *TEXTS)
+
+
+class MilvusGallery:
+    """See serve/gallery.py and this file's head. A call of more than a few thousand records is several of Milvus's."""
+
+    def __init__(self, place: str, dim: int | None, bundle_digest: str | None) -> None:
+        self._uri, self._name, index = _place(place)
+        self.lite = "://" not in self._uri
+        if self.lite and dim is None and not Path(self._uri).exists():
+            raise no_gallery(f"milvus:{self._uri}")
+        self._client = _connect(self._uri)
+        try:
+            self._finish_purge()
+            if not self._client.has_collection(self._name):
+                if dim is None:
+                    raise no_gallery(f"milvus:{place}")
+                self._create(self._name, dim, bundle_digest or "", index or "FLAT")
+            about = self._client.describe_collection(self._name)
+            self.dim, self._digest = _stored(about, place)
+            self.index = str(self._client.describe_index(self._name, "vector")["index_type"])
+            if index and index != self.index:
+                raise GalleryError(f"{place} was made with the index {self.index}; leave ?index={index} out")
+            check_stored(f"milvus:{place}", dim, bundle_digest, self.dim, self._digest)
+            self._client.load_collection(self._name)
+        except BaseException:
+            self.close()
+            raise
+
+    def info(self) -> GalleryInfo:
+        size = None
+        if self.lite:
+            size = sum(file.stat().st_size for file in Path(self._uri).rglob("*") if file.is_file())
+        index = f"{self.index}, every row is compared" if self.index == "FLAT" else self.index
+        url = f"milvus:{self._uri}#{self._name}"
+        return GalleryInfo(url, self.dim, self.count(), self._digest, index, size)
+
+    def facets(self) -> Facets:
+        rows = self._all("", ["camera", "modality", "time_s", "tags"])
+        return facets_of((r["camera"], r["modality"], _time(r["time_s"]), r["tags"] or ()) for r in rows)
+
+    def add(self, records: Iterable[Record]) -> int:
+        given, vectors = check_batch(records, self.dim)
+        if there := self._there([record.id for record in given]):
+            raise already_there(there)
+        return self._put(given, vectors)  # not insert: Milvus would keep two rows of one id that came meanwhile
+
+    def upsert(self, records: Iterable[Record]) -> int:
+        given, vectors = check_batch(records, self.dim)
+        return self._put(given, vectors)
+
+    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
+        check_delete(ids, filter)
+        found = 0
+        for where in [condition(filter)] if filter is not None else [_among("id", part) for part in _parts(ids)]:
+            if count := self._count(where):
+                self._client.delete(self._name, filter=where)
+            found += count
+        return found
+
+    def count(self, filter: Filter = EVERYTHING) -> int:
+        return self._count(condition(filter))
+
+    def search(
+        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+    ) -> list[list[Hit]]:
+        check_k(k)
+        queries, where = check_vectors(vectors, self.dim), condition(filter)
+        passing = self._count(where) if len(queries) else 0
+        if not passing:
+            return [[] for _ in queries]
+        want = min(k, passing)
+        if want > MOST_TIED or (self.index != "FLAT" and passing <= EXACT_ROWS):
+            return self._compare_all(queries, want, where, with_vectors)
+        total = passing if where == "" else self._count("")
+        return [self._nearest(query, want, where, passing, total, with_vectors) for query in queries]
+
+    def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
+        check_missing(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
+        there: dict[str, Record] = {}
+        for part in _parts(list(dict.fromkeys(ids))):
+            found = self._client.query(self._name, filter=_among("id", part), output_fields=[*COLUMNS, "vector"])
+            there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in found}
+        check_missing(ids, there, missing)
+        return [there[each] for each in ids if each in there]
+
+    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+        where = condition(filter)
+        after = " and ".join(part for part in (f"id > {_quoted(after_id)}" if after_id else "", where) if part)
+        for place, row in enumerate(self._all(after, list(COLUMNS))):
+            if place == limit:
+                return
+            yield _record(row, None)
+
+    def optimize(self) -> None:
+        self._client.flush(self._name)
+
+    def purge(self) -> None:
+        """milvus-lite: the collection is written anew. A server compacts; when it drops the old files is set there."""
+        if not self.lite:
+            self._client.flush(self._name)
+            self._client.compact(self._name)
+            return
+        fresh = self._name + REWRITTEN
+        self._client.flush(self._name)
+        self._create(fresh, self.dim, self._digest, self.index)
+        self._client.load_collection(fresh)
+        step = self._rows_at_once()
+        batch: list[dict[str, Any]] = []
+        for row in self._all("", [*COLUMNS, "vector"]):
+            batch.append(dict(row))
+            if len(batch) == step:
+                self._client.insert(fresh, batch)
+                batch = []
+        if batch:
+            self._client.insert(fresh, batch)
+        self._client.flush(fresh)
+        self._client.drop_collection(self._name)  # from here on the new one is whole: _finish_purge
+        self._finish_purge()
+        self._client.load_collection(self._name)
+
+    def close(self) -> None:
+        self._client.close()
+
+    def _create(self, name: str, dim: int, digest: str, index: str) -> None:
+        DataType = _library().DataType
+        about = json.dumps({"format": FORMAT, "bundle": digest})
+        schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=about)
+        schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=LIMITS_BYTES["id"])
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+        schema.add_field("time_s", DataType.DOUBLE, nullable=True)
+        schema.add_field("modality", DataType.INT8)
+        schema.add_field(
+            "tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=MOST_TAGS,
+            max_length=LIMITS_BYTES["tags"],
+        )  # fmt: skip
+        for column in TEXTS:
+            schema.add_field(column, DataType.VARCHAR, max_length=LIMITS_BYTES[column])
+        indexes = self._client.prepare_index_params()
+        indexes.add_index("vector", index_type=index, metric_type="IP", params=INDEXES[index])
+        self._client.create_collection(
+            name, schema=schema, index_params=indexes, consistency_level="Strong", properties={"vireid": about}
+        )  # milvus-lite keeps no description and a server may keep no properties
+
+    def _finish_purge(self) -> None:
+        """Clear up after a purge, also one that was killed: the old collection goes only when the new one is whole."""
+        fresh = self._name + REWRITTEN
+        if self._client.has_collection(fresh):
+            if self._client.has_collection(self._name):
+                self._client.drop_collection(fresh)
+            else:
+                self._client.rename_collection(fresh, self._name)
+
+    def _rows_at_once(self) -> int:
+        return max(1, min(5_000, BATCH_BYTES // (4 * self.dim + 1_000)))
+
+    def _put(self, records: list[Record], vectors: np.ndarray) -> int:
+        step = self._rows_at_once()
+        for start in range(0, len(records), step):
+            part = slice(start, start + step)
+            rows = [_row(record, vector) for record, vector in zip(records[part], vectors[part], strict=True)]
+            self._client.upsert(self._name, rows)
+        return len(records)
+
+    def _there(self, ids: list[str]) -> list[str]:
+        found: list[str] = []
+        for part in _parts(ids):
+            found += [r["id"] for r in self._client.query(self._name, filter=_among("id", part), output_fields=["id"])]
+        return found
+
+    def _count(self, where: str) -> int:
+        return int(self._client.query(self._name, filter=where, output_fields=["count(*)"])[0]["count(*)"])
+
+    def _all(self, where: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+        """Rows by id."""
+        batch = min(1_000, self._rows_at_once())
+        with _quiet():  # milvus-lite has no snapshot to offer
+            pages = self._client.query_iterator(self._name, batch_size=batch, filter=where, output_fields=columns)
+        try:
+            while page := pages.next():
+                yield from page
+        finally:
+            pages.close()
+
+    def _nearest(
+        self, query: np.ndarray, want: int, where: str, passing: int, total: int, with_vectors: bool
+    ) -> list[Hit]:
+        limit = min(want + SLACK, passing, MOST_TIED)
+        while True:
+            params = {}
+            if self.index == "HNSW":
+                params["ef"] = min(MOST_EF, max(EF, 2 * limit) * -(-total // passing))
+            found = self._client.search(
+                self._name, data=[query], limit=limit, filter=where, output_fields=[*COLUMNS, "vector"],
+                search_params={"metric_type": "IP", "params": params},
+            )[0]  # fmt: skip
+            similarity = [hit["distance"] for hit in found]
+            tied = len(found) == limit < passing and similarity[want - 1] - similarity[-1] <= TIED
+            if not tied or limit >= MOST_TIED:
+                rows = [hit["entity"] for hit in found]
+                vectors = np.array([row["vector"] for row in rows], np.float32)
+                return in_order(query, [_record(row, None) for row in rows], vectors, want, with_vectors)
+            limit = min(4 * limit, passing, MOST_TIED)
+
+    def _compare_all(self, queries: np.ndarray, want: int, where: str, with_vectors: bool) -> list[list[Hit]]:
+        rows = list(self._all(where, ["id", "vector"]))
+        vectors = np.array([row["vector"] for row in rows], np.float32)
+        found = []
+        for query in queries:
+            near = np.argsort(-similarities(query, vectors), kind="stable")[:want]  # rows come by id
+            records = self.fetch([rows[at]["id"] for at in near], missing="skip")
+            kept = np.array([record.vector for record in records])
+            found.append(in_order(query, records, kept, want, with_vectors))
+        return found
+
+
+def condition(filter: Filter) -> str:
+    """A filter as Milvus's expression, empty where everything passes; texts are quoted."""
+    parts = [
+        _among(column, values)
+        for column, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks))
+        if values
+    ]
+    if filter.after_s is not None:
+        parts.append(f"time_s >= {float(filter.after_s)!r}")
+    if filter.before_s is not None:
+        parts.append(f"time_s < {float(filter.before_s)!r}")
+    if filter.modality is not None:
+        parts.append(f"modality == {int(filter.modality)}")
+    if filter.tags:
+        parts.append(f"array_contains_all(tags, [{', '.join(map(_quoted, filter.tags))}])")
+    if filter.without_ids:
+        parts.append(f"id not in [{', '.join(map(_quoted, filter.without_ids))}]")
+    return " and ".join(parts)
+
+
+def _quoted(text: str) -> str:
+    for plain, escaped in ESCAPED:
+        text = text.replace(plain, escaped)
+    return f'"{text}"'
+
+
+def _among(column: str, values: Sequence[str]) -> str:
+    return f"{column} in [{', '.join(map(_quoted, values))}]"
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), IDS_AT_ONCE):
+        yield ids[start : start + IDS_AT_ONCE]
+
+
+def _row(record: Record, vector: np.ndarray) -> dict[str, Any]:
+    time_s = None if np.isnan(record.time_s) else record.time_s
+    texts = {name: getattr(record, name) for name in ("id", *TEXTS)}
+    return {**texts, "vector": vector, "time_s": time_s, "modality": int(record.modality), "tags": list(record.tags)}
+
+
+def _record(row: Any, vector: np.ndarray | None) -> Record:
+    texts = {name: row[name] for name in ("id", *TEXTS)}
+    vector = np.zeros(0, np.float32) if vector is None else vector
+    return Record(
+        vector=vector,
+        time_s=_time(row["time_s"]),
+        modality=int(row["modality"]),
+        tags=tuple(row["tags"] or ()),
+        **texts,
+    )
+
+
+def _time(value: float | None) -> float:
+    return np.nan if value is None else float(value)
+
+
+def _stored(about: dict[str, Any], place: str) -> tuple[int, str]:
+    try:
+        written = json.loads(about.get("properties", {}).get("vireid") or about["description"])
+        format, digest = written["format"], written["bundle"]
+        dim = next(field["params"]["dim"] for field in about["fields"] if field["name"] == "vector")
+    except (KeyError, ValueError, TypeError, StopIteration) as error:
+        raise GalleryError(f"milvus:{place} holds a collection that vireid did not make; name another one") from error
+    if format != FORMAT:
+        raise GalleryError(f"milvus:{place} is in format {format!r}, expected {FORMAT!r}; index the pictures again")
+    return int(dim), digest
+
+
+def _place(place: str) -> tuple[str, str, str]:
+    """Milvus's uri, the collection and the index that was asked for, if any.
+
+    >>> _place("http://host:19530?index=HNSW#night"), _place("archive.db")
+    (('http://host:19530', 'night', 'HNSW'), ('archive.db', 'vireid', ''))
+    """
+    rest, _, name = place.partition("#")
+    rest, _, options = rest.partition("?")
+    asked = parse_qs(options, keep_blank_values=True)
+    index = asked.pop("index", [""])[0]
+    if asked or (index and index not in INDEXES):
+        raise GalleryError(f"after ? comes index={' or index='.join(INDEXES)}, got {options!r}")
+    if "://" not in rest and not rest.endswith(".db"):
+        raise GalleryError(f"milvus: takes http://host:19530 or a file that ends in .db, got {rest!r}")
+    if "://" in rest and (parts := urlsplit(rest)).password is not None:
+        raise GalleryError(f"passwords do not belong in the url of {parts.hostname}; put user:password in {TOKEN}")
+    if name and not name.replace("_", "a").isalnum():
+        raise GalleryError(f"a collection's name has letters, digits and _, got {name!r}")
+    return rest, name or COLLECTION, index
+
+
+def _connect(uri: str) -> Any:
+    client = _library().MilvusClient
+    if "://" in uri:
+        return client(uri, token=os.environ.get(TOKEN, ""))
+    Path(uri).absolute().parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with _quiet():
+            return client(uri)
+    except Exception as error:
+        raise GalleryError(
+            f"milvus-lite could not open {uri} ({str(error).strip()[:200]}); it lets one process at a time do so"
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without pymilvus's log lines, which it also writes where the caller deals with the error."""
+    logger = logging.getLogger("pymilvus")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
+
+
+def _library() -> Any:
+    try:
+        import pymilvus
+    except ImportError as error:
+        raise GalleryError(
+            "a gallery in Milvus needs pymilvus, which is not installed: pip install 'vireid[milvus]'"
+        ) from error
+    return pymilvus

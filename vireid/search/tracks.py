@@ -1,0 +1,68 @@
+"""Nearest: the most alike rows of a gallery for one or several vectors, and the best one of each track alone.
+
+The crops of one passage before a camera are much alike: without more they fill a list with one person. A track is a
+camera and the track's name in it, for numbers are given anew by every camera; a row without a track stands for itself.
+A gallery knows nothing of this, so more rows are asked for until there are tracks enough.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import numpy as np
+
+from vireid.search.gallery import Filter, Gallery, Hit, Record, with_vector
+
+ROUND = 4  # times as many rows are asked for as tracks are wanted, and again in each further round
+MOST_ROWS = 50_000  # that are looked through for tracks; the caller is told where a list ends there
+
+Track = tuple[str, str]  # camera and track, or "" and the id of a row without a track
+
+
+def track_of(record: Record) -> Track:
+    """What a record is one crop of.
+
+    >>> rows = [Record(i, np.ones(1), "gate", 0.0, 0, "", track) for i, track in (("a", "7"), ("b", "7"), ("c", ""))]
+    >>> [track_of(row) for row in rows]
+    [('gate', '7'), ('gate', '7'), ('', 'c')]
+    """
+    return (record.camera, record.track) if record.track else ("", record.id)
+
+
+def merged(lists: list[list[Hit]]) -> list[Hit]:
+    """One list by the best similarity of each record, equals by id, as long as the longest."""
+    best: dict[str, Hit] = {}
+    for hit in (hit for line in lists for hit in line):
+        if hit.record.id not in best or hit.similarity > best[hit.record.id].similarity:
+            best[hit.record.id] = hit
+    longest = max(map(len, lists), default=0)
+    return sorted(best.values(), key=lambda hit: (-hit.similarity, hit.record.id))[:longest]
+
+
+def nearest(gallery: Gallery, queries: np.ndarray, k: int, filter: Filter) -> list[Hit]:
+    """The k rows most alike to any of the queries (Q, D), with their vectors."""
+    return merged(gallery.search(queries, k, filter, with_vectors=True))
+
+
+def nearest_tracks(
+    gallery: Gallery, queries: np.ndarray, k: int, filter: Filter, without: Collection[Track] = ()
+) -> tuple[list[Hit], bool]:
+    """The most alike row of each of the k most alike tracks, with its vector; none of the tracks `without`.
+
+    The second value says whether MOST_ROWS were looked through and there may be more tracks behind them.
+    """
+    rows = ROUND * k
+    while True:
+        rows = min(rows, max(MOST_ROWS, k))
+        found = merged(gallery.search(queries, rows, filter))
+        best: dict[Track, Hit] = {}
+        for hit in found:
+            best.setdefault(track_of(hit.record), hit)
+        hits = [hit for track, hit in best.items() if track not in without][:k]
+        cut = len(hits) < k and len(found) == rows >= MOST_ROWS
+        if len(hits) == k or len(found) < rows or cut:
+            break
+        rows *= ROUND
+    vectors = {r.id: r.vector for r in gallery.fetch([hit.record.id for hit in hits], missing="skip")}
+    kept = [hit for hit in hits if hit.record.id in vectors]  # one may have been deleted meanwhile
+    return [Hit(with_vector(hit.record, vectors[hit.record.id]), hit.similarity) for hit in kept], cut

@@ -1,1 +1,0 @@
-"""The search product: vectors from pictures, galleries of them, who is found and how sure that is."""

@@ -1,0 +1,1 @@
+"""The search service over HTTP and its page."""

@@ -1,0 +1,189 @@
+"""Access: who may ask what. Tokens with roles, browser sessions, and the rule about opening the service to others.
+
+    search   ask, look at crops, mark them right and wrong
+    ingest   add crops, and nothing else: the token of a camera's machine finds nobody
+    admin    both, and delete, and read the audit log
+
+A token is 32 random bytes that are shown once; the file keeps their sha256 alone, so whoever reads it gets in nowhere.
+Without a file of tokens the service answers this machine only, and whoever sits there may do everything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ipaddress
+import json
+import os
+import secrets
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vireid.errors import AccessError
+from vireid.system import replacing
+
+FORMAT = "vireid tokens 1"
+PREFIX = "vireid_"  # so that a token which leaked into a text is found by a search for it
+Role = Literal["search", "ingest", "admin"]
+RIGHTS: dict[str, frozenset[str]] = {
+    "search": frozenset({"search"}),
+    "ingest": frozenset({"ingest"}),
+    "admin": frozenset({"search", "ingest", "admin"}),
+}
+SESSION_S = 12 * 3600.0
+MOST_SESSIONS = 1000
+LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who asks: the token's name, its role, and the address that the request came from."""
+
+    name: str
+    role: Role
+    address: str = ""
+
+    def may(self, right: str) -> bool:
+        return right in RIGHTS[self.role]
+
+
+class Token(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1, max_length=80)
+    role: Role
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    until: float | None = None  # Unix seconds; None: as long as it stands in the file
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vireid tokens 1"]
+    tokens: tuple[Token, ...]
+
+
+@dataclass
+class Tokens:
+    """The tokens of a file, which is read again when it changes: a token that was taken out stops working at once."""
+
+    path: Path
+    _read: tuple[int, int, tuple[Token, ...]] | None = field(default=None, repr=False)
+
+    def all(self) -> tuple[Token, ...]:
+        """Raises AccessError where the file is missing, damaged or may be written by others."""
+        try:
+            stat = self.path.stat()
+        except OSError as error:
+            raise AccessError(f"no tokens at {self.path}; make one with `vireid token NAME --role search`") from error
+        if os.name != "nt" and stat.st_mode & 0o022:
+            raise AccessError(f"{self.path} may be written by other users; run chmod 600 {self.path}")
+        if self._read is None or self._read[:2] != (stat.st_mtime_ns, stat.st_size):
+            try:
+                found = _File.model_validate_json(self.path.read_bytes())
+            except ValidationError as error:
+                raise AccessError(
+                    f"{self.path} is no file of tokens ({error.errors()[0]['msg']}); make one with `vireid token`"
+                ) from error
+            self._read = (stat.st_mtime_ns, stat.st_size, found.tokens)
+        return self._read[2]
+
+    def who(self, secret: str) -> Token | None:
+        """The token with this secret. Every token is compared, each in constant time."""
+        return self.with_digest(digest_of(secret))
+
+    def with_digest(self, digest: str) -> Token | None:
+        found = None
+        for token in self.all():
+            if hmac.compare_digest(token.sha256, digest) and (token.until is None or token.until > time.time()):
+                found = token
+        return found
+
+    def add(self, name: str, role: Role, days: float | None = None) -> str:
+        """Write a new token and return its secret, which is kept nowhere."""
+        present = self.all() if self.path.exists() else ()
+        if any(token.name == name for token in present):
+            raise AccessError(f"there is a token called {name!r} already; take another name, or --revoke it first")
+        secret = PREFIX + secrets.token_urlsafe(32)
+        until = None if days is None else time.time() + days * 86400
+        try:
+            token = Token(name=name, role=role, sha256=digest_of(secret), until=until)
+        except ValidationError as error:
+            raise AccessError(f"a token needs a name of 1 to 80 letters and a role, got {name!r}, {role!r}") from error
+        self._write([*present, token])
+        return secret
+
+    def revoke(self, name: str) -> None:
+        """Take a token out; AccessError where there is none of this name."""
+        present = self.all()
+        left = [token for token in present if token.name != name]
+        if len(left) == len(present):
+            raise AccessError(f"no token is called {name!r}; there are {', '.join(t.name for t in present) or 'none'}")
+        self._write(left)
+
+    def _write(self, tokens: Iterable[Token]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        text = json.dumps({"format": FORMAT, "tokens": [token.model_dump() for token in tokens]}, indent=1)
+        with replacing(self.path) as partial:
+            partial.touch(mode=0o600)
+            partial.write_text(text + "\n", encoding="utf-8")
+
+
+class Sessions:
+    """What a browser holds in place of a token: an image's request can carry a cookie and no header.
+
+    A session lives in memory for twelve hours and ends with its token.
+    """
+
+    def __init__(self) -> None:
+        self._by_digest: dict[str, tuple[str, float]] = {}  # of the session's secret -> digest of the token, end
+        self._lock = threading.Lock()
+
+    def begin(self, token: Token) -> str:
+        secret, now = secrets.token_urlsafe(32), time.monotonic()
+        with self._lock:
+            kept = {key: value for key, value in self._by_digest.items() if value[1] > now}
+            while len(kept) >= MOST_SESSIONS:
+                del kept[next(iter(kept))]
+            kept[digest_of(secret)] = (token.sha256, now + SESSION_S)
+            self._by_digest = kept
+        return secret
+
+    def token_digest(self, secret: str) -> str | None:
+        found = self._by_digest.get(digest_of(secret))  # by digest: the time of the look-up tells nothing of the secret
+        return found[0] if found and found[1] > time.monotonic() else None
+
+    def end(self, secret: str) -> None:
+        with self._lock:
+            self._by_digest.pop(digest_of(secret), None)
+
+
+def digest_of(secret: str) -> str:
+    return hashlib.sha256(secret.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address to listen on is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_binding(host: str, tokens: Tokens | None) -> None:
+    """AccessError where the service would be open to other machines without tokens."""
+    if is_loopback(host):
+        return
+    if tokens is None:
+        raise AccessError(
+            f"{host} can be reached from other machines, and this service finds people: pass --tokens FILE (make one "
+            "with `vireid token NAME --role search --file FILE`), or leave --host out to serve this machine alone"
+        )
+    if not tokens.all():
+        raise AccessError(f"{tokens.path} holds no token, so nobody could get in; make one with `vireid token`")

@@ -1,0 +1,91 @@
+"""The system below: files that are written whole or not at all, locks, cores, the device."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vireid.errors import ArgumentError, DiskFull
+
+if TYPE_CHECKING:
+    import torch
+
+SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota reached, file size limit
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path that is flushed and renamed to `path` when the block succeeds and removed when it fails.
+
+    Raises DiskFull where the file did not fit.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+        if os.name != "nt":  # the rename itself has to reach the disk; Windows has no handle for a folder
+            folder = os.open(path.parent, os.O_RDONLY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+    except BaseException as error:
+        for left in (partial, partial.with_name(f"{partial.name}.partial")):  # the second is save_embedder's own
+            left.unlink(missing_ok=True)
+        if no_space(error):
+            raise DiskFull(path) from error
+        raise
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove what a killed process left of `replacing` in this folder."""
+    for left in folder.glob(".*.partial"):
+        left.unlink(missing_ok=True)
+
+
+def no_space(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that a file did not fit on the disk."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in SPACE_ERRORS:
+            return True
+        if any(f"(os error {number})" in str(error) for number in SPACE_ERRORS):  # how safetensors reports it
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def lock(descriptor: int) -> None:
+    """Wait until no other process has locked this file."""
+    if os.name == "nt":
+        import msvcrt
+
+        while True:
+            try:
+                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
+                return
+            except OSError:  # after ten seconds
+                continue
+    import fcntl
+
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The GPU where there is one and "auto" is asked; ValueError for a device that is not here."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch built without CUDA raises AssertionError
+        reason = str(error).partition("\n")[0]
+        raise ArgumentError(f"device {name!r} cannot be used here ({reason}); take cpu, cuda or auto") from error
+    return device

@@ -1,0 +1,1 @@
+"""Training: the loop, optimizers, settings, the run folder and the log."""

@@ -1,0 +1,307 @@
+"""Train: the only loop. Stages in order, epochs, batches, one step of the method each; log, resume and save around it.
+
+Without log and save it is
+    for at.stage, recipe in enumerate(stages):
+        optim, step = Optimizers(method.params(), recipe), getattr(method, recipe.step)
+        for at.epoch in range(recipe.epochs):
+            for batch in method.batches(data, recipe, at):
+                optim.scale(recipe.schedule(at))
+                losses = step(batch, optim, at)
+                method.after_step(at)
+                at.iteration += 1
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vireid import distributed
+from vireid.errors import ArgumentError
+from vireid.layers.embedder import Embedder
+from vireid.layers.refiner import Refiner
+from vireid.method import Batch, Method, Progress, Recipe
+from vireid.training.failures import OutOfMemory, TrainingDiverged
+from vireid.training.logger import Bar, Logger, Report
+from vireid.training.optim import LossNotFinite, Optimizers
+from vireid.training.record import BEST, LAST, Run, describe, random_state, set_random_state
+from vireid.training.selection import LAST_EPOCH, Selection
+
+if TYPE_CHECKING:
+    from vireid.data.pipeline import TrainingData
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+def train(
+    method: Method,
+    data: TrainingData,
+    run: str | Path,
+    *,
+    recipes: Recipe | Sequence[Recipe] | None = None,
+    seed: int = 0,
+    precision: Literal["float32", "bfloat16"] = "float32",
+    compile: bool = False,
+    resume: bool = False,
+    select: Selection | None = None,
+    log_every: int = 10,
+    progress: bool = True,
+    on_epoch: Callable[[Method, Progress], None] | None = None,
+    loggers: Sequence[Logger] = (),
+    tensorboard: bool = False,
+    stamp: Mapping[str, Any] | None = None,
+) -> Path:
+    """Train `method` on `data` by its recipes and return the run folder; `method` then holds the reported weights.
+
+    `recipes` replaces the method's own. With `resume` a run that was stopped goes on from its last epoch and a finished
+    one is left alone. `stamp` is recorded in recipe.json: `settings` (constructor keywords), `init` (what the weights
+    started from) and names of your own. `on_epoch`, `select` and the method's `samples` run on rank 0 and cannot change
+    the course of training: random states are put back after them. Under torchrun every process calls train() with the
+    same arguments.
+
+    Raises TrainingDiverged, OutOfMemory, RunError (folder taken, or resumed with other settings), DiskFull, ValueError.
+    """
+    stages = _stages(method, recipes)
+    _check_data(method, data)
+    if precision not in PRECISIONS:
+        raise ArgumentError(f"precision must be one of {PRECISIONS}, got {precision!r}")
+    if log_every < 1:
+        raise ArgumentError(f"log_every must be at least 1 iteration, got {log_every}")
+    main, rule = distributed.is_main(), select.rule if select else LAST_EPOCH
+    more = {
+        "seed": seed,
+        "data_seed": getattr(data, "seed", seed),
+        "precision": precision,
+        "compile": compile,
+        "world": distributed.world(),
+        "checkpoint": rule,
+    }
+    about = describe(method, stages, data.table, stamp or {}, **more)
+    folder = Run.begin(run, about, resume) if main else Run(Path(run), about)
+    distributed.barrier()
+    state = folder.checkpoint() if (folder.path / LAST).exists() else None
+    if state is not None and state["finished"]:
+        folder.load(method)
+        return folder.path
+
+    _seed(seed)
+    if distributed.world() > 1:
+        distributed.copy_from_main(method)
+        distributed.convert_batchnorm(method)
+    if state is not None:
+        method.load_state_dict(state["method"])
+    if compile:
+        _compile(method)
+    past = _Past(**state["past"]) if state else _Past()
+    report = Report(folder.path, Bar(progress and main), past.elapsed_s)
+    try:
+        if main:
+            report.open(past.total, past.log_bytes, loggers, tensorboard)
+        _Loop(method, data, folder, stages, precision, select, log_every, on_epoch, past, report).run(state)
+    finally:
+        report.close()
+    if select is not None:
+        folder.load(method)
+    return folder.path
+
+
+@dataclass
+class _Past:
+    """What a checkpoint remembers beside method, optimizers and progress."""
+
+    total: int = 0  # steps taken over all stages
+    elapsed_s: float = 0.0
+    log_bytes: int = 0
+    best: float | None = None
+
+
+@dataclass
+class _Loop:
+    method: Method
+    data: TrainingData
+    folder: Run
+    stages: tuple[Recipe, ...]
+    precision: str
+    select: Selection | None
+    log_every: int
+    on_epoch: Callable[[Method, Progress], None] | None
+    past: _Past
+    report: Report
+    at: Progress = field(default_factory=Progress)
+    last: Batch | None = None  # of the epoch, for samples
+
+    def run(self, state: Mapping[str, Any] | None) -> None:
+        if state is not None:
+            self.at = Progress(**state["progress"])
+        at = self.at
+        for stage in range(at.stage, len(self.stages)):
+            recipe = self.stages[stage]
+            optim = Optimizers(self.method.params(), recipe)
+            if state is None:
+                at.stage, at.epoch, at.iteration, at.epochs, at.iterations_per_epoch = stage, 0, 0, recipe.epochs, 1
+            else:
+                optim.load_state_dict(state["optimizers"])
+                set_random_state(state["random"][distributed.rank()])
+                state = None
+            for epoch in range(at.epoch, recipe.epochs):
+                at.epoch = epoch
+                self.end_epoch(recipe, optim, self.epoch(recipe, optim))
+
+    def epoch(self, recipe: Recipe, optim: Optimizers) -> dict[str, Any]:
+        """Take the steps of one epoch and return its record."""
+        at, method, step = self.at, self.method, getattr(self.method, recipe.step)
+        self.report.bar.begin(at.stage, len(self.stages), at.epoch, recipe.epochs)
+        seen: defaultdict[str, list[Tensor]] = defaultdict(list)
+        images, speed, started = 0, 0.0, time.monotonic()
+        # pictures drawn per row of a batch: views of one modality show the same pictures
+        pictures = len({view.modality for view in recipe.views}) / len(recipe.views) if recipe.views else 1
+        method.train()
+        first = at.iteration
+        for batch in method.batches(self.data, recipe, at):
+            optim.scale(recipe.schedule(at))
+            losses = self.guarded(step, batch, optim, recipe)
+            method.after_step(at)
+            self.last = batch
+            at.iteration += 1
+            self.past.total += 1
+            images += len(batch) * distributed.world()
+            speed = images / max(time.monotonic() - started, 1e-9)
+            for name, loss in losses.items():
+                seen[name].append(loss.detach())
+            if at.iteration % self.log_every == 0:
+                self.report.log(self.record("step", losses, optim, speed))
+            self.report.bar.advance(at.iteration, first + at.iterations_per_epoch * (recipe.epochs - at.epoch), speed)
+        if not images:
+            raise ArgumentError(
+                f"epoch {at.epoch} of stage {at.stage} gave no batch: the sampler {recipe.sampler} needs more training "
+                f"images than the {len(self.data.table)} of this table; lower its numbers"
+            )
+        if at.iteration - first != at.iterations_per_epoch:
+            raise ArgumentError(
+                f"epoch {at.epoch} of stage {at.stage} gave {at.iteration - first} batches after it had announced "
+                f"{at.iterations_per_epoch}; batches() has to set at.iterations_per_epoch to the number it yields"
+            )
+        means = {name: torch.stack(values).float().mean() for name, values in seen.items()}
+        return {**self.record("epoch", means, optim, speed), "pictures": round(images * pictures)}
+
+    def guarded(
+        self, step: Callable[..., dict[str, Tensor]], batch: Batch, optim: Optimizers, recipe: Recipe
+    ) -> dict[str, Tensor]:
+        """One step of the method, its two usual failures told in full."""
+        device = batch.images.device
+        try:
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+                return step(batch, optim, self.at)
+        except LossNotFinite as error:
+            values = ", ".join(f"{name}={value:g}" for name, value in error.losses.items())
+            raise self.diverged(f"the objective is not finite ({values})", optim) from error
+        except torch.OutOfMemoryError as error:
+            raise OutOfMemory(batch, recipe, self.folder.path / LAST) from error
+
+    def end_epoch(self, recipe: Recipe, optim: Optimizers, record: dict[str, Any]) -> None:
+        """Check, select, show, log and save."""
+        method, at, main = self.method, self.at, distributed.is_main()
+        broken = [name for name, p in method.named_parameters() if not bool(torch.isfinite(p).all())]
+        if broken:  # checked before a good checkpoint is written over
+            raise self.diverged(f"weights are not finite ({', '.join(broken[:5])})", optim)
+        randoms, better = random_state(), self.select is None
+        if self.select and main and self.select.due(at, len(self.stages)):
+            value = self.select.value(method, at)
+            record["selected"] = {self.select.rule: value}
+            better = self.past.best is None or value > self.past.best
+            self.past.best = value if better else self.past.best
+        if self.on_epoch and main:
+            self.on_epoch(method, at)
+        if main:
+            self.save_samples()
+        set_random_state(randoms)
+        all_randoms = distributed.gather_objects(randoms)
+        self.report.log(record)
+        if main:
+            self.report.bar.end(record)
+            embedder, refiner = getattr(method, "embedder", None), getattr(method, "refiner", None)
+            if better and self.select:
+                self.folder.save({"method": method.state_dict(), "epoch": at.epoch, "value": self.past.best}, BEST)
+            if better and isinstance(embedder, Embedder):
+                self.folder.save_embedder(embedder)
+            if better and isinstance(refiner, Refiner):
+                self.folder.save_refiner(refiner)
+            self.past.elapsed_s, self.past.log_bytes = self.report.elapsed_s, self.report.log_bytes
+            state = {"method": method.state_dict(), "optimizers": optim.state_dict(), "random": all_randoms}
+            finished = at.epoch + 1 == recipe.epochs and at.stage + 1 == len(self.stages)
+            progress = asdict(replace(at, epoch=at.epoch + 1))
+            self.folder.save({**state, "progress": progress, "past": asdict(self.past), "finished": finished})
+        distributed.barrier()
+
+    def save_samples(self) -> None:
+        """Write what the method shows of the epoch's last batch, if it shows anything."""
+        assert self.last is not None
+        was_training = self.method.training
+        self.method.eval()
+        with torch.no_grad():
+            rows = self.method.samples(self.last, self.at)
+        self.method.train(was_training)
+        if rows is not None:
+            self.folder.save_samples(rows, self.at.stage, self.at.epoch)
+
+    def record(self, event: str, losses: Mapping[str, Tensor], optim: Optimizers, speed: float) -> dict[str, Any]:
+        device = next(iter(losses.values())).device if losses else "cpu"
+        values = distributed.mean([loss.item() for loss in losses.values()], device)
+        watch = {name: v.item() if isinstance(v, Tensor) else float(v) for name, v in self.method.watch.items()}
+        numbers = {"losses": dict(zip(losses, values, strict=True)), "watch": watch, "lr": optim.lr}
+        return self.report.record(event, self.at, self.past.total, speed, **numbers)
+
+    def diverged(self, reason: str, optim: Optimizers) -> TrainingDiverged:
+        return TrainingDiverged(self.at, reason, optim.lr, self.precision, self.folder.path / LAST)
+
+
+def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None) -> tuple[Recipe, ...]:
+    chosen = method.recipe if recipes is None else recipes
+    stages = (chosen,) if isinstance(chosen, Recipe) else tuple(chosen)
+    if not stages:
+        raise ArgumentError("a training needs at least one recipe, got none")
+    for stage, recipe in enumerate(stages):
+        if recipe.epochs < 1:
+            raise ArgumentError(f"the recipe of stage {stage} has epochs={recipe.epochs}; at least 1 is needed")
+        if not callable(getattr(method, recipe.step, None)):
+            raise ArgumentError(
+                f"the recipe of stage {stage} names step={recipe.step!r}; {type(method).__name__} has none"
+            )
+    return stages
+
+
+def _check_data(method: Method, data: TrainingData) -> None:
+    """The data have to come to this process and this device (some need not say so), and to be what the method takes."""
+    here, share = (distributed.rank(), distributed.world()), (getattr(data, "rank", None), getattr(data, "world", None))
+    if None not in share and share != here:
+        raise ArgumentError(
+            f"the data are those of rank {share[0]} of {share[1]}, this process is rank {here[0]} of {here[1]}; "
+            "make them with TrainingData(..., rank=distributed.rank(), world=distributed.world())"
+        )
+    device, there = next(method.parameters()).device, getattr(data, "device", None)
+    if there is not None and torch.device(there).type != device.type:
+        raise ArgumentError(f"the method is on {device}, the data come to {there}; put both on one device")
+    method.check(data.table)
+
+
+def _seed(seed: int) -> None:
+    """Every generator; another stream per rank, because rows differ between ranks and so should their dropout."""
+    own = (seed + 1_000_003 * distributed.rank()) % 2**32
+    random.seed(own)
+    np.random.seed(own)
+    torch.manual_seed(own)
+
+
+def _compile(method: Method) -> None:
+    """torch.compile in place, so that state-dict keys stay; the trunk alone where there is one."""
+    embedder = getattr(method, "embedder", method)
+    getattr(embedder, "trunk", embedder).compile()

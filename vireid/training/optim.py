@@ -1,0 +1,234 @@
+"""Optimizers: named groups of parameters behind one verb, the kinds of optimizer, and learning-rate schedules.
+
+`Optimizers.step(loss, *names)` sends gradients only into the named groups, so a method that alternates between groups
+freezes nothing: zero, backward, average over ranks, clip, step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vireid import distributed
+from vireid.errors import ArgumentError
+from vireid.method import OptimizerSpec, Progress, Recipe
+
+
+class LossNotFinite(FloatingPointError):
+    """A loss became NaN or infinite; `losses` holds every value that was handed in, by name."""
+
+    def __init__(self, losses: Mapping[str, float]) -> None:
+        self.losses = dict(losses)
+        super().__init__("the objective is not finite: " + ", ".join(f"{k}={v:g}" for k, v in self.losses.items()))
+
+
+@dataclass(frozen=True)
+class SGD(OptimizerSpec):
+    """Stochastic gradient descent; the defaults are those of AGW. `clip` bounds the gradients' total norm."""
+
+    momentum: float = 0.9
+    nesterov: bool = True
+    weight_decay: float = 5e-4
+    clip: float | None = None
+
+    def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            params, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, weight_decay=self.weight_decay
+        )
+
+
+@dataclass(frozen=True)
+class Adam(OptimizerSpec):
+    """Adam (Kingma and Ba, ICLR 2015), weight decay added to the gradient. `clip` bounds the gradients' total norm."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    clip: float | None = None
+
+    def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+
+
+@dataclass(frozen=True)
+class AdamW(OptimizerSpec):
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019). `clip` bounds the gradients' total norm."""
+
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    clip: float | None = None
+
+    def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.AdamW(params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
+
+
+class Optimizers:
+    """One optimizer per named group of parameters, as `recipe.optimizers` says.
+
+    A group that a setting leaves empty has no optimizer. Raises ValueError where the names of `params` and
+    `recipe.optimizers` differ or none of a group's parameters is trainable.
+    """
+
+    def __init__(self, params: Mapping[str, list[nn.Parameter]], recipe: Recipe) -> None:
+        if set(params) != set(recipe.optimizers):
+            raise ArgumentError(
+                f"params() of the method names {sorted(params)}, its recipe's optimizers name "
+                f"{sorted(recipe.optimizers)}; they have to be the same names"
+            )
+        for name, group in params.items():
+            if group and not any(p.requires_grad for p in group):
+                raise ArgumentError(f"optimizer `{name}` got {len(group)} parameters, none of them trainable")
+        self.specs = dict(recipe.optimizers)
+        self.params = {name: [p for p in group if p.requires_grad] for name, group in params.items()}
+        self.built = {name: self.specs[name].build(group) for name, group in self.params.items() if group}
+
+    def step(self, loss: Tensor | Mapping[str, Tensor], *names: str) -> None:
+        """Take one step on the groups `names` (all of them without names) along the gradient of `loss`.
+
+        `loss` is a scalar, or scalars by name whose sum is the objective; names make the error readable that is raised
+        (LossNotFinite, before anything changes) when the objective is NaN or infinite on any rank. A parameter that the
+        loss does not depend on is left alone, weight decay and momentum included.
+        """
+        unknown = set(names) - set(self.built)
+        if unknown:
+            raise ArgumentError(f"no optimizer is called {sorted(unknown)}; the recipe names {sorted(self.built)}")
+        losses: dict[str, Tensor] = {"loss": loss} if isinstance(loss, Tensor) else dict(loss)
+        objective = torch.stack(list(losses.values())).sum()
+        if distributed.any_rank(not bool(torch.isfinite(objective)), objective.device):
+            raise LossNotFinite({name: value.item() for name, value in losses.items()})
+        chosen = names or tuple(self.built)
+        inputs = list({id(p): p for name in chosen for p in self.params[name]}.values())
+        for p in inputs:
+            p.grad = None
+        with torch.autocast(objective.device.type, enabled=False):  # backward repeats the types of the forward pass
+            objective.backward(inputs=inputs)
+        distributed.average_gradients(inputs)
+        for name in chosen:
+            clip = getattr(self.specs[name], "clip", None)
+            if clip is not None:
+                nn.utils.clip_grad_norm_(self.params[name], clip)
+            self.built[name].step()
+
+    def scale(self, factor: float | Mapping[str, float]) -> None:
+        """Set every learning rate to its spec's `lr` times `factor` (one number, or one per optimizer name)."""
+        factors = factor if isinstance(factor, Mapping) else dict.fromkeys(self.specs, factor)
+        if set(factors) != set(self.specs):
+            raise ArgumentError(
+                f"the schedule names {sorted(factors)}, the recipe's optimizers name {sorted(self.specs)}"
+            )
+        for name, optimizer in self.built.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.specs[name].lr * factors[name]
+
+    @property
+    def lr(self) -> dict[str, float]:
+        """The learning rates in force, by optimizer name."""
+        return {name: float(optimizer.param_groups[0]["lr"]) for name, optimizer in self.built.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain containers and tensors, by optimizer name."""
+        return {name: optimizer.state_dict() for name, optimizer in self.built.items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the state of optimizers of the same names; raises ValueError where the names differ."""
+        if set(state) != set(self.built):
+            raise ArgumentError(
+                f"the checkpoint holds optimizers {sorted(state)}, the recipe names {sorted(self.built)}"
+            )
+        for name, optimizer in self.built.items():
+            optimizer.load_state_dict(state[name])
+
+
+@dataclass(frozen=True)
+class Constant:
+    """The learning rate never changes."""
+
+    def __call__(self, at: Progress) -> float:
+        return 1.0
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The factor is `gamma` to the number of milestones (epochs) reached."""
+
+    milestones: tuple[int, ...] = (20, 50)
+    gamma: float = 0.1
+
+    def __call__(self, at: Progress) -> float:
+        return self.gamma ** sum(at.epoch >= m for m in self.milestones)
+
+
+@dataclass(frozen=True)
+class IterationSteps:
+    """The factor is `gamma` to the number of times that `every` iterations have passed; the defaults are Hi-CMD's."""
+
+    every: int = 50_000
+    gamma: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise ArgumentError(f"every is a number of iterations, 1 or more, got {self.every}")
+
+    def __call__(self, at: Progress) -> float:
+        return self.gamma ** (at.iteration // self.every)
+
+
+@dataclass(frozen=True)
+class WarmupSteps:
+    """Linear warm-up, (epoch + 1) / warmup_epochs, then steps at milestones; the defaults are AGW's released code."""
+
+    warmup_epochs: int = 10
+    milestones: tuple[int, ...] = (20, 50)
+    gamma: float = 0.1
+
+    def __call__(self, at: Progress) -> float:
+        warmup = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
+        return warmup * Steps(self.milestones, self.gamma)(at)
+
+
+@dataclass(frozen=True)
+class Cosine:
+    """Linear warm-up, then half a cosine from 1 to `final` over the epochs that are left.
+
+    Progress is read once per epoch with `per_epoch`, else at every iteration (as a fraction of the epoch).
+    """
+
+    warmup_epochs: int = 0
+    final: float = 0.0
+    per_epoch: bool = True
+
+    def __call__(self, at: Progress) -> float:
+        into = 0.0 if self.per_epoch else at.iteration / at.iterations_per_epoch - at.epoch
+        epoch = at.epoch + into
+        if epoch < self.warmup_epochs:
+            return (epoch + 1) / self.warmup_epochs if self.per_epoch else epoch / self.warmup_epochs
+        done = (epoch - self.warmup_epochs) / max(1, at.epochs - self.warmup_epochs)
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, done))) / 2
+
+
+@dataclass(frozen=True)
+class WarmupCosine:
+    """Half a cosine from 1 to `final` over all epochs, whose first ones a linear warm-up from `start` replaces.
+
+    With t = epoch + 1: below `warmup_epochs` start + (1 - start) t / warmup_epochs, then final + (1 - final)
+    (1 + cos(pi t / epochs)) / 2, so the last epoch has `final`. It is timm's schedule as PMT's released code (Lu, Zou,
+    Zhang: "Learning Progressive Modality-Shared Transformers", AAAI 2023; hulu88/PMT) calls it, epochs from 1. Without
+    `per_epoch`, t counts the epochs done with their fraction, for a transformer that starts from random weights.
+    """
+
+    warmup_epochs: int = 3
+    start: float = 0.01
+    final: float = 0.01
+    per_epoch: bool = True
+
+    def __call__(self, at: Progress) -> float:
+        t = at.epoch + 1 if self.per_epoch else at.iteration / at.iterations_per_epoch
+        if t < self.warmup_epochs:
+            return self.start + (1 - self.start) * t / self.warmup_epochs
+        return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, t / at.epochs))) / 2

@@ -1,0 +1,13 @@
+"""Plain values that every room uses: modalities, sizes, resize filters, similarities. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+VISIBLE, INFRARED = 0, 1
+MODALITIES = ("visible", "infrared")  # by number
+
+Modality = Literal["visible", "infrared"]
+Size = tuple[int, int]  # (height, width) in pixels
+ResizeFilter = Literal["lanczos", "bicubic", "bilinear"]
+Similarity = Literal["cosine", "euclidean"]

@@ -1,0 +1,1 @@
+"""Workflows: what takes several rooms, as the functions behind the verbs of the command line."""

@@ -1,0 +1,151 @@
+"""`vireid calibrate`: from pictures of people that were not trained on to thresholds and probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vireid.data import datasets
+from vireid.data.datasets.ignore import IgnoreRule, any_of, same_pid_and_camera
+from vireid.data.protocol import ignore_nothing
+from vireid.data.table import Table
+from vireid.deploy.bundle import CONFIG, WEIGHTS, Bundle, TrainedOn, file_digest
+from vireid.deploy.calibration import NAME, Calibration, calibrate
+from vireid.errors import ArgumentError, CalibrationError
+from vireid.evaluation.embed import BATCH, Embeddings, embed
+from vireid.layers.embedder import load_embedder
+from vireid.system import choose_device
+from vireid.training.record import EMBEDDER, RECIPE, Run
+from vireid.workflows.evaluation import data_of, embed_run, embedder_of, image_filter, image_size
+from vireid.workflows.export import BUNDLE
+from vireid.workflows.training import test_rows
+
+TEST_PEOPLE = (
+    "warning: these are the test people. Figures that are measured on them with these thresholds are flattered, and "
+    "the thresholds fit them better than anybody else; use them for a first look. Better: train with --select heldout "
+    "(--holdout N), whose held-out people are then calibrated on, or give --data with pictures of your own cameras"
+)
+UNKNOWN_PEOPLE = (
+    "warning: this is other data of the same data set than the run was trained on, so some of these people may have "
+    "been trained on; the thresholds would then be too low to trust"
+)
+People = Literal["unseen", "test", "unknown"]
+
+
+def calibrate_run(
+    target: Path | str,
+    data: str | None = None,
+    *,
+    split: str | None = None,
+    trial: int | None = None,
+    ignore: Sequence[str] = (),
+    cross: bool = False,
+    batch_size: int = BATCH,
+    device: str = "auto",
+    method: str | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Calibration:
+    """Calibrate a run or a bundle and write calibration.json into it (for a run also into its RUN/bundle).
+
+    `split` is by default the people that the run held out, else val where it was not trained on, else test with a
+    warning. `data` is by default what the run was trained on; a bundle needs it. `ignore` names rules of a manifest
+    (`frame` leaves out pictures of one moment). Raises CalibrationError, RunError, BundleError, DataError.
+    """
+    shared = {"batch_size": batch_size, "progress": progress}
+    if (Path(target) / RECIPE).is_file() or not Path(target).is_dir():
+        run = Run.open(target)
+        table, trained = data_of(run, data, trial, cross), TrainedOn.of(run)
+        chosen = choose_people(table, trained, split)
+        warn(chosen.people, say)
+        if chosen.part:
+            network = embedder_of(run, method).to(choose_device(device))
+            found = embed(network, chosen.rows, image_size(run), filter=image_filter(run), **shared)
+        else:  # kept in RUN/embeddings for the next time
+            more = {"device": device, "method": method, "cross": cross, "say": _silent}
+            files = embed_run(run.path, data, trial=trial, split=chosen.split, **more, **shared)
+            found = replace(Embeddings.load(next(iter(files.values()))), table=chosen.rows)
+        folders, digest = [run.path], file_digest(run.path / EMBEDDER)
+        inner = run.path / BUNDLE
+        if (inner / CONFIG).is_file() and Bundle.open(inner).config.digest == digest:
+            folders.append(inner)
+    else:
+        bundle = Bundle.open(target)
+        if data is None:
+            raise ArgumentError(f"{target} is a bundle, which does not say where pictures lie; pass --data NAME=PATH")
+        table = datasets.load(data, **({} if trial is None else {"trial": trial}))
+        chosen = choose_people(table, bundle.config.trained_on, split)
+        warn(chosen.people, say)
+        network = load_embedder(bundle.path / WEIGHTS, choose_device(device))
+        found = embed(network, chosen.rows, bundle.config.size, filter=bundle.config.filter, **shared)
+        folders, digest = [bundle.path], bundle.config.digest
+    rule, words = ignore_rule(table, ignore)
+    made = calibrate(
+        found.vectors,
+        found.table,
+        embedder=digest,
+        split=chosen.split + (" (held out)" if chosen.part else ""),
+        people=chosen.people,
+        ignore=rule,
+        ignored=words,
+    )
+    for folder in folders:
+        say(f"wrote {made.save(folder / NAME)}")
+    return made
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The rows to calibrate on; `part` where they are the held-out people of a split and not all of it."""
+
+    split: str
+    rows: Table
+    people: People
+    part: bool = False
+
+
+def choose_people(table: Table, trained: TrainedOn, split: str | None) -> Chosen:
+    """The rows of a split whose people were not trained on; CalibrationError where there are none.
+
+    By default the split that holds the held-out people, else val, else test.
+    """
+    own = trained.same_data(table)
+    held_out = set(trained.held_out_pids) if own else set()
+    seen = set(table.where(trained.splits).pid.tolist()) - held_out if own else set()
+    if split is None:
+        with_held_out = table[np.isin(table.pid, sorted(held_out))].split.tolist()
+        val = [] if own and "val" in trained.splits else [name for name in ("val",) if name in table.split]
+        split = str([*with_held_out, *val, "test"][0])
+    rows = test_rows(table, split)
+    unseen = ~np.isin(rows.pid, sorted(seen))
+    if not unseen.all() and not set(rows.pid[unseen].tolist()) & held_out:
+        raise CalibrationError(
+            f"people of split {split} were trained on: similarities of people that a network knows say nothing about "
+            "others. Take another --split, or train with --select heldout (--holdout N), which keeps people apart"
+        )
+    people: People = "test" if set(rows.split.tolist()) & {"test", "query", "gallery"} else "unseen"
+    if not own and trained.dataset == table.dataset:
+        people = "unknown"
+    return Chosen(split, rows[unseen], people, not unseen.all())
+
+
+def warn(people: People, say: Callable[[str], None]) -> None:
+    """Say what is wrong with calibrating on these people, before minutes are spent on it."""
+    if people != "unseen":
+        say(TEST_PEOPLE if people == "test" else UNKNOWN_PEOPLE)
+
+
+def ignore_rule(table: Table, names: Sequence[str]) -> tuple[IgnoreRule | None, str]:
+    """What the data set's protocols ignore, as one rule, and all that is left out in words."""
+    known = [datasets.protocol(name, table, list(names) or None) for name in datasets.protocols_for(table)]
+    rules = {p.stamp["ignored"]: p.ignore for p in known if p.name.partition("/ignore-")[0] != "manifest/mixed"}
+    rules = {word: rule for word, rule in rules.items() if rule not in (ignore_nothing, same_pid_and_camera)}
+    return (any_of(tuple(rules.values())) if rules else None), "; ".join(["same person in the same camera", *rules])
+
+
+def _silent(text: str) -> None:
+    """What embed_run says is not of interest here."""

@@ -1,0 +1,356 @@
+"""`vireid compare`: train methods from several seeds on several data sets, evaluate all, rank them in one table.
+
+A plan is a YAML file of plain data:
+
+    seeds: 3
+    protocols: [sysu/all/single-shot, manifest/infrared-to-visible/ignore-frame]
+    methods:
+      agw:                                  # how the table calls the line
+        settings: {width: 16, size: [96, 48]}
+        for: {sysu: {epochs: 4}, manifest: {epochs: 9}}     # more settings by kind of data set; these win
+      no attention:
+        method: agw                         # a method's name or file, where the line is called otherwise
+        settings: {attention: false}
+        seeds: 1                            # fewer than the others, where a method takes long
+      nformer:
+        settings: {base: "run:agw"}         # the run folder of another line: same data, same seed
+        note: sees all queries at once      # printed below the table
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vireid import methods
+from vireid.data import datasets
+from vireid.data.table import Table
+from vireid.errors import ArgumentError, RunsFailed, SettingsError
+from vireid.evaluation.comparison import Comparison, Trained
+from vireid.evaluation.embed import Embeddings
+from vireid.evaluation.evaluate import evaluate
+from vireid.evaluation.results import NAME, Results
+from vireid.system import replacing
+from vireid.training.record import Run
+from vireid.training.settings import flat, read_yaml, resolve
+from vireid.workflows.evaluation import RESULTS, embedding_run, evaluate_run
+from vireid.workflows.methods import value_text
+from vireid.workflows.training import train_run
+
+PROTOCOLS = {"sysu": ("sysu/all/single-shot", "sysu/indoor/single-shot")}  # elsewhere all of the data set's
+OF_RUN = "run:"  # a setting that names another line's run
+FILES = {"compare.md": "markdown", "compare.csv": "csv", "compare.json": "json", "compare.tex": "latex"}
+
+
+class Entry(BaseModel):
+    """One line of the table: which method, with which settings, from which weights."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    method: str = ""
+    settings: dict[str, Any] = {}
+    on: dict[str, dict[str, Any]] = Field(default={}, alias="for")  # by kind of data set
+    weights: str | None = None
+    seeds: int | None = Field(default=None, ge=1)  # where a line takes fewer than the plan
+    note: str = ""
+
+    def words(self, dataset: str, extra: Sequence[str], runs: Mapping[str, Path]) -> list[str]:
+        """key=value words for this kind of data set; `runs` are the folders that "run:NAME" stands for."""
+        found = {**dict(flat(self.settings)), **dict(flat(self.on.get(dataset, {})))}
+        found |= {key: str(runs[value.removeprefix(OF_RUN)]) for key, value in found.items() if _is_reference(value)}
+        given = {word.partition("=")[0].strip() for word in extra}
+        return [*(f"{key}={value_text(value)}" for key, value in found.items() if key not in given), *extra]
+
+    @property
+    def bases(self) -> set[str]:
+        """The lines whose runs this one needs."""
+        values = [value for part in (self.settings, *self.on.values()) for _, value in flat(part)]
+        return {value.removeprefix(OF_RUN) for value in values if _is_reference(value)}
+
+
+class Plan(BaseModel):
+    """What is compared."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    seeds: int = Field(default=3, ge=1)
+    protocols: tuple[str, ...] = ()
+    methods: dict[str, Entry]
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """A plan from a YAML file; SettingsError names every fault."""
+        try:
+            plan = cls.model_validate(read_yaml(path))
+        except ValidationError as error:
+            raise SettingsError([f"{path}, {_place(e['loc'])}: {e['msg']}" for e in error.errors()]) from error
+        unknown = sorted({base for entry in plan.methods.values() for base in entry.bases} - set(plan.methods))
+        if unknown:
+            raise SettingsError([f"{path}: `{OF_RUN}{name}` names no line of the plan" for name in unknown])
+        if twice := [name for name, e in plan.methods.items() if any(plan.methods[b].bases for b in e.bases)]:
+            raise SettingsError([f"{path}: `{name}` needs a run that itself needs one" for name in twice])
+        return plan
+
+    def only(self, names: Sequence[str]) -> Plan:
+        """The plan with only these lines, and those whose runs they need; names of no line are methods as they are."""
+        if not names:
+            return self
+        chosen = {name: self.methods.get(name, Entry()) for name in names}
+        needed = {base: self.methods[base] for entry in chosen.values() for base in entry.bases}
+        return self.model_copy(update={"methods": {**{k: v for k, v in needed.items() if k not in chosen}, **chosen}})
+
+
+@dataclass(frozen=True)
+class Job:
+    """One training with its evaluation; everything a process of its own needs."""
+
+    line: str
+    label: str  # of the data
+    data: str
+    seed: int
+    entry: Entry
+    words: tuple[str, ...]
+    protocols: tuple[str, ...]
+    folder: Path
+    device: str
+    trial: int | None
+
+    def __str__(self) -> str:
+        return f"{self.label}/{self.line}/{self.seed}"
+
+
+def compare_runs(
+    plan: Plan,
+    data: Sequence[str],
+    folder: Path,
+    *,
+    settings: Sequence[str] = (),
+    jobs: int = 1,
+    device: str = "auto",
+    trial: int | None = None,
+    say: Callable[[str], None] = print,
+) -> Comparison:
+    """Train and evaluate every line of `plan` on every data set and write FOLDER/compare.md, .csv, .json and .tex.
+
+    `settings` are key=value words over those of the plan, for every line. Runs lie in FOLDER/DATA/LINE/SEED; those that
+    are finished are kept, so a comparison that was stopped goes on. `jobs` runs at a time share the cores. The table
+    has a line for chance. Raises SettingsError before anything is trained, and RunsFailed at the end, after the table
+    of all others is written, where a run failed.
+    """
+    tables = {label: datasets.load(spec, **_trial(trial)) for label, spec in labels(data).items()}
+    specs = labels(data)
+    chosen = {label: protocols(table, plan.protocols) for label, table in tables.items()}
+    todo = list(_jobs(plan, specs, tables, chosen, folder, settings, device, trial))
+    _check(todo, tables)
+    say(f"{len(todo)} runs: {len(plan.methods)} methods, {len(tables)} data sets, {plan.seeds} seeds, {jobs} at a time")
+    failures: dict[str, str] = {}
+    for wave in (False, True):  # runs that need another run come after all others
+        failures |= _run_all([job for job in todo if bool(job.entry.bases) is wave], jobs, failures, say)
+    done = [job for job in todo if str(job) not in failures]
+    comparison = Comparison(tuple([*_chances(done, chosen), *map(_trained, done)]))
+    for name, form in FILES.items():
+        with replacing(folder / name) as partial:
+            partial.write_text(getattr(comparison, form)(), encoding="utf-8")
+    say(f"wrote {folder / 'compare.md'}, .csv, .json and .tex")
+    if failures:
+        listed = "\n".join(f"  - {job}: {message}" for job, message in failures.items())
+        raise RunsFailed(f"{len(failures)} of {len(todo)} runs failed and are not in the table:\n{listed}")
+    return comparison
+
+
+def labels(data: Sequence[str]) -> dict[str, str]:
+    """NAME=PATH of each data set by what the table calls it: the name of its folder."""
+    found: dict[str, str] = {}
+    for spec in data:
+        path = datasets.split_spec(spec)[1].resolve()
+        label = path.parent.name if path.suffix else path.name
+        if label in found:
+            raise ArgumentError(f"two data sets are called {label!r} ({found[label]} and {spec}); rename a folder")
+        found[label] = spec
+    return found
+
+
+def protocols(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
+    """Those of the protocols asked for that belong to this data set, or its usual ones; ValueError if there is none."""
+    if not asked:
+        return PROTOCOLS.get(table.dataset, tuple(datasets.protocols_for(table)))
+    found = tuple(name for name in asked if name.partition("/")[0] == table.dataset)
+    for name in found:
+        datasets.protocol(name, table)  # raises for a name that is unknown
+    if not found:
+        raise ArgumentError(f"no protocol asked for belongs to {table.dataset}: {', '.join(asked)}; add one of its own")
+    return found
+
+
+def chance(embeddings: Path, names: Sequence[str], seed: int = 0) -> Results:
+    """What vectors without any content reach on the images of an embeddings file."""
+    import numpy as np
+
+    real = Embeddings.load(embeddings)
+    noise = np.random.RandomState(seed).randn(len(real), 64).astype(np.float32)
+    random = Embeddings(noise, real.table, {NAME: "chance", "layer": "random vectors"})
+    found = Results(())
+    for name in names:
+        found += evaluate(random, datasets.protocol(name, real.table))
+    return found
+
+
+# --- the runs ---------------------------------------------------------------------------------------------------------
+
+
+def _jobs(
+    plan: Plan,
+    specs: Mapping[str, str],
+    tables: Mapping[str, Table],
+    chosen: Mapping[str, tuple[str, ...]],
+    folder: Path,
+    settings: Sequence[str],
+    device: str,
+    trial: int | None,
+) -> Iterator[Job]:
+    for seed in range(plan.seeds):  # seed by seed, so that a comparison that is stopped has whole seeds
+        for label, spec in specs.items():
+            runs = {line: folder / label / _file_name(line) / str(seed) for line in plan.methods}
+            for line, entry in plan.methods.items():
+                if entry.seeds is not None and seed >= entry.seeds:
+                    continue
+                words = tuple(entry.words(tables[label].dataset, settings, runs))
+                given = entry.model_copy(update={"method": entry.method or line})
+                yield Job(line, label, spec, seed, given, words, chosen[label], runs[line], device, trial)
+
+
+def _check(todo: Sequence[Job], tables: Mapping[str, Table]) -> None:
+    """Every setting of every line, before the first training."""
+    faults: list[str] = []
+    for job in todo:
+        try:
+            resolve(methods.find(job.entry.method), tables[job.label].dataset, job.words)
+        except SettingsError as error:
+            faults += [f"{job.line} on {job.label}: {fault}" for fault in error.faults]
+    if faults:
+        raise SettingsError(list(dict.fromkeys(faults)))
+
+
+def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str], say: Callable[[str], None]) -> dict[str, str]:
+    """Run all, `jobs` at a time, and return what went wrong by job."""
+    failures: dict[str, str] = {}
+    ready = []
+    for job in todo:
+        lost = [base for base in job.entry.bases if f"{job.label}/{base}/{job.seed}" in failed]
+        if lost:
+            failures[str(job)] = f"the run of {', '.join(lost)} that it needs failed"
+        else:
+            ready.append(job)
+
+    def ended(job: Job, message: str | None) -> None:
+        say(f"{job}: {message or 'done'}")
+        if message:
+            failures[str(job)] = message
+
+    if jobs == 1:
+        for job in ready:
+            ended(job, _run(job, None))
+        return failures
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
+        waiting = {pool.submit(_run, job, threads): job for job in ready}
+        for future in as_completed(waiting):
+            ended(waiting[future], future.result())
+    return failures
+
+
+def _run(job: Job, threads: int | None) -> str | None:
+    """Train and evaluate; the message of an error, so that one run's failure does not end the others."""
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+    def say(text: str) -> None:
+        print(f"{job}: {text}", file=sys.stderr, flush=True)
+
+    try:
+        train_run(
+            job.entry.method,
+            job.data,
+            trial=job.trial,
+            run=job.folder,
+            weights=job.entry.weights,
+            seed=job.seed,
+            device=job.device,
+            resume=True,
+            settings=job.words,
+            progress=False,
+            say=_quiet,
+        )
+        evaluate_run(job.folder, job.protocols, device=job.device, pictures=0, progress=False, say=_quiet)
+    except Exception as error:  # told by the caller with all others
+        import traceback
+
+        say(traceback.format_exc())
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _trained(job: Job) -> Trained:
+    """What the table says of a finished run."""
+    run = Run.open(job.folder)
+    rows = [row for row in Results.load(job.folder / RESULTS).rows if row.protocol in job.protocols]
+    named = Results(tuple(replace(row, stamp={**row.stamp, NAME: job.line}) for row in rows))
+    log = map(json.loads, (job.folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
+    epochs = [record for record in log if record["event"] == "epoch"]
+    return Trained(
+        job.label,
+        job.line,
+        job.seed,
+        named,
+        pictures=sum(record["pictures"] for record in epochs),
+        train_s=epochs[-1]["elapsed_s"],
+        parameters=deployed_parameters(run),
+        notes=(f"{job.line}: {job.entry.note}",) if job.entry.note else (),
+    )
+
+
+def deployed_parameters(run: Run) -> int:
+    """Of the embedder; of a run that refines another, of that run's embedder and the refiner."""
+    networks = [embedding_run(run).embedder(), *([run.refiner()] if "base" in run.about else [])]
+    return sum(p.numel() for network in networks for p in network.parameters())
+
+
+def _chances(done: Sequence[Job], chosen: Mapping[str, tuple[str, ...]]) -> list[Trained]:
+    found = []
+    for label, names in chosen.items():
+        job = next((job for job in done if job.label == label and not job.entry.bases), None)
+        if job is not None:
+            files = sorted((job.folder / "embeddings").glob("[!@]*.npz"))
+            found.append(Trained(label, "chance", None, chance(files[0], names)))
+    return found
+
+
+def _is_reference(value: object) -> bool:
+    return isinstance(value, str) and value.startswith(OF_RUN)
+
+
+def _file_name(line: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(line).stem)
+
+
+def _trial(trial: int | None) -> dict[str, int]:
+    return {} if trial is None else {"trial": trial}
+
+
+def _place(where: Sequence[int | str]) -> str:
+    return ".".join(map(str, where)) or "file"
+
+
+def _quiet(text: str) -> None:
+    """Notes of single runs are left out: the table's notes say what matters."""

@@ -1,0 +1,138 @@
+"""Search demo: the demo's small network, a synthetic night of six cameras, and the page with a query filled in.
+
+Nobody of the night was trained on. Each passes the day cameras before sunset and the infrared ones at night; the
+queries are further day pictures of the same people, which are not in the archive, and one of somebody who never came.
+The network is small and trained for minutes, so it finds some people and misses others. The queries that are offered
+first are those it finds across modalities, which is how it would look with a good network; how many it finds of all is
+printed.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.progress import track
+
+from vireid.data.datasets import load
+from vireid.deploy.calibration import NAME as CALIBRATION
+from vireid.deploy.extractor import FeatureExtractor
+from vireid.ingest.index import Crop, index
+from vireid.search.archive import Archive, files_of
+from vireid.search.gallery import Filter, Gallery, open_gallery
+from vireid.server.app import Example
+from vireid.synthetic.make import CAMERAS, make, picture
+from vireid.training.record import EMBEDDER, Run
+from vireid.types import INFRARED, VISIBLE
+from vireid.workflows.calibrate import calibrate_run
+from vireid.workflows.demo import IMAGES, METHODS, PEOPLE, SEED
+from vireid.workflows.service import bundle_of, open_service, run_service
+from vireid.workflows.training import train_run
+
+GUESTS = 24  # people of the night
+SHOTS = {VISIBLE: 2, INFRARED: 4}  # pictures of one passage
+ASKED_SHOT = 90  # of the queries; no picture of the archive has this number
+ASKED_CAMERAS = (4, 5, 2)  # where they were taken: the gate, the garden, the hall
+STRANGER = 9000  # somebody who never came
+SUNSET = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
+STEPS = {1: 4, 2: 9, 4: 0, 5: 20, 3: 190, 6: 205}  # minutes after somebody's arrival that each camera sees them
+EXAMPLES = 5
+
+
+def run_search_demo(
+    root: Path, port: int = 8000, *, serve: bool = True, progress: bool = True, say: Callable[[str], None] = print
+) -> None:
+    """Prepare all in the folder `root` and serve the page until stopped; what is there already is kept."""
+    run = demo_run(root, progress, say)
+    bundle = bundle_of(run, say)
+    if not (bundle.path / CALIBRATION).is_file():
+        calibrate_run(run, progress=progress, say=say)
+    url = f"lance:{root / 'night'}"
+    extractor = FeatureExtractor(bundle)
+    people = guests(root)
+    with closing(Archive(open_gallery(url, bundle.config.dim, bundle.config.digest), files_of(url, None))) as archive:
+        if archive.gallery.count() < crops_of_night(people):
+            index(archive, extractor, night(people, progress), say=say)
+        examples, found = choose_examples(archive.gallery, extractor, people)
+    say(
+        f"{found} of {len(people)} people, asked for by one day picture, come first among the night's infrared crops "
+        "(1 would by chance): a small network after minutes of training"
+    )
+    if serve:
+        service = open_service(run, url, examples=examples, say=say)
+        run_service(service, "127.0.0.1", port, say=say)
+
+
+def demo_run(root: Path, progress: bool, say: Callable[[str], None]) -> Path:
+    """The run of `vireid demo`, trained now with the same settings if it is not there."""
+    run = root / "agw"
+    if (run / EMBEDDER).is_file() and Run.open(run).finished:
+        return run
+    data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
+    say("training the demo's AGW: some minutes")
+    return train_run("agw", f"sysu={data}", run=run, settings=METHODS["agw"], resume=True, progress=progress, say=say)
+
+
+def guests(root: Path) -> list[int]:
+    """People of the test split, whom the network has not seen."""
+    table = load(f"sysu={root / 'data'}").where("test")
+    return np.unique(table.pid)[:GUESTS].tolist()
+
+
+def crops_of_night(people: list[int]) -> int:
+    return len(people) * sum(SHOTS[camera.modality] for camera in CAMERAS["sysu"])
+
+
+def night(people: list[int], progress: bool = True) -> Iterator[Crop]:
+    """The crops of all cameras, each drawn when it is asked for."""
+    random = np.random.default_rng(SEED)
+    passages = []
+    for pid in people:
+        arrival = SUNSET + timedelta(minutes=float(random.uniform(0, 150)))
+        for camera in CAMERAS["sysu"]:
+            wait = timedelta(minutes=STEPS[camera.camid] + float(random.uniform(0, 60 if camera.modality else 12)))
+            passages.append((pid, camera, arrival + wait))
+    for pid, camera, at in track(passages, "night", disable=not progress, console=Console(stderr=True)):
+        for shot in range(SHOTS[camera.modality]):
+            name = f"{camera.place} {camera.camid}"
+            yield Crop(
+                id=f"night/{camera.camid}/{pid:04d}/{shot}",
+                path=Path(f"night/{camera.camid}/{pid:04d}_{shot}.jpg"),
+                camera=name,
+                time_s=at.timestamp() + shot,
+                modality="infrared" if camera.modality == INFRARED else "visible",
+                track=f"{camera.camid}-{pid}",
+                pid=f"person {pid}",
+                picture=Image.fromarray(picture(pid, camera, shot, SEED).image),
+            )
+
+
+def choose_examples(gallery: Gallery, extractor: FeatureExtractor, people: list[int]) -> tuple[list[Example], int]:
+    """Queries for the page, those that are answered best first, and how many people are found first at night."""
+    cameras = {camera.camid: camera for camera in CAMERAS["sysu"]}
+    shots = [(pid, camid) for pid in people for camid in ASKED_CAMERAS]
+    drawn = [Image.fromarray(picture(pid, cameras[camid], ASKED_SHOT, SEED).image) for pid, camid in shots]
+    vectors = extractor(drawn, "visible")
+    ranks = []
+    for (pid, _), hits in zip(shots, gallery.search(vectors, 50, Filter(modality=INFRARED)), strict=True):
+        right = [place for place, hit in enumerate(hits) if hit.record.pid == f"person {pid}"]
+        ranks.append((right[0] if right else len(hits), -len([place for place in right if place < 10])))
+    first = sum(rank[0] == 0 for rank, (_, camid) in zip(ranks, shots, strict=True) if camid == ASKED_CAMERAS[0])
+    chosen: dict[int, Example] = {}
+    for place in sorted(range(len(shots)), key=lambda at: ranks[at]):
+        pid = shots[place][0]
+        chosen.setdefault(pid, Example(f"person {pid}", _jpeg(drawn[place]), "visible", "infrared"))
+    stranger = Image.fromarray(picture(STRANGER, cameras[ASKED_CAMERAS[0]], ASKED_SHOT, SEED).image)
+    return [*list(chosen.values())[:EXAMPLES], Example("somebody who never came", _jpeg(stranger), "visible")], first
+
+
+def _jpeg(image: Image.Image) -> bytes:
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=92)
+    return out.getvalue()

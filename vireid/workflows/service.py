@@ -1,0 +1,238 @@
+"""`vireid index`, `serve`, `forget`, `token` and `audit`: from one's own pictures to a page that searches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vireid.deploy.bundle import CONFIG, Backend, Bundle, file_digest
+from vireid.deploy.calibration import NAME as CALIBRATION
+from vireid.deploy.calibration import Calibration
+from vireid.deploy.extractor import FeatureExtractor, Modality
+from vireid.deploy.pose_input import to_do
+from vireid.errors import ServiceError, SourceError
+from vireid.ingest.index import Indexed, Rows, index, pieces_of
+from vireid.ingest.segments import FOLDER as BOXES
+from vireid.ingest.segments import VideoSettings
+from vireid.ingest.sources import seconds
+from vireid.search.archive import AUDIT, Archive, files_of
+from vireid.search.audit import Audit
+from vireid.search.gallery import Filter, open_gallery
+from vireid.server.attention import Attention
+from vireid.server.auth import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
+from vireid.training.record import EMBEDDER, RECIPE, Run
+from vireid.workflows.export import BUNDLE, export_run
+
+if TYPE_CHECKING:
+    from vireid.server.app import Example, Service
+
+CONSOLE = "this machine's console"  # who, in the audit log, where a command and no request did it
+
+
+def bundle_of(target: Path, say: Callable[[str], None] = print) -> Bundle:
+    """The bundle in a folder, or of a run, exported now where it is missing or older than the run's embedder."""
+    if (target / CONFIG).is_file() or not (target / RECIPE).is_file():
+        return Bundle.open(target)
+    run = Run.open(target)
+    inner = run.path / BUNDLE
+    if (inner / CONFIG).is_file():
+        bundle = Bundle.open(inner)
+        if not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER):
+            return bundle
+    say(f"exporting {run.path} (without ONNX; `vireid export {run.path}` writes that too)")
+    return export_run(run.path, onnx=False, say=say)
+
+
+def check_pose(bundle: Bundle, pose: str | None) -> None:
+    """ServiceError at once, and not at the first picture, where the bundle also takes what is not given."""
+    if bundle.config.inputs and pose is None:
+        told = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
+        raise ServiceError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {told}")
+
+
+def index_pictures(
+    target: Path,
+    pictures: Path,
+    gallery: str,
+    *,
+    files: Path | None = None,
+    modality: Modality = "auto",
+    file_time: bool = False,
+    again: bool = False,
+    videos: VideoSettings | None = None,
+    start: str = "",
+    rows: Rows = "crops",
+    backend: Backend = "torch",
+    device: str = "auto",
+    batch_size: int = 64,
+    pose: str | None = None,
+    workers: int | None = None,
+    ray: str | None = None,
+    say: Callable[[str], None] = print,
+) -> Indexed:
+    """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see serve/index.py.
+
+    `start` is the first moment of a single video, as in a CSV. With `workers` many processes do it, on the cluster at
+    the address `ray` or here; see serve/scale.py. Raises SourceError where no picture could be read, GalleryError,
+    BundleError, BoxesError, DetectorError, ParallelError and RunError.
+    """
+    many = workers is not None or ray is not None
+    pictures = pictures.resolve() if many else pictures  # other processes start elsewhere
+    place = files_of(gallery, files)
+    pieces = pieces_of(
+        pictures, file_time=file_time, modality=modality, videos=videos, start_s=seconds(start, "--start"),
+        store=place / BOXES,
+    )  # fmt: skip
+    first = next(pieces, None)  # before anything is made
+    if first is None:
+        raise SourceError(f"{pictures} lists no picture; give one line for each")
+    bundle, all_pieces = bundle_of(target, say), chain([first], pieces)
+    check_pose(bundle, pose)
+    if many:
+        from vireid.ingest.ray import Job, index_with_ray
+
+        job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, again)
+        found = index_with_ray(job, all_pieces, workers=workers, address=ray, say=say)
+        Audit(place / AUDIT).write("index", CONSOLE, "admin", added=found.added, present=found.present)
+    else:
+        extractor = FeatureExtractor(bundle, backend, device, batch_size, pose)
+        opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
+        with closing(Archive(opened, place)) as archive:
+            found = index(archive, extractor, all_pieces, rows=rows, again=again, say=say)
+            archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
+    for head, lines in (("left out", found.refused), ("failed", found.failed)):
+        for line in lines[:5]:
+            say(f"{head}: {line}")
+        if len(lines) > 5:
+            say(f"{head}: {len(lines) - 5} more")
+    return found
+
+
+def open_service(
+    target: Path,
+    gallery: str,
+    *,
+    files: Path | None = None,
+    host: str = "127.0.0.1",
+    names: Sequence[str] = (),
+    tokens: Path | None = None,
+    keep_days: float | None = None,
+    purpose: bool = False,
+    secure: bool = False,
+    refine: Path | None = None,
+    pose: str | None = None,
+    backend: Backend = "torch",
+    device: str = "auto",
+    examples: Sequence[Example] = (),
+    say: Callable[[str], None] = print,
+) -> Service:
+    """All that `create_app` needs; raises AccessError where the service would be open to others without tokens."""
+    from vireid.search.searcher import Searcher
+    from vireid.server.app import Service, reranks_of
+
+    known = None if tokens is None else Tokens(tokens)
+    check_binding(host, known)
+    bundle = bundle_of(target, say)
+    check_pose(bundle, pose)
+    extractor = FeatureExtractor(bundle, backend, device, pose=pose)
+    reranks = reranks_of(bundle, refine)
+    place = files_of(gallery, files)
+    opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
+    calibration = None
+    if (bundle.path / CALIBRATION).is_file():
+        calibration = Calibration.load(bundle.path, bundle.config.digest)
+    else:
+        say(f"not calibrated: hits are ranked, and none is called a match; run `vireid calibrate {target}`")
+    hosts = tuple(names) or (LOCAL_NAMES if is_loopback(host) else ())
+    return Service(
+        bundle, Searcher(extractor, opened, calibration), Archive(opened, place), calibration, Attention(bundle), known,
+        hosts=hosts, keep_days=keep_days, purpose=purpose, secure=secure, examples=examples,
+        reranks=reranks,
+    )  # fmt: skip
+
+
+def run_service(
+    service: Service,
+    host: str,
+    port: int,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve until stopped."""
+    import uvicorn
+
+    from vireid.server.app import create_app
+
+    check_binding(host, service.tokens)  # again, whoever made the service
+    scheme = "http" if certificate is None else "https"
+    shown = f"[{host}]" if ":" in host else host
+    if not is_loopback(host) and certificate is None:
+        say(
+            "warning: without --certificate tokens travel in the clear; put a proxy with TLS in front, and let nobody "
+            "reach this port but the proxy"
+        )
+    service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=service.tokens is not None)
+    say(f"open {scheme}://{shown}:{port}  (Ctrl+C stops it)")
+    uvicorn.run(
+        create_app(service), host=host, port=port, log_level="warning", server_header=False, access_log=False,
+        timeout_keep_alive=20, limit_concurrency=200, ssl_certfile=certificate, ssl_keyfile=key,
+        proxy_headers=False,
+    )  # fmt: skip
+
+
+def forget_rows(
+    gallery: str,
+    filter: Filter,
+    *,
+    files: Path | None = None,
+    older_than_days: float | None = None,
+    confirm: Callable[[int], bool],
+    say: Callable[[str], None] = print,
+) -> int:
+    """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than so many days.
+
+    `confirm` gets the number of rows and says whether to go on. Returns how many went.
+    """
+    from vireid.server.app import forget_older
+
+    if filter.empty == (older_than_days is None):
+        raise ServiceError(
+            "name what to forget by --pid, --track, --camera, --before, or else by --older-than-days alone"
+        )
+    place = files_of(gallery, files)
+    with closing(Archive(open_gallery(gallery), place)) as archive:
+        if older_than_days is not None:
+            gone, said = forget_older(archive, older_than_days, CONSOLE)
+            say(said)
+            return gone.rows
+        rows = archive.gallery.count(filter)
+        if not rows or not confirm(rows):
+            say(f"nothing deleted; {rows} rows pass")
+            return 0
+        told = {name: value for name, value in vars(filter).items() if value not in ((), None)}
+        archive.audit.write("forget", CONSOLE, "admin", filter=told, rows=rows)
+        gone = archive.forget(filter=filter)
+        archive.audit.write("forgotten", CONSOLE, "admin", filter=told, **vars(gone))
+        say(f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good")
+        return gone.rows
+
+
+def token(path: Path, name: str, role: Role | None, days: float | None, revoke: bool) -> str:
+    """Make a token and return what to print, or take one out."""
+    tokens = Tokens(path)
+    if revoke:
+        tokens.revoke(name)
+        return f"{name} is taken out of {path}; it stopped working now"
+    if role is None:
+        raise ServiceError("say what the token may do: --role search, ingest or admin")
+    return tokens.add(name, role, days)
+
+
+def audit_of(gallery: str, files: Path | None, last: int) -> tuple[int, list[dict]]:
+    """The number of lines of an archive's audit log, which is checked, and its last entries."""
+    log = Audit(files_of(gallery, files) / AUDIT)
+    return log.verify(), log.entries(last)
