@@ -1,28 +1,54 @@
 """The shape of a method: what a file in methods/ has to provide, and what the training loop hands to it.
 
 A Method is an nn.Module that knows its losses and its recipe and owns an `embedder`, the part that is deployed. The
-loop in train.py knows nothing else about it. Shape letters are those of docs/architecture.md, section 4.
+loop in training/loop.py knows nothing else about it. Shape letters are those of docs/architecture.md, section 4.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
 
 import numpy as np
 import torch
+from pydantic import SkipValidation
 from torch import Tensor, nn
 
+from vireid.declaration import Count, Positive, configured, settings
 from vireid.errors import ArgumentError
+from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity
 
-if TYPE_CHECKING:  # the only names from above: both appear in signatures alone
-    from vireid.data.pipeline import TrainingData
-    from vireid.data.table import Table
-    from vireid.training.optim import Optimizers
+EmbedderT = TypeVar("EmbedderT", bound=nn.Module)
 
-VISIBLE, INFRARED = 0, 1
-MODALITIES = ("visible", "infrared")
+
+# --- what a method needs of other rooms -------------------------------------------------------------------------------
+
+
+class Rows(Protocol):
+    """Rows of a table (vireid.data.table.Table), one per image."""
+
+    pid: np.ndarray  # (N,)
+    camid: np.ndarray  # (N,)
+    modality: np.ndarray  # (N,)
+    extras: dict[str, np.ndarray]
+
+    def __len__(self) -> int: ...
+
+
+class BatchSource(Protocol):
+    """The training rows and their pictures (vireid.data.pipeline.TrainingData)."""
+
+    def batches(self, recipe: Recipe, at: Progress) -> Iterator[Batch]: ...
+
+
+class OptimizerGroups(Protocol):
+    """The optimizers of the named groups of parameters (vireid.training.optim.Optimizers)."""
+
+    def step(self, loss: Tensor | Mapping[str, Tensor], *names: str) -> None: ...
+
+
+# --- recipes ----------------------------------------------------------------------------------------------------------
 
 
 class Transform(Protocol):
@@ -34,7 +60,7 @@ class Transform(Protocol):
 class Sampler(Protocol):
     """Draws the rows of each batch; row i of both lines is the same person."""
 
-    def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
+    def epoch(self, table: Any, random: np.random.RandomState) -> Iterator[np.ndarray]:
         """Yield integer arrays (2, n): line 0 visible rows of the table, line 1 infrared rows, until the epoch ends."""
         ...
 
@@ -45,37 +71,52 @@ class Schedule(Protocol):
     def __call__(self, at: Progress) -> float | Mapping[str, float]: ...
 
 
-@dataclass(frozen=True)
+@settings
 class OptimizerSpec:
-    """Settings of one named optimizer; the kinds are in optim.py."""
+    """Settings of one named optimizer; the kinds are in training/optim.py."""
 
-    lr: float
+    lr: Positive
+    """Learning rate before the schedule's factor."""
 
     def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         raise NotImplementedError(f"{type(self).__name__} does not say how it is built")
 
 
-@dataclass(frozen=True)
+@settings
 class View:
     """One image stream of the batch: which modality it reads and how its images are transformed."""
 
     modality: int
-    transform: Transform
+    """VISIBLE or INFRARED."""
+    transform: Annotated[Transform, SkipValidation]
+    """What is done to its images."""
 
 
-@dataclass(frozen=True)
+@settings
 class Recipe:
     """What one training stage needs. `step` names the method's function that takes one training step."""
 
-    size: tuple[int, int]  # (height, width)
-    sampler: Sampler
+    size: tuple[Count, Count]
+    """Height and width in pixels that pictures are resized to."""
+    sampler: Annotated[Sampler, SkipValidation]
+    """Which rows make each batch."""
     views: tuple[View, ...]
-    epochs: int
-    optimizers: dict[str, OptimizerSpec]
-    schedule: Schedule
+    """The image streams of a batch."""
+    epochs: Count
+    """Length of the stage."""
+    optimizers: dict[str, Annotated[OptimizerSpec, SkipValidation]]
+    """One optimizer for each named group of parameters."""
+    schedule: Annotated[Schedule, SkipValidation]
+    """The factor of the learning rates over time."""
     step: str = "step"
-    filter: Literal["lanczos", "bicubic", "bilinear"] = "lanczos"  # how pictures are resized once, before training
-    similarity: Literal["cosine", "euclidean"] = "cosine"  # by which the published system compares embeddings
+    """The function of the method that takes one training step."""
+    filter: ResizeFilter = "lanczos"
+    """How pictures are resized once, before training."""
+    similarity: Similarity = "cosine"
+    """By which the published system compares embeddings."""
+
+
+# --- what a step gets -------------------------------------------------------------------------------------------------
 
 
 @dataclass
@@ -122,22 +163,30 @@ class Batch:
         return self[self.view == index]
 
 
-class Method(nn.Module):
-    """What is trained. A subclass sets `recipe` and `embedder` and writes `losses` (or `step`).
+@settings
+class NoSettings:
+    """Of a method without settings of its own."""
 
-    Its constructor takes `num_pids` and `camids` (the sorted camera numbers of the training rows) and then its own
-    keyword settings, each with a default; those keywords can be set by name on the command line.
+
+class Method(nn.Module, Generic[EmbedderT]):
+    """What is trained. A subclass sets `recipe`, `Settings` and `embedder`, and writes `losses` (or `step`).
+
+    `Settings` is a class made by vireid.declaration.settings; its fields can be set by name on the command line.
+    A method is built from `num_pids` and `camids` (the sorted camera numbers of the training rows), and from either a
+    `settings` object or the settings as keywords. Raises SettingsError for unknown names and values out of range.
     """
 
     recipe: ClassVar[Recipe | tuple[Recipe, ...]]  # several recipes are stages, in order
+    Settings: ClassVar[type] = NoSettings
     no_gradient: ClassVar[Mapping[str, str]] = {}  # trainable parameters (patterns) without gradient, and the reason
     tiny: ClassVar[Mapping[str, object]] = {}  # settings of a network small enough for tests; empty: width and blocks
-    embedder: Any  # an Embedder (layers/embedder.py): what is deployed
+    embedder: EmbedderT  # what is deployed (layers/embedder.py); a refining method has none
 
-    def __init__(self, num_pids: int, camids: tuple[int, ...] = ()) -> None:
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
         super().__init__()
         self.num_pids = num_pids
         self.camids = tuple(camids)
+        self.settings: Any = configured(self.Settings, settings, words)
         self.watch: dict[str, float | Tensor] = {}  # numbers that a step wants in the log beside its losses
 
     @classmethod
@@ -153,7 +202,7 @@ class Method(nn.Module):
         """Scalar losses by name, already weighted: their sum is the objective."""
         raise NotImplementedError(f"{type(self).__name__} writes neither losses nor step")
 
-    def step(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
+    def step(self, batch: Batch, optim: OptimizerGroups, at: Progress) -> dict[str, Tensor]:
         """Take one training step and return the losses for the log."""
         losses = self.losses(batch, at)
         optim.step(losses)  # by name, so that an error can say which of them is not finite
@@ -170,11 +219,19 @@ class Method(nn.Module):
         """
         return None
 
-    def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+    def batches(self, data: BatchSource, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         """The batches of epoch `at.epoch`; the default draws images by recipe.sampler and recipe.views."""
         return data.batches(recipe, at)
 
-    def check(self, table: Table) -> None:
+    def artifacts(self) -> dict[str, nn.Module]:
+        """The networks that a run saves for use without this class: `embedder`, or `refiner` of a refining method."""
+        return {"embedder": self.embedder}
+
+    def base_run(self) -> Mapping[str, Any] | None:
+        """What recipe.json says about the run whose embeddings this method refines; None where it embeds itself."""
+        return None
+
+    def check(self, table: Rows) -> None:
         """Raise DataError for training rows that this method cannot be trained on; asked before anything is written."""
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from vireid.declaration import configured
 from vireid.layers.saved import load_network, save_network
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set
@@ -18,7 +19,8 @@ class Embedder(nn.Module):
     """Maps uint8 images (N, 3, H, W), RGB, and modality (N,) to embeddings (N, D), not L2-normalized.
 
     A subclass writes `layers`, which takes images that are already normalized (as the training transforms leave
-    them), and passes its constructor's keywords to `super().__init__` so that a file can rebuild it.
+    them), and names in `Settings` the class of its settings (vireid.declaration.settings), from which a file rebuilds
+    it. It is built from a settings object, of which it keeps its own fields alone, or from the settings as keywords.
     `inputs` names what forward takes beyond images and modality, in order. One that takes `heatmaps` says in the
     attribute of that name how they are drawn (keywords of vireid.data.pose.heatmaps.HeatMaps).
     """
@@ -29,9 +31,11 @@ class Embedder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, **settings: object) -> None:
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any = None, **words: Any) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings: Any = configured(self.Settings, settings, words)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from vireid.declaration import configured
 from vireid.layers.saved import load_network, save_network
 
 Apart = Callable[[Tensor], Tensor | None]  # rows (n,) -> mask (n, N) of images that they must not look at
@@ -17,17 +18,20 @@ Apart = Callable[[Tensor], Tensor | None]  # rows (n,) -> mask (n, N) of images 
 class Refiner(nn.Module):
     """Maps the vectors (N, dim) of a whole set of images and their modality (N,) to refined vectors (N, D).
 
-    A row depends on all rows: what is measured with it is transductive. A subclass sets `name`, passes its
-    constructor's keywords to `super().__init__` so that a file can rebuild it, and writes `forward`.
+    A row depends on all rows: what is measured with it is transductive. A subclass sets `name`, names in
+    `Settings` the class of its settings (vireid.declaration.settings), from which a file rebuilds it, and writes
+    `forward`.
     """
 
     name: ClassVar[str]
     dim: int  # of the vectors that it takes
     least: int = 1  # images that a set must hold
 
-    def __init__(self, **settings: object) -> None:
+    Settings: ClassVar[type]
+
+    def __init__(self, settings: Any = None, **words: Any) -> None:
         super().__init__()
-        self.settings = settings
+        self.settings: Any = configured(self.Settings, settings, words)
 
     def forward(self, vectors: Tensor, modality: Tensor, apart: Apart | None = None) -> Tensor:
         """Refined vectors (N, D); pairs of rows in the mask of `apart` must not look at each other."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 from pathlib import Path
@@ -15,9 +16,12 @@ from torch import nn
 from vireid.errors import ArgumentError
 
 
-def save_network(network: nn.Module, settings: dict[str, object], kind: str, path: Path) -> None:
-    """Write `path`: the tensors, and under `kind` in the header the class and the keywords that rebuild it."""
-    about = {"class": f"{type(network).__module__}.{type(network).__qualname__}", "settings": settings}
+def save_network(network: nn.Module, settings: Any, kind: str, path: Path) -> None:
+    """Write `path`: the tensors, and under `kind` in the header the class and the settings that rebuild it."""
+    about = {
+        "class": f"{type(network).__module__}.{type(network).__qualname__}",
+        "settings": dataclasses.asdict(settings),
+    }
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
     save_file(tensors, partial, metadata={kind: json.dumps(about)})

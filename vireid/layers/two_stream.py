@@ -12,18 +12,31 @@ Non-local blocks stand behind the last two bottlenecks of layer2 and the last th
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from vireid.declaration import settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import EXPANSION, Stem, init_resnet, output_channels, stages
+from vireid.layers.backbones.resnet import EXPANSION, ResNetSettings, Stem, init_resnet, output_channels, stages
 from vireid.layers.embedder import Embedder
 from vireid.layers.neck import bn_neck
 from vireid.layers.nonlocal_block import InnerWidth, NonLocalBlock
 from vireid.layers.pooling import Pooling, pool
 from vireid.types import INFRARED, VISIBLE
+
+
+@settings
+class TwoStreamSettings(ResNetSettings):
+    """Settings of the two-stream network, the released code's values as defaults."""
+
+    attention: bool = True
+    """Whether layer2 and layer3 have non-local blocks."""
+    nonlocal_width: InnerWidth = "one"
+    """Inner channels of a non-local block: one (released code) or half of its channels (intended)."""
+    pooling: Pooling = "gem"
+    """Pooling of the maps: gem (p = 3), gem-learned (ReID-Survey) or average."""
 
 
 class Encoded(NamedTuple):
@@ -37,17 +50,16 @@ class Encoded(NamedTuple):
 class Trunk(nn.Module):
     """Maps of a stem (N, width, h, w) to maps of layer4 (N, 32 width, h/4, w/4); the part worth compiling."""
 
-    def __init__(
-        self, width: int, blocks: tuple[int, ...], last_stride: int, attention: bool, nonlocal_width: InnerWidth
-    ) -> None:
+    def __init__(self, settings: TwoStreamSettings) -> None:
         super().__init__()
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(width, blocks, last_stride)
+        blocks = settings.blocks
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(settings)
         init_resnet(self)
         # Shallow networks have fewer bottlenecks than non-local blocks: then each bottleneck is followed by one.
-        two, three = (min(2, blocks[1]), min(3, blocks[2])) if attention else (0, 0)
-        inner = width * EXPANSION
-        self.nonlocal2 = nn.ModuleList(NonLocalBlock(2 * inner, nonlocal_width) for _ in range(two))
-        self.nonlocal3 = nn.ModuleList(NonLocalBlock(4 * inner, nonlocal_width) for _ in range(three))
+        two, three = (min(2, blocks[1]), min(3, blocks[2])) if settings.attention else (0, 0)
+        inner, wide = settings.width * EXPANSION, settings.nonlocal_width
+        self.nonlocal2 = nn.ModuleList(NonLocalBlock(2 * inner, wide) for _ in range(two))
+        self.nonlocal3 = nn.ModuleList(NonLocalBlock(4 * inner, wide) for _ in range(three))
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer1(x)
@@ -67,35 +79,19 @@ def attended(layer: nn.Sequential, attention: nn.ModuleList, x: Tensor) -> Tenso
 
 
 class TwoStream(Embedder):
-    """Maps images and modality to {"neck": (N, D), "pooled": (N, D)}, D = 32 width; the neck's output is deployed.
+    """Maps images and modality to {"neck": (N, D), "pooled": (N, D)}, D = 32 width; the neck's output is deployed."""
 
-    width: stem channels (64 for ResNet-50); blocks: bottlenecks per layer; attention: with non-local blocks of inner
-    width `nonlocal_width`; pooling: "gem", "gem-learned" or "average". Raises ValueError for settings out of range.
-    """
+    Settings = TwoStreamSettings
+    settings: TwoStreamSettings
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        last_stride: int = 1,
-        attention: bool = True,
-        nonlocal_width: InnerWidth = "one",
-        pooling: Pooling = "gem",
-    ) -> None:
-        super().__init__(
-            width=width,
-            blocks=list(blocks),  # a list, as a file gives it back
-            last_stride=last_stride,
-            attention=attention,
-            nonlocal_width=nonlocal_width,
-            pooling=pooling,
-        )
+    def __init__(self, settings: TwoStreamSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        width = self.settings.width
         self.visible, self.infrared = Stem(width), Stem(width)
         init_resnet(self.visible)
         self.infrared.load_state_dict(self.visible.state_dict())  # both streams start alike, with or without ImageNet
-        self.trunk = Trunk(width, tuple(blocks), last_stride, attention, nonlocal_width)
-        self.pool = pool(pooling)
+        self.trunk = Trunk(self.settings)
+        self.pool = pool(self.settings.pooling)
         self.dim = output_channels(width)
         self.neck = bn_neck(self.dim)
 

@@ -15,18 +15,14 @@ through the visible stem. The network is AGW's; the triplet runs over V, V' and 
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, ChannelExchange, ChannelJitter, Erase, Flip, Normalize, PadCrop
-from vireid.layers.nonlocal_block import InnerWidth
-from vireid.layers.pooling import Pooling
-from vireid.losses.enhanced_squared_difference import Beyond, enhanced_squared_difference
+from vireid.declaration import Weight, settings
 from vireid.losses.softened_kl import softened_kl
-from vireid.losses.weighted_triplet import Softmax
-from vireid.method import Batch, Progress, Recipe, View
-from vireid.methods.agw import AGW
+from vireid.method import Batch, Recipe, View
+from vireid.methods._channel_augmented import ChannelAugmented, ChannelAugmentedSettings
 from vireid.training.optim import SGD, WarmupSteps
 from vireid.types import INFRARED, VISIBLE
 
@@ -34,14 +30,19 @@ ORIGINAL, AUGMENTED, INFRARED_VIEW = 0, 1, 2  # V, V' and I: views in the order 
 CROP = (PadCrop(10), Flip(0.5), Normalize())
 
 
-class CAJL(AGW):
-    """Settings of the network as AGW's (width, blocks, attention, nonlocal_width, pooling), and of the losses:
+@settings
+class CAJLSettings(ChannelAugmentedSettings):
+    """The released code's values."""
 
-    square: the signed square (main script) or the plain weighted triplet; gamma, alpha: its factor and that of the
-    distances inside the weights; beyond: "clamp" (released: no gradient above 88) or "linear"; softmax: "official" or
-    "exact" weights; kl: weight w of L_kl.
-    """
+    kl: Weight = 0.0
+    """Weight w of the divergence of V's logits from those of I."""
 
+
+class CAJL(ChannelAugmented):
+    """The released method; its divergence between the logits of V and I is off by default, as in the main script."""
+
+    Settings = CAJLSettings
+    settings: CAJLSettings
     recipe = Recipe(
         size=(288, 144),
         sampler=IdentityBatches(pids=8, images=4),
@@ -57,60 +58,9 @@ class CAJL(AGW):
         schedule=WarmupSteps(warmup_epochs=10, milestones=(20, 50), gamma=0.1),
     )
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        attention: bool = True,
-        nonlocal_width: InnerWidth = "one",
-        pooling: Pooling = "gem",
-        square: bool = True,
-        gamma: float = 1.0,
-        alpha: float = 1.0,
-        beyond: Beyond = "clamp",
-        softmax: Softmax = "official",
-        kl: float = 0.0,
-    ) -> None:
-        super().__init__(
-            num_pids,
-            camids,
-            width=width,
-            blocks=blocks,
-            attention=attention,
-            nonlocal_width=nonlocal_width,
-            pooling=pooling,
-            softmax=softmax,
-        )
-        self.square, self.gamma, self.alpha, self.kl = square, gamma, alpha, kl
-        self.beyond: Beyond = beyond
-
-    def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
-        _, pooled, embedding = self.embedder.encode(batch.images, batch.modality)
-        logits = self.classifier(embedding)
-        return {
-            "identity": F.cross_entropy(logits, batch.label),
-            "triplet": self.triplet_loss(pooled, batch.label),
-            **self.logit_losses(logits, batch),
-        }
-
     def logit_losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         """What the views' logits (N, num_pids) learn from each other."""
-        if not self.kl:
+        if not self.settings.kl:
             return {}
-        return {"kl": self.kl * softened_kl(logits[batch.view == ORIGINAL], logits[batch.view == INFRARED_VIEW])}
-
-    def triplet_loss(self, pooled: Tensor, label: Tensor) -> Tensor:
-        out = enhanced_squared_difference(
-            pooled,
-            label,
-            square=self.square,
-            gamma=self.gamma,
-            alpha=self.alpha,
-            softmax=self.softmax,
-            beyond=self.beyond,
-        )
-        self.watch.update(saturated=out.saturated, lost_negatives=out.lost, correct=out.correct)
-        return out.loss
+        visible, infrared = (logits[batch.view == view] for view in (ORIGINAL, INFRARED_VIEW))
+        return {"kl": self.settings.kl * softened_kl(visible, infrared)}

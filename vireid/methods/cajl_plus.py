@@ -17,64 +17,33 @@ from typing import Literal
 from torch import Tensor
 
 from vireid.data.transforms import Chain, ChannelExchange, ChannelJitter, Erase, RandomGray
-from vireid.errors import ArgumentError
-from vireid.layers.nonlocal_block import InnerWidth
-from vireid.layers.pooling import Pooling
+from vireid.declaration import Weight, settings
 from vireid.losses.consistency import consistency
-from vireid.losses.enhanced_squared_difference import Beyond
-from vireid.losses.weighted_triplet import Softmax
 from vireid.method import Batch, Recipe, View
+from vireid.methods._channel_augmented import ChannelAugmented, ChannelAugmentedSettings
 from vireid.methods.cajl import AUGMENTED, CAJL, CROP, INFRARED_VIEW, ORIGINAL
 from vireid.types import INFRARED, VISIBLE
 
 # Who learns from whom: V from V' (released default), V and I from V' (its flag S=1), or V' from V (its flag S2=1).
 Students = Literal["original", "original-and-infrared", "augmented"]
-STUDENTS = ("original", "original-and-infrared", "augmented")
 
 
-class CAJLPlus(CAJL):
-    """Settings beside CAJL's: consistency, the weight w of L_ws, and students, who learns from whom:
+@settings
+class CAJLPlusSettings(ChannelAugmentedSettings):
+    """The released code's values."""
 
-    "original" (V from V'), "original-and-infrared" (V and I from V') or "augmented" (V' from V).
-    """
+    consistency: Weight = 1.0
+    """Weight w of L_ws."""
+    students: Students = "original"
+    """Who learns from whom: V from V' (original), V and I from V', or V' from V (augmented)."""
 
+
+class CAJLPlus(ChannelAugmented):
+    """CAJL's views and triplet; the logits of V learn from those of V'."""
+
+    Settings = CAJLPlusSettings
+    settings: CAJLPlusSettings
     recipe = CAJL.recipe
-
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        attention: bool = True,
-        nonlocal_width: InnerWidth = "one",
-        pooling: Pooling = "gem",
-        square: bool = True,
-        gamma: float = 1.0,
-        alpha: float = 1.0,
-        beyond: Beyond = "clamp",
-        softmax: Softmax = "official",
-        consistency: float = 1.0,
-        students: Students = "original",
-    ) -> None:
-        super().__init__(
-            num_pids,
-            camids,
-            width=width,
-            blocks=blocks,
-            attention=attention,
-            nonlocal_width=nonlocal_width,
-            pooling=pooling,
-            square=square,
-            gamma=gamma,
-            alpha=alpha,
-            beyond=beyond,
-            softmax=softmax,
-        )
-        if students not in STUDENTS:
-            raise ArgumentError(f"students is one of {', '.join(STUDENTS)}, got {students!r}")
-        self.weight, self.students = consistency, students
 
     @classmethod
     def recipe_for(cls, dataset: str) -> Recipe:
@@ -92,10 +61,10 @@ class CAJLPlus(CAJL):
 
     def logit_losses(self, logits: Tensor, batch: Batch) -> dict[str, Tensor]:
         original, augmented, infrared = (logits[batch.view == view] for view in (ORIGINAL, AUGMENTED, INFRARED_VIEW))
-        if self.students == "augmented":
+        if self.settings.students == "augmented":
             loss = consistency(augmented, original)
         else:
             loss = consistency(original, augmented)
-            if self.students == "original-and-infrared":
+            if self.settings.students == "original-and-infrared":
                 loss = loss + consistency(infrared, augmented)
-        return {"consistency": self.weight * loss}
+        return {"consistency": self.settings.consistency * loss}

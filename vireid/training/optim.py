@@ -7,7 +7,7 @@ freezes nothing: zero, backward, average over ranks, clip, step.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,6 +143,14 @@ class Optimizers:
             )
         for name, optimizer in self.built.items():
             optimizer.load_state_dict(state[name])
+
+
+def split_by_module(method: nn.Module, **parts: Sequence[nn.Module]) -> dict[str, list[nn.Parameter]]:
+    """Trainable parameters by group: those of the modules in each of `parts`, and all others as "backbone"."""
+    groups = {name: [p for module in modules for p in module.parameters()] for name, modules in parts.items()}
+    inside = {id(p) for group in groups.values() for p in group}
+    groups = {"backbone": [p for p in method.parameters() if id(p) not in inside], **groups}
+    return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
 
 @dataclass(frozen=True)

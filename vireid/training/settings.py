@@ -92,6 +92,18 @@ def describe(method_class: type[Method], dataset: str) -> list[Setting]:
 
 
 def constructor(method_class: type[Method]) -> dict[str, tuple[Any, Any]]:
+    """(annotation, default) of each setting of the method's network and losses."""
+    found: dict[str, tuple[Any, Any]] = {}
+    if method_class.Settings.__name__ == "NoSettings":  # TO REMOVE: methods whose settings are still keywords
+        return keywords_of(method_class)
+    hints = typing.get_type_hints(method_class.Settings, include_extras=True)
+    for field in dataclasses.fields(method_class.Settings):
+        default = NOTHING if field.default is dataclasses.MISSING else field.default
+        found[field.name] = (hints[field.name], default)
+    return found
+
+
+def keywords_of(method_class: type[Method]) -> dict[str, tuple[Any, Any]]:
     """(annotation, default) of each constructor keyword, following **keywords up to the parent that names them."""
     found: dict[str, tuple[Any, Any]] = {}
     for parent in method_class.__mro__:

@@ -7,12 +7,26 @@ weights load by key. `width` is the number of stem channels (64 in the paper); e
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vireid.errors import ArgumentError
+from vireid.declaration import Count, settings
 
 EXPANSION = 4  # output channels of a bottleneck per inner channel
+
+
+@settings
+class ResNetSettings:
+    """Settings of a residual network; the defaults are those of ResNet-50 in re-identification."""
+
+    width: Count = 64
+    """Channels of the stem; 64 is ResNet-50."""
+    blocks: tuple[Count, Count, Count, Count] = (3, 4, 6, 3)
+    """Bottlenecks of layer1 to layer4; 3, 4, 6, 3 is ResNet-50."""
+    last_stride: Literal[1, 2] = 1
+    """Stride of layer4: 1 in re-identification, 2 in the paper."""
 
 
 class Stem(nn.Module):
@@ -56,19 +70,11 @@ def stage(channels: int, inner: int, blocks: int, stride: int) -> nn.Sequential:
     return nn.Sequential(Bottleneck(channels, inner, stride), *rest)
 
 
-def stages(width: int, blocks: tuple[int, ...], last_stride: int = 1) -> list[nn.Sequential]:
-    """The four stages layer1..layer4; `last_stride` is that of layer4 (2 in the paper, 1 in re-identification).
-
-    Raises ValueError unless `blocks` is four positive counts, `width` is positive and `last_stride` 1 or 2.
-    """
-    if len(blocks) != 4 or min(blocks) < 1:
-        raise ArgumentError(f"blocks must be four positive counts such as (3, 4, 6, 3), got {tuple(blocks)}")
-    if width < 1:
-        raise ArgumentError(f"width must be a positive number of stem channels (64 for ResNet-50), got {width}")
-    if last_stride not in (1, 2):
-        raise ArgumentError(f"last_stride must be 1 or 2, got {last_stride}")
+def stages(settings: ResNetSettings) -> list[nn.Sequential]:
+    """The four stages layer1..layer4."""
+    width, strides = settings.width, (1, 2, 2, settings.last_stride)
     channels = [width] + [width * 2**i * EXPANSION for i in range(3)]
-    return [stage(channels[i], width * 2**i, blocks[i], (1, 2, 2, last_stride)[i]) for i in range(4)]
+    return [stage(channels[i], width * 2**i, settings.blocks[i], strides[i]) for i in range(4)]
 
 
 def init_resnet(module: nn.Module) -> None:
