@@ -1,6 +1,6 @@
 """What every method must do, each at a tiny size on the CPU. A method joins by being a file in vireid/methods/.
 
-A method's network is made tiny by those settings of TINY that its constructor knows, or by its class attribute `tiny`;
+A method's network is made tiny by those settings of TINY that it has, or by its class attribute `tiny`;
 one that refines the embeddings of a `base` is given random ones;
 parameters that rightly receive no gradient are listed with the reason in its class attribute `no_gradient`.
 """
@@ -37,7 +37,7 @@ from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods import find, names
 from vireid.training.loop import train
 from vireid.training.optim import Constant, Optimizers
-from vireid.training.settings import resolve
+from vireid.training.settings import constructor, resolve
 from vireid.types import INFRARED, VISIBLE
 
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
@@ -52,7 +52,7 @@ pytestmark = pytest.mark.parametrize("name", names())
 
 def build(name: str) -> Method:
     kind = find(name)
-    known = inspect.signature(kind).parameters
+    known = constructor(kind)
     settings = kind.tiny or {key: value for key, value in TINY.items() if key in known}
     torch.manual_seed(0)
     return kind(PIDS, (1, 2), **settings, **required(name))  # a wrong word in `tiny` is an error
@@ -60,7 +60,7 @@ def build(name: str) -> Method:
 
 def required(name: str) -> dict[str, str]:
     """The settings without default."""
-    return {"base": vectors()} if "base" in inspect.signature(find(name)).parameters else {}
+    return {"base": vectors()} if "base" in constructor(find(name)) else {}
 
 
 @cache
