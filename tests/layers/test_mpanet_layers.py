@@ -163,9 +163,9 @@ def test_imagenet_weights_fill_stem_and_stages() -> None:
 
 
 def test_faults_are_told() -> None:
-    with pytest.raises(ValueError, match="parts is the number"):
+    with pytest.raises(ValueError, match="parts`: expected whole number >= 0, got -1"):
         PatternNet(parts=-1, **TINY)
-    with pytest.raises(ValueError, match="gates is 0, 1"):
+    with pytest.raises(ValueError, match="gates`: expected 0 or 1 or 2, got 3"):
         PatternNet(gates=3, **TINY)
     with pytest.raises(ValueError, match="no known kind"):
         load_pattern_net(PatternNet(**TINY), {"visible.conv1.weight": torch.zeros(1)})

@@ -14,14 +14,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vireid.declaration import Index, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import Stem, init_resnet, output_channels, stages
+from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels, stages
 from vireid.layers.embedder import Embedder
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.weights import fill, new_names
@@ -38,6 +39,16 @@ OFFICIAL = (
     (r"spatial_attention\.", r"patterns."),
     (r"bn_neck\.", r"neck."),
 )
+
+
+@settings
+class PatternSettings(ResNetSettings):
+    """The published network's values."""
+
+    parts: Index = 6
+    """Pattern maps K; 0 leaves the global vector alone."""
+    gates: Literal[0, 1, 2] = 2
+    """Gates with instance norm: 0 none, 1 behind layer3, 2 behind layer4 too."""
 
 
 class Gate(nn.Module):
@@ -62,15 +73,15 @@ class Gate(nn.Module):
 
 
 class GatedTrunk(nn.Module):
-    """Images (N, 3, H, W) to maps (N, 32 width, H/16, W/16); `gates` counts them from layer3 on."""
+    """Images (N, 3, H, W) to maps (N, 32 width, H/16, W/16)."""
 
-    def __init__(self, width: int, blocks: tuple[int, ...], last_stride: int, gates: int) -> None:
+    def __init__(self, settings: PatternSettings) -> None:
         super().__init__()
-        self.stem = Stem(width)
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(width, blocks, last_stride)
-        deep = output_channels(width)
-        self.gate3 = Gate(deep // 2) if gates > 0 else nn.Identity()
-        self.gate4 = Gate(deep) if gates > 1 else nn.Identity()
+        self.stem = Stem(settings.width)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(settings)
+        deep = output_channels(settings.width)
+        self.gate3 = Gate(deep // 2) if settings.gates > 0 else nn.Identity()
+        self.gate4 = Gate(deep) if settings.gates > 1 else nn.Identity()
         init_resnet(self)  # the released code starts the gates by the same rule
 
     def forward(self, images: Tensor) -> Tensor:
@@ -90,27 +101,16 @@ class Patterns(NamedTuple):
 class PatternNet(Embedder):
     """Maps images of either modality to {"neck": (N, D), "pooled": (N, D)}, D = (parts + 1) 32 width.
 
-    The modality is not used: every weight is shared. width: stem channels (64 for ResNet-50); blocks: bottlenecks per
-    layer; parts: pattern maps (0 leaves the global vector); gates: 0, 1 (behind layer3) or 2 (behind layer4 as well).
-    Raises ValueError for settings out of range.
+    The modality is not used: every weight is shared.
     """
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        last_stride: int = 1,
-        parts: int = 6,
-        gates: int = 2,
-    ) -> None:
-        super().__init__(width=width, blocks=list(blocks), last_stride=last_stride, parts=parts, gates=gates)
-        if parts < 0:
-            raise ArgumentError(f"parts is the number of pattern maps, 0 or more, got {parts}")
-        if gates not in (0, 1, 2):
-            raise ArgumentError(f"gates is 0, 1 (behind layer3) or 2 (behind layer3 and layer4), got {gates}")
-        self.trunk = GatedTrunk(width, tuple(blocks), last_stride, gates)
-        channels = output_channels(width)
+    Settings = PatternSettings
+    settings: PatternSettings
+
+    def __init__(self, settings: PatternSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        self.trunk = GatedTrunk(self.settings)
+        channels, parts = output_channels(self.settings.width), self.settings.parts
         self.patterns = nn.Conv2d(channels, parts, 1) if parts else None
         if self.patterns is not None:
             nn.init.zeros_(self.patterns.bias)  # pyright: ignore[reportArgumentType]

@@ -18,7 +18,7 @@ vectors beside the global one (layers/mpanet.py). W is the joint classifier, W_v
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,8 +26,9 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import Chunks
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.declaration import Number, Share, Weight, settings
 from vireid.errors import ArgumentError
-from vireid.layers.mpanet import PatternNet, load_pattern_net
+from vireid.layers.mpanet import PatternNet, PatternSettings, load_pattern_net
 from vireid.layers.pooling import at_least_float32
 from vireid.losses.center_cluster import center_cluster
 from vireid.losses.divergence import divergence
@@ -53,15 +54,31 @@ HEADS = {
 }
 
 
-class MPANet(Method):
-    """Settings, the released code's values as defaults:
+@settings
+class MPANetSettings(PatternSettings):
+    """The released code's values; a weight of 0 leaves its loss out."""
 
-    width, blocks: size of the network (64, (3, 4, 6, 3) is ResNet-50); parts: pattern maps; gates: 0, 1 or 2 (behind
-    layer3, behind layer4 too); separation, center, mutual: weights of L_sep, L_cc, L_kl, margin that of L_cc;
-    modality_weight: of L_v + L_i, which the "code" of modality_sum adds twice (so 0.5 counts as 1) and the "config",
-    read literally, once; update_rate: a before it falls. A weight of 0 leaves its loss out.
-    """
+    separation: Weight = 0.5
+    """Weight of L_sep, which keeps the pattern maps apart."""
+    center: Weight = 1.0
+    """Weight of L_cc, the center cluster."""
+    margin: Number = 0.7
+    """Distance between people's centers in L_cc."""
+    modality_weight: Weight = 0.5
+    """Configured weight of L_v + L_i; `modality_sum` says how often it counts."""
+    modality_sum: Literal["code", "config"] = "code"
+    """L_v + L_i is added twice (code, as released, so that 0.5 counts as 1) or once (config, read literally)."""
+    mutual: Weight = 2.5
+    """Weight of L_kl, by which the classifiers learn from each other's averages."""
+    update_rate: Share = 0.2
+    """Share a of the live classifiers in their averages, up to epoch 99; it falls from epoch 100 on."""
 
+
+class MPANet(Method[PatternNet]):
+    """One network for both modalities, three classifiers and the moving averages of two of them."""
+
+    Settings = MPANetSettings
+    settings: MPANetSettings
     recipe = Recipe(
         size=(384, 128),
         sampler=Chunks(pids=16, images=4),
@@ -75,34 +92,12 @@ class MPANet(Method):
     visible_average: Tensor
     infrared_average: Tensor
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        parts: int = 6,
-        gates: int = 2,
-        separation: float = 0.5,
-        center: float = 1.0,
-        margin: float = 0.7,
-        modality_weight: float = 0.5,
-        modality_sum: Literal["code", "config"] = "code",
-        mutual: float = 2.5,
-        update_rate: float = 0.2,
-    ) -> None:
-        super().__init__(num_pids, camids)
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
         if num_pids < 1:
             raise ArgumentError(f"a classifier needs at least one training identity, got num_pids={num_pids}")
-        if modality_sum not in ("code", "config"):
-            raise ArgumentError(f"modality_sum is 'code' or 'config', got {modality_sum!r}")
-        if not 0 <= update_rate <= 1:
-            raise ArgumentError(f"update_rate is a share from 0 to 1, got {update_rate}")
-        self.separation, self.center, self.margin, self.mutual = separation, center, margin, mutual
-        self.modality_weight = modality_weight * (2 if modality_sum == "code" else 1)
-        self.update_rate = update_rate
-        self.embedder: PatternNet = PatternNet(width=width, blocks=blocks, parts=parts, gates=gates)
+        self.modality_weight = self.settings.modality_weight * (2 if self.settings.modality_sum == "code" else 1)
+        self.embedder = PatternNet(self.settings)
         # torch's own initial weights, as in the released code
         self.classifier, self.visible_classifier, self.infrared_classifier = (
             nn.Linear(self.embedder.dim, num_pids, bias=False) for _ in range(3)
@@ -128,10 +123,10 @@ class MPANet(Method):
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         _, masks, pooled, embedding = self.embedder.encode(batch.images)
         found: dict[str, Tensor] = {}
-        if self.separation and self.embedder.patterns is not None:
-            found["separation"] = self.separation * overlap(masks)
-        if self.center:
-            found["center"] = self.center * center_cluster(pooled, batch.label, self.margin).loss
+        if self.settings.separation and self.embedder.patterns is not None:
+            found["separation"] = self.settings.separation * overlap(masks)
+        if self.settings.center:
+            found["center"] = self.settings.center * center_cluster(pooled, batch.label, self.settings.margin).loss
         return {**found, **self.classifier_losses(embedding, batch.label, batch.modality, at)}
 
     def classifier_losses(self, embedding: Tensor, label: Tensor, modality: Tensor, at: Progress) -> dict[str, Tensor]:
@@ -149,17 +144,17 @@ class MPANet(Method):
             each = F.cross_entropy(own, label, reduction="none")
             for name, rows in (("identity-visible", visible), ("identity-infrared", infrared)):
                 found[name] = self.modality_weight * (each * rows).sum() / rows.sum()
-        if self.mutual:
+        if self.settings.mutual:
             with torch.no_grad():
                 teachers = (F.linear(embedding, w) for w in (self.infrared_average, self.visible_average))
                 other = torch.where(visible[:, None], *teachers)
-            found["mutual"] = self.mutual * divergence(own, other).mean()
+            found["mutual"] = self.settings.mutual * divergence(own, other).mean()
         return found
 
     @torch.no_grad()
     def follow(self, at: Progress) -> None:
         """Move the averaged classifiers towards the live ones."""
-        rate = averaging_rate(at.epoch, self.update_rate)
+        rate = averaging_rate(at.epoch, self.settings.update_rate)
         self.visible_average.lerp_(self.visible_classifier.weight, rate)
         self.infrared_average.lerp_(self.infrared_classifier.weight, rate)
 
