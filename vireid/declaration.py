@@ -52,6 +52,7 @@ Index = Annotated[int, BeforeValidator(not_a_switch), Field(ge=0)]  # 0 or more
 Weight = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0)]  # of a loss; 0 leaves it out
 Positive = Annotated[float, BeforeValidator(not_a_switch), Field(gt=0)]
 Share = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, le=1)]  # also a probability
+Dropout = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, lt=1)]  # probability of leaving a value out
 
 
 # --- making -----------------------------------------------------------------------------------------------------------

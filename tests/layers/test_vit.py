@@ -291,12 +291,12 @@ def test_wrong_files_are_refused() -> None:
         ({"stride": 17}, r"stride lies between 1 and patch=16 .*got 17"),
         ({"stride": 0}, "got 0"),
         ({"image_size": (64, 12)}, "64x12 hold no patch of 16 pixels"),
-        ({"stem": "none"}, "stem is 'patch' or 'conv'"),
+        ({"stem": "none"}, "`stem`: expected patch or conv"),
         ({"stem": "conv"}, "one power of two, 2 or more, got patch=16 and stride=12"),
         ({"stem": "conv", "patch": 12}, "got patch=12 and stride=12"),
-        ({"drop_path": 1.0}, "drop_path is a probability below 1"),
-        ({"dropout": -0.1}, "dropout is a probability"),
-        ({"attention_dropout": 2}, "attention_dropout is a probability"),
+        ({"drop_path": 1.0}, "`drop_path`: expected number >= 0 < 1"),
+        ({"dropout": -0.1}, "`dropout`: expected number >= 0 < 1"),
+        ({"attention_dropout": 2}, "`attention_dropout`: expected number >= 0 < 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, message: str) -> None:

@@ -345,13 +345,9 @@ def test_recipe() -> None:
     assert own.schedule == WarmupCosine(3, 0.01, 0.01)
     assert [CMTR.recipe_for(name).epochs for name in ("sysu", "regdb", "llcm")] == [24, 36, 24]
     defaults = CMTR(4, **{**CMTR.tiny})  # pyright: ignore[reportArgumentType]
-    assert (defaults.mae, defaults.mac_center, defaults.reduction, defaults.softmax) == (
-        0.5,
-        "identity",
-        "mean",
-        "exact",
-    )
-    assert defaults.embedder.modality_on_cls and defaults.embedder.modality_scale == 1
+    s = defaults.settings
+    assert (s.mae, s.mac_center, s.reduction, s.softmax) == (0.5, "identity", "mean", "exact")
+    assert defaults.embedder.settings.modality_on_cls and defaults.embedder.settings.modality_scale == 1
 
 
 def test_image_size_is_the_recipe_s() -> None:
@@ -362,7 +358,7 @@ def test_image_size_is_the_recipe_s() -> None:
     ):
         tiny().batches(None, found, Progress())  # pyright: ignore[reportArgumentType]
     (found,), settings = resolve(CMTR, "sysu", ["size=[96,48]", "image_size=[96,48]", "dim=16", "heads=2", "depth=1"])
-    assert CMTR(4, **settings).embedder.trunk.image_size == found.size
+    assert CMTR(4, **settings).embedder.trunk.settings.image_size == found.size
 
 
 @pytest.mark.parametrize(
@@ -401,15 +397,15 @@ def test_training_lowers_the_losses_in_float64() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"mac_center": "batch"}, "mac_center is one of identity, modality, got 'batch'"),
-        ({"mac_distance": "cosine"}, "mac_distance is one of euclidean, squared, normalized"),
-        ({"reduction": "max"}, "reduction is one of mean, sum"),
-        ({"softmax": "soft"}, "softmax is one of exact, official"),
-        ({"phi": "conv"}, "phi is 'linear' or 'mlp'"),
-        ({"pixels": "clip"}, "pixels is 'imagenet' or 'half'"),
-        ({"mae": -1.0}, "mae is the weight"),
+        ({"mac_center": "batch"}, "`mac_center`: expected identity or modality, got 'batch'"),
+        ({"mac_distance": "cosine"}, "`mac_distance`: expected euclidean or squared or normalized"),
+        ({"reduction": "max"}, "`reduction`: expected mean or sum"),
+        ({"softmax": "soft"}, "`softmax`: expected official or exact"),
+        ({"phi": "conv"}, "`phi`: expected linear or mlp"),
+        ({"pixels": "clip"}, "`pixels`: expected imagenet or half"),
+        ({"mae": -1.0}, "`mae`: expected number >= 0"),
         ({"mae": 0.0, "share_classifier": False}, "there is no second classifier"),
-        ({"modality_scale": -1.0}, "modality_scale is a factor of 0 or more"),
+        ({"modality_scale": -1.0}, "`modality_scale`: expected number >= 0"),
         ({"heads": 3}, "multiple of heads"),
     ],
 )

@@ -10,14 +10,15 @@ arXiv 2021; written from the published equations, no code was released.
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vireid.declaration import Weight, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.vit import STD, VisionTransformer, VitStem
+from vireid.layers.backbones.vit import STD, VisionTransformer, VisionTransformerSettings
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
 from vireid.layers.neck import bn_neck
 from vireid.types import INFRARED, MODALITIES, VISIBLE
@@ -33,57 +34,35 @@ class EncodedImage(NamedTuple):
     embedding: Tensor  # (N, D), f, behind the neck
 
 
+@settings
+class ModalityTransformerSettings(VisionTransformerSettings):
+    """Settings of CMTR's network; what the paper leaves open follows TransReID and PMT."""
+
+    modality_scale: Weight = 1.0
+    """Factor of e^m at the transformer's input; no factor is printed, TransReID multiplies its vector by 3."""
+    modality_on_cls: bool = True
+    """Whether the class token receives e^m too; the printed sum lists the patches only."""
+    pixels: Pixels = "imagenet"
+    """Statistics that the pretrained weights expect: ImageNet's, or mean = deviation = 0.5 (half)."""
+
+
 class ModalityTransformer(Embedder):
     """Maps images and modality to {"neck": f (N, dim), "pooled": V (N, dim)}; the neck's output is deployed.
 
-    modality_scale: factor of e^m at the input; modality_on_cls: whether the class token receives it too; pixels: the
-    statistics that the network sees, "imagenet" or "half" (mean = deviation = 0.5), whatever the transforms use; all
-    else as VisionTransformer. Raises ValueError for settings that do not fit, for images of another size, and, when
-    run in torch, for a modality that is neither 0 nor 1 or not one per image.
+    Raises ArgumentError for images of another size than `image_size`, and, when run in torch, for a modality that is
+    neither 0 nor 1 or not one per image.
     """
 
-    def __init__(
-        self,
-        *,
-        image_size: tuple[int, int] = (256, 128),
-        patch: int = 16,
-        stride: int = 12,
-        stem: VitStem = "patch",
-        dim: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        drop_path: float = 0.1,
-        modality_scale: float = 1.0,
-        modality_on_cls: bool = True,
-        pixels: Pixels = "imagenet",
-    ) -> None:
-        network = {
-            "image_size": list(image_size),  # a list, as a file gives it back
-            "patch": patch,
-            "stride": stride,
-            "stem": stem,
-            "dim": dim,
-            "depth": depth,
-            "heads": heads,
-            "mlp_ratio": mlp_ratio,
-            "dropout": dropout,
-            "attention_dropout": attention_dropout,
-            "drop_path": drop_path,
-        }
-        super().__init__(**network, modality_scale=modality_scale, modality_on_cls=modality_on_cls, pixels=pixels)
-        if pixels not in ("imagenet", "half"):
-            raise ArgumentError(f"pixels is 'imagenet' or 'half', got {pixels!r}")
-        if modality_scale < 0:
-            raise ArgumentError(f"modality_scale is a factor of 0 or more, got {modality_scale}")
-        self.dim, self.pixels = dim, pixels
-        self.modality_scale, self.modality_on_cls = modality_scale, modality_on_cls
-        self.trunk = VisionTransformer(**network)  # pyright: ignore[reportArgumentType]
-        self.modality_embed = nn.Parameter(torch.zeros(len(MODALITIES), dim))
+    Settings = ModalityTransformerSettings
+    settings: ModalityTransformerSettings
+
+    def __init__(self, settings: ModalityTransformerSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        self.dim = self.settings.dim
+        self.trunk = VisionTransformer(self.settings)
+        self.modality_embed = nn.Parameter(torch.zeros(len(MODALITIES), self.dim))
         nn.init.trunc_normal_(self.modality_embed, std=STD)
-        self.neck = bn_neck(dim)
+        self.neck = bn_neck(self.dim)
 
     def modality_vectors(self, modality: Tensor) -> Tensor:
         """scale e^m (N, dim) of modality (N,); in an exported graph any other number fails, or gives NaN.
@@ -93,17 +72,17 @@ class ModalityTransformer(Embedder):
         """
         known = (modality == VISIBLE) | (modality == INFRARED)
         found = F.embedding(torch.where(known, modality, len(MODALITIES)), self.modality_embed)
-        return torch.where(known[:, None], self.modality_scale * found, torch.nan)
+        return torch.where(known[:, None], self.settings.modality_scale * found, torch.nan)
 
     def tokens(self, images: Tensor, modality: Tensor) -> Tensor:
         """The transformer's input (N, 1 + n, dim): normalized images (N, 3, H, W), modality (N,)."""
         check_modality(images, modality)
-        return self.trunk.tokens(self.rescaled(images), self.modality_vectors(modality), self.modality_on_cls)
+        return self.trunk.tokens(self.rescaled(images), self.modality_vectors(modality), self.settings.modality_on_cls)
 
     def encode(self, images: Tensor, modality: Tensor) -> EncodedImage:
         """Pooled and embedding of normalized float images (N, 3, H, W) with modality (N,)."""
         check_modality(images, modality)
-        x = self.trunk(self.rescaled(images), self.modality_vectors(modality), self.modality_on_cls)
+        x = self.trunk(self.rescaled(images), self.modality_vectors(modality), self.settings.modality_on_cls)
         pooled = x[:, 0]
         return EncodedImage(pooled, self.neck(pooled))
 
@@ -113,7 +92,7 @@ class ModalityTransformer(Embedder):
 
     def rescaled(self, images: Tensor) -> Tensor:
         """Images normalized by ImageNet's statistics, as they are or with mean and deviation 0.5 in their place."""
-        if self.pixels == "imagenet":
+        if self.settings.pixels == "imagenet":
             return images
         mean, std = (images.new_tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
         return (images * std + mean - 0.5) / 0.5
@@ -140,13 +119,11 @@ class ModalityRemoval(nn.Module):
     """Subtracts from each embedding what its modality's vector maps to: g = f - phi_m(e^m).
 
     phi: "linear", or "mlp" with a GELU between two linear layers; a map of its own for each modality. Weights start
-    small and biases at 0, so that g begins as f. Raises ValueError for another phi.
+    small and biases at 0, so that g begins as f.
     """
 
     def __init__(self, dim: int, phi: Phi = "linear") -> None:
         super().__init__()
-        if phi not in ("linear", "mlp"):
-            raise ArgumentError(f"phi is 'linear' or 'mlp', got {phi!r}")
         self.phi = nn.ModuleList(
             nn.Linear(dim, dim)
             if phi == "linear"

@@ -19,17 +19,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.declaration import Weight, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.vit import VitStem
 from vireid.layers.backbones.vit_weights import load_vit
-from vireid.layers.cmtr import ModalityRemoval, ModalityTransformer, Phi, Pixels
+from vireid.layers.cmtr import ModalityRemoval, ModalityTransformer, ModalityTransformerSettings, Phi
 from vireid.layers.neck import classifier
 from vireid.losses.modality_aware import Center, Distance, Reduction, modality_aware_center, modality_aware_identity
 from vireid.losses.weighted_triplet import Softmax, weighted_regularized_triplet
@@ -43,18 +44,37 @@ if TYPE_CHECKING:
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5))
 
 
-class CMTR(Method):
-    """Settings; the paper leaves all but the equations open, so their defaults are choices, told in the method's page:
+@settings
+class CMTRSettings(ModalityTransformerSettings):
+    """The paper leaves all but the equations open, so these are choices; docs/methods/cmtr.md gives their reasons."""
 
-    image_size: the recipe's size again, for which the position code is made; patch, stride, stem, dim, depth, heads,
-    mlp_ratio, dropout, attention_dropout, drop_path: the transformer (layers/vit.py); modality_scale,
-    modality_on_cls: how e^m enters; pixels: statistics that the pretrained weights expect, "imagenet" or "half"; phi:
-    "linear" or "mlp"; mac_center: "identity", or "modality" as printed; mac_distance: D of L_MAC, "euclidean",
-    "squared" or "normalized"; reduction: of L_MAC and L_MAID, "mean", or "sum" as printed; share_classifier: L_MAID
-    uses the classifier of L_ID; mae: lambda, 0 leaves L_MAC and L_MAID out; softmax: "exact" (printed, the anchor is no
-    positive of its own) or "official" (AGW's code, where it is).
-    """
+    phi: Phi = "linear"
+    """phi_m, what is subtracted as a function of e^m: one linear layer, or two with a GELU between them (mlp)."""
+    mac_center: Center = "identity"
+    """Center of L_MAC: of the identity, or of the identity in one modality as printed."""
+    mac_distance: Distance = "euclidean"
+    """Distance D of L_MAC, which is not defined: the plain one, its square, or that of vectors of length 1."""
+    reduction: Reduction = "mean"
+    """Of L_MAC and L_MAID: the mean over the batch, or the sum as printed."""
+    share_classifier: bool = True
+    """Whether L_MAID uses the classifier of L_ID."""
+    mae: Weight = 0.5
+    """Weight lambda of L_MAC and L_MAID; 0 leaves both and the removal out."""
+    softmax: Softmax = "exact"
+    """Weights of the triplet's pairs: as printed, or as AGW's code computes them, its anchor a positive (official)."""
 
+    @model_validator(mode="after")
+    def uses_its_classifier(self) -> CMTRSettings:
+        if not self.mae and not self.share_classifier:
+            raise ArgumentError("with mae=0 there is no second classifier; leave share_classifier=false out")
+        return self
+
+
+class CMTR(Method[ModalityTransformer]):
+    """A vision transformer with modality embeddings and the two losses that clean its embedding from them."""
+
+    Settings = CMTRSettings
+    settings: CMTRSettings
     recipe = Recipe(
         size=(256, 128),
         sampler=IdentityBatches(pids=8, images=4),
@@ -78,71 +98,13 @@ class CMTR(Method):
         "drop_path": 0.0,
     }
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        image_size: tuple[int, int] = (256, 128),
-        patch: int = 16,
-        stride: int = 12,
-        stem: VitStem = "patch",
-        dim: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        drop_path: float = 0.1,
-        modality_scale: float = 1.0,
-        modality_on_cls: bool = True,
-        pixels: Pixels = "imagenet",
-        phi: Phi = "linear",
-        mac_center: Center = "identity",
-        mac_distance: Distance = "euclidean",
-        reduction: Reduction = "mean",
-        share_classifier: bool = True,
-        mae: float = 0.5,
-        softmax: Softmax = "exact",
-    ) -> None:
-        super().__init__(num_pids, camids)
-        for name, value, words in (
-            ("mac_center", mac_center, ("identity", "modality")),
-            ("mac_distance", mac_distance, ("euclidean", "squared", "normalized")),
-            ("reduction", reduction, ("mean", "sum")),
-            ("softmax", softmax, ("exact", "official")),
-        ):
-            if value not in words:
-                raise ArgumentError(f"{name} is one of {', '.join(words)}, got {value!r}")
-        if mae < 0 or (mae == 0 and not share_classifier):
-            raise ArgumentError(
-                f"mae is the weight of L_MAC and L_MAID, 0 or more, and with 0 there is no second classifier: got "
-                f"mae={mae}, share_classifier={share_classifier}"
-            )
-        self.mac_center: Center = mac_center
-        self.mac_distance: Distance = mac_distance
-        self.reduction: Reduction = reduction
-        self.mae = mae
-        self.softmax: Softmax = softmax
-        self.embedder: ModalityTransformer = ModalityTransformer(  # pyright: ignore[reportIncompatibleVariableOverride]
-            image_size=image_size,
-            patch=patch,
-            stride=stride,
-            stem=stem,
-            dim=dim,
-            depth=depth,
-            heads=heads,
-            mlp_ratio=mlp_ratio,
-            dropout=dropout,
-            attention_dropout=attention_dropout,
-            drop_path=drop_path,
-            modality_scale=modality_scale,
-            modality_on_cls=modality_on_cls,
-            pixels=pixels,
-        )
-        self.classifier = classifier(dim, num_pids)
-        self.removal = ModalityRemoval(dim, phi) if mae else None
-        self.cleaned_classifier = None if share_classifier else classifier(dim, num_pids)
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
+        s = self.settings
+        self.embedder = ModalityTransformer(s)
+        self.classifier = classifier(s.dim, num_pids)
+        self.removal = ModalityRemoval(s.dim, s.phi) if s.mae else None
+        self.cleaned_classifier = None if s.share_classifier else classifier(s.dim, num_pids)
 
     @classmethod
     def recipe_for(cls, dataset: str) -> Recipe:
@@ -158,7 +120,7 @@ class CMTR(Method):
         return {"backbone": backbone, "head": [p for p in self.parameters() if p.requires_grad and id(p) not in inside]}
 
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
-        made_for = self.embedder.trunk.image_size
+        made_for = self.settings.image_size
         if tuple(recipe.size) != made_for:
             raise ArgumentError(
                 f"the position code is made for images of {made_for[0]}x{made_for[1]}, the recipe's size is "
@@ -168,8 +130,9 @@ class CMTR(Method):
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         pooled, embedding = self.embedder.encode(batch.images, batch.modality)
-        own_positive = self.softmax == "official"
-        triplet, lost, correct = weighted_regularized_triplet(pooled, batch.label, self.softmax, own_positive)
+        softmax = self.settings.softmax
+        own_positive = softmax == "official"
+        triplet, lost, correct = weighted_regularized_triplet(pooled, batch.label, softmax, own_positive)
         self.watch.update(lost_negatives=lost, correct=correct)
         losses = {"identity": F.cross_entropy(self.classifier(embedding), batch.label), "triplet": triplet}
         return losses | self.modality_aware_losses(embedding, batch.label, batch.modality)
@@ -180,16 +143,12 @@ class CMTR(Method):
             return {}
         cleaned = self.removal(embedding, modality, self.embedder.modality_embed)
         logits = (self.cleaned_classifier or self.classifier)(cleaned)
+        s = self.settings
         center = modality_aware_center(
-            cleaned,
-            label,
-            modality,
-            center=self.mac_center,
-            distance=self.mac_distance,
-            reduction=self.reduction,
+            cleaned, label, modality, center=s.mac_center, distance=s.mac_distance, reduction=s.reduction
         )
-        identity = modality_aware_identity(logits, label, self.reduction)
-        return {"modality_center": self.mae * center, "modality_identity": self.mae * identity}
+        identity = modality_aware_identity(logits, label, s.reduction)
+        return {"modality_center": s.mae * center, "modality_identity": s.mae * identity}
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """A vision transformer in timm's names, or an embedder file of this method; returns the keys not used."""

@@ -8,7 +8,7 @@ depth as in He et al., "TransReID: Transformer-based Object Re-Identification", 
     x_0 = tokens + position code (+ a vector of each image's own)          (N, 1 + n, D)
     x'  = x + attention(LN(x)),   x = x' + MLP(LN(x'))                     in every block; a last LN behind them
 
-A file for ViT-B/16 in timm's names fills it: layers/vit_weights.py. `stem="conv"` puts 3 x 3 convolutions of stride 2
+A file for ViT-B/16 in timm's names fills it: backbones/vit_weights.py. `stem="conv"` puts 3 x 3 convolutions of stride 2
 where the patches are cut out, after Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021: for
 small networks that start from random weights, which such files do not fit.
 """
@@ -16,12 +16,14 @@ small networks that start from random weights, which such files do not fit.
 from __future__ import annotations
 
 import itertools
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from vireid.declaration import Count, Dropout, Positive, configured, settings
 from vireid.errors import ArgumentError
 
 EPS = 1e-6  # of every layer norm
@@ -38,8 +40,6 @@ def token_grid(image_size: tuple[int, int], patch: int, stride: int, stem: VitSt
     >>> token_grid((256, 128), 16, 12), token_grid((96, 48), 8, 8, "conv")
     ((21, 10), (12, 6))
     """
-    if stem not in ("patch", "conv"):
-        raise ArgumentError(f"stem is 'patch' or 'conv', got {stem!r}")
     if stem == "conv":
         if patch != stride or stride < 2 or stride & (stride - 1):
             raise ArgumentError(
@@ -47,13 +47,48 @@ def token_grid(image_size: tuple[int, int], patch: int, stride: int, stem: VitSt
                 f"patch={patch} and stride={stride}"
             )
         return -(-image_size[0] // stride), -(-image_size[1] // stride)
-    if not 1 <= stride <= patch:
+    if stride > patch:
         raise ArgumentError(f"stride lies between 1 and patch={patch} (equal: patches do not overlap), got {stride}")
     if min(image_size) < patch:
         raise ArgumentError(
             f"images of {image_size[0]}x{image_size[1]} hold no patch of {patch} pixels; take a smaller one"
         )
     return (image_size[0] - patch) // stride + 1, (image_size[1] - patch) // stride + 1
+
+
+@settings
+class VisionTransformerSettings:
+    """Settings of a vision transformer; the defaults are ViT-B/16 with TransReID's overlapping patches."""
+
+    image_size: tuple[Count, Count] = (256, 128)
+    """Height and width of the images, for which the position code is made; the recipe's size again."""
+    patch: Count = 16
+    """Side of a patch in pixels."""
+    stride: Count = 12
+    """Pixels from one patch to the next; below `patch` they overlap."""
+    stem: VitStem = "patch"
+    """One convolution that cuts patches, or 3 x 3 convolutions of stride 2 (conv)."""
+    dim: Count = 768
+    """Numbers of a token."""
+    depth: Count = 12
+    """Blocks."""
+    heads: Count = 12
+    """Heads of the attention; they divide `dim`."""
+    mlp_ratio: Positive = 4.0
+    """Width inside a block's MLP over `dim`."""
+    dropout: Dropout = 0.0
+    """Dropout behind the position code, the attention's output and both layers of the MLPs."""
+    attention_dropout: Dropout = 0.0
+    """Dropout of the attention weights."""
+    drop_path: Dropout = 0.1
+    """Stochastic depth of the last block; it rises to that from 0, block by block."""
+
+    @model_validator(mode="after")
+    def fits(self) -> VisionTransformerSettings:
+        if self.dim % self.heads:
+            raise ArgumentError(f"dim must be a multiple of heads, got dim={self.dim} and heads={self.heads}")
+        token_grid(self.image_size, self.patch, self.stride, self.stem)
+        return self
 
 
 class PatchEmbed(nn.Module):
@@ -135,14 +170,13 @@ class DropPath(nn.Module):
 class Block(nn.Module):
     """Attention and MLP, each behind a layer norm and beside a shortcut."""
 
-    def __init__(
-        self, dim: int, heads: int, mlp_ratio: float, dropout: float, attention_dropout: float, drop_path: float
-    ) -> None:
+    def __init__(self, settings: VisionTransformerSettings, drop_path: float) -> None:
         super().__init__()
-        self.norm1 = nn.LayerNorm(dim, eps=EPS)
-        self.attn = Attention(dim, heads, dropout, attention_dropout)
-        self.norm2 = nn.LayerNorm(dim, eps=EPS)
-        self.mlp = MLP(dim, int(dim * mlp_ratio), dropout)
+        s = settings
+        self.norm1 = nn.LayerNorm(s.dim, eps=EPS)
+        self.attn = Attention(s.dim, s.heads, s.dropout, s.attention_dropout)
+        self.norm2 = nn.LayerNorm(s.dim, eps=EPS)
+        self.mlp = MLP(s.dim, int(s.dim * s.mlp_ratio), s.dropout)
         self.drop_path = DropPath(drop_path)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -153,42 +187,20 @@ class Block(nn.Module):
 class VisionTransformer(nn.Module):
     """Normalized images (N, 3, H, W) of `image_size` to tokens (N, 1 + n, dim) behind the last layer norm.
 
-    The class token is token 0. stem: "patch" or "conv"; patch, stride in pixels; dim, depth, heads, mlp_ratio:
-    ViT-B/16 by default; dropout acts behind the position code, the attention's output and both layers of the MLPs,
-    attention_dropout on the attention weights; drop_path is the probability of the last block, those before it rise to
-    it linearly from 0. Raises ValueError for settings that do not fit together.
+    The class token is token 0. Raises SettingsError for settings that do not fit together.
     """
 
-    def __init__(
-        self,
-        *,
-        image_size: tuple[int, int] = (256, 128),
-        patch: int = 16,
-        stride: int = 12,
-        stem: VitStem = "patch",
-        dim: int = 768,
-        depth: int = 12,
-        heads: int = 12,
-        mlp_ratio: float = 4.0,
-        dropout: float = 0.0,
-        attention_dropout: float = 0.0,
-        drop_path: float = 0.1,
-    ) -> None:
+    def __init__(self, settings: VisionTransformerSettings | None = None, **words: Any) -> None:
         super().__init__()
-        if dim % heads:
-            raise ArgumentError(f"dim must be a multiple of heads, got dim={dim} and heads={heads}")
-        for name, p in (("dropout", dropout), ("attention_dropout", attention_dropout), ("drop_path", drop_path)):
-            if not 0 <= p < 1:
-                raise ArgumentError(f"{name} is a probability below 1, got {p}")
-        self.image_size = (int(image_size[0]), int(image_size[1]))
-        self.grid = token_grid(self.image_size, patch, stride, stem)
-        self.patch_embed = PatchEmbed(patch, stride, dim) if stem == "patch" else ConvStem(stride, dim)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], dim))
-        self.dropout = nn.Dropout(dropout)
-        rates = [drop_path * i / max(1, depth - 1) for i in range(depth)]
-        self.blocks = nn.ModuleList(Block(dim, heads, mlp_ratio, dropout, attention_dropout, rate) for rate in rates)
-        self.norm = nn.LayerNorm(dim, eps=EPS)
+        self.settings = s = configured(VisionTransformerSettings, settings, words)
+        self.grid = token_grid(s.image_size, s.patch, s.stride, s.stem)
+        self.patch_embed = PatchEmbed(s.patch, s.stride, s.dim) if s.stem == "patch" else ConvStem(s.stride, s.dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, s.dim))
+        self.pos_embed = nn.Parameter(torch.zeros(1, 1 + self.grid[0] * self.grid[1], s.dim))
+        self.dropout = nn.Dropout(s.dropout)
+        rates = [s.drop_path * i / max(1, s.depth - 1) for i in range(s.depth)]
+        self.blocks = nn.ModuleList(Block(s, rate) for rate in rates)
+        self.norm = nn.LayerNorm(s.dim, eps=EPS)
         for parameter in (self.cls_token, self.pos_embed):
             nn.init.trunc_normal_(parameter, std=STD)
         for module in self.modules():
@@ -198,9 +210,10 @@ class VisionTransformer(nn.Module):
 
     def tokens(self, images: Tensor, added: Tensor | None = None, on_cls: bool = True) -> Tensor:
         """The first block's input x_0 (N, 1 + n, dim); `added` (N, dim) goes to all tokens, or to all but class."""
-        if tuple(images.shape[-2:]) != self.image_size:
+        height, width = self.settings.image_size
+        if tuple(images.shape[-2:]) != (height, width):
             raise ArgumentError(
-                f"the position code is made for images of {self.image_size[0]}x{self.image_size[1]}, got "
+                f"the position code is made for images of {height}x{width}, got "
                 f"{images.shape[-2]}x{images.shape[-1]}: resize the images, or build the network with their image_size"
             )
         patches = self.patch_embed(images)
