@@ -198,14 +198,14 @@ def test_imagenet_and_own_weights_load() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"triplet": "soft"}, "triplet is 'hard' or 'weighted'"),
+        ({"triplet": "soft"}, "`triplet`: expected hard or weighted"),
         ({"triplet": "weighted", "margin": 0.5}, "has no margin"),
-        ({"structure": -1.0}, "0 or more"),
-        ({"missing": "guess"}, "missing is one of"),
-        ({"points": 25}, "points is 18"),
-        ({"relation": (4, 4)}, "four convolutions"),
-        ({"parts": 0}, "parts is the number"),
-        ({"pooling": "max"}, "pooling is one of"),
+        ({"structure": -1.0}, "`structure`: expected number >= 0"),
+        ({"missing": "guess"}, "`missing`: expected error or zeros or template"),
+        ({"points": 25}, "`points`: expected 18 or 17"),
+        ({"relation": (4, 4)}, "`relation`: expected list of 4 whole numbers"),
+        ({"parts": 0}, "`parts`: expected whole number >= 1"),
+        ({"pooling": "max"}, "`pooling`: expected gem or gem-learned or average"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, message: str) -> None:

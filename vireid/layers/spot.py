@@ -17,15 +17,19 @@ TIP 2022; written from the published equations, no code was released.
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from vireid.data.pose.heatmaps import Missing
+from vireid.declaration import Count, Dropout, Number, Positive, settings
 from vireid.errors import ArgumentError
+from vireid.layers.backbones.resnet import output_channels
 from vireid.layers.pooling import Pooling, at_least_float32
-from vireid.layers.two_stream import Encoded, TwoStream
+from vireid.layers.two_stream import Encoded, TwoStream, TwoStreamSettings
 
 Scale = Literal["none", "sqrt"]
 PartNorm = Literal["mass", "area"]
@@ -42,10 +46,6 @@ def part_positions(parts: int, dim: int, base: float = 10000.0) -> Tensor:
     >>> part_positions(2, 3).round(decimals=4).tolist()
     [[0.0, 1.0, 0.0], [0.8415, 0.5403, 0.0022]]
     """
-    if parts < 1 or dim < 1 or base <= 0:
-        raise ArgumentError(
-            f"a code needs parts and dimensions of 1 or more and a base above 0, got {parts}, {dim}, {base}"
-        )
     column = torch.arange(dim, dtype=torch.float64)
     even = column - column % 2
     angle = torch.arange(parts, dtype=torch.float64)[:, None] / base ** (even / dim)
@@ -83,11 +83,7 @@ def conv_bn(channels: int, out: int, size: int) -> nn.Sequential:
 class RelationNetwork(nn.Sequential):
     """Heat maps (N, points, 4h, 4w) to structure maps (N, channels[-1], h, w): four convolutions, two poolings."""
 
-    def __init__(self, points: int, channels: tuple[int, ...]) -> None:
-        if len(channels) != 4 or min(channels) < 1:
-            raise ArgumentError(
-                f"the relation network has four convolutions of 1 channel or more, got {tuple(channels)}"
-            )
+    def __init__(self, points: int, channels: tuple[int, int, int, int]) -> None:
         sizes = [points, *channels]
         convolutions = [conv_bn(sizes[i], sizes[i + 1], 3) for i in range(4)]
         super().__init__(*convolutions[:2], nn.MaxPool2d(2), *convolutions[2:], nn.MaxPool2d(2))
@@ -118,10 +114,6 @@ class AttendedStructure(nn.Module):
 
     def __init__(self, channels: int, inner: int, scale: Scale = "none") -> None:
         super().__init__()
-        if inner < 1:
-            raise ArgumentError(f"attention_dim is 1 channel or more, got {inner}")
-        if scale not in ("none", "sqrt"):
-            raise ArgumentError(f"attention_scale is 'none' or 'sqrt', got {scale!r}")
         self.scale: Scale = scale
         self.key = nn.Conv2d(channels, inner, 1)
         self.query = nn.Conv2d(channels, inner, 1, bias=False)
@@ -144,8 +136,6 @@ class PartMasks(nn.Module):
 
     def __init__(self, structure: int, parts: int) -> None:
         super().__init__()
-        if parts < 1:
-            raise ArgumentError(f"parts is the number of body parts, 1 or more, got {parts}")
         self.theta = nn.Conv2d(structure, parts, 1)
 
     def forward(self, structure: Tensor) -> Tensor:
@@ -181,12 +171,6 @@ class PartInteraction(nn.Module):
         self, parts: int, dim: int, layers: int, heads: int, ffn: int, dropout: float, base: float = 10000.0
     ) -> None:
         super().__init__()
-        if layers < 1 or ffn < 1 or not 0 <= dropout < 1:
-            raise ArgumentError(
-                f"TPI needs 1 layer, 1 ffn unit, dropout in 0..1 at least, got {layers}, {ffn}, {dropout}"
-            )
-        if heads < 1 or dim % heads:
-            raise ArgumentError(f"tpi_heads must divide the {dim} channels of a part vector, got {heads}")
         self.register_buffer("positions", part_positions(parts, dim, base).float(), persistent=False)
         self.layers = nn.Sequential(*(TransformerLayer(dim, heads, ffn, dropout) for _ in range(layers)))
 
@@ -203,72 +187,81 @@ class Branches(NamedTuple):
     fused: Tensor  # IF, before its neck
 
 
+@settings
+class StructureTwoStreamSettings(TwoStreamSettings):
+    """Settings of SPOT's network; what the paper leaves open is a choice."""
+
+    last_stride: Literal[1] = 1
+    """Stride of layer4; the structure maps have a 16th of the image's sides, as its maps must."""
+    attention: bool = False
+    """Whether layer2 and layer3 have non-local blocks, as AGW has."""
+    pooling: Pooling = "average"
+    """Pooling of the base descriptor alone; the attended maps have negative values and are averaged."""
+    points: Literal[18, 17] = 18
+    """Key points with a heat map: OpenPose's 18 without background, or COCO's 17."""
+    sigma: Positive = 2.0
+    """Width of a heat map's peak in cells of the map; smaller for smaller images."""
+    least: Annotated[Number, Field(gt=0, le=1)] = 0.05
+    """Confidence of a key point below which its map stays empty."""
+    missing: Missing = "error"
+    """Stands for a pose that the data do not know: an error, empty maps, or one average upright person."""
+    relation: tuple[Count, Count, Count, Count] = (64, 128, 256, 256)
+    """Channels of the relation network's four convolutions."""
+    attention_dim: Count | None = None
+    """Channels of K and Q; null: an eighth of the maps' channels."""
+    attention_scale: Scale = "none"
+    """Divisor of the attention's scores: none as printed, or the root of the channels of K and Q."""
+    parts: Count = 6
+    """Soft body parts."""
+    part_norm: PartNorm = "mass"
+    """Divisor of a part vector: the mask's sum, or the number of positions."""
+    tpi_layers: Count = 1
+    """Layers of the transformer over the parts."""
+    tpi_heads: Count = 8
+    """Heads of its attention; they divide 32 width."""
+    tpi_ffn: Count | None = None
+    """Inner width of its feed-forward half; null: as wide as a part vector."""
+    tpi_dropout: Dropout = 0.1
+    """Dropout of its attention weights, of both halves and inside the feed-forward one."""
+    tpi_base: Positive = 10000.0
+    """Base of the wavelengths of its sinusoidal positions."""
+
+    @model_validator(mode="after")
+    def heads_divide(self) -> StructureTwoStreamSettings:
+        dim = output_channels(self.width)
+        if dim % self.tpi_heads:
+            raise ArgumentError(f"tpi_heads must divide the {dim} channels of a part vector, got {self.tpi_heads}")
+        return self
+
+
 class StructureTwoStream(TwoStream):
     """Maps images, modality and heat maps (N, points, H/4, W/4) to {"neck", "pooled", "base", "structure", "parts"},
     each (N, D), D = 32 width: the fused descriptor behind (deployed) and before its neck, and the other branches.
 
-    points, sigma, least, missing: how heat maps are drawn (vireid.data.pose.heatmaps.HeatMaps); relation: channels of
-    the relation network; attention_dim: channels of K and Q (None: D/8), attention_scale: "none" or "sqrt"; parts and
-    part_norm: masks; tpi_layers, tpi_heads, tpi_ffn (None: D), tpi_dropout, tpi_base: transformer; pooling: of F_I
-    alone, as F_IS has negative values. Image sides are multiples of 16. ValueError for settings out of range.
+    Raises ArgumentError for images whose sides are not multiples of 16 and for heat maps of another size.
     """
 
     inputs = ("heatmaps",)
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        attention: bool = False,
-        pooling: Pooling = "average",
-        points: int = 18,
-        sigma: float = 2.0,
-        least: float = 0.05,
-        missing: str = "error",
-        relation: tuple[int, ...] = (64, 128, 256, 256),
-        attention_dim: int | None = None,
-        attention_scale: Scale = "none",
-        parts: int = 6,
-        part_norm: PartNorm = "mass",
-        tpi_layers: int = 1,
-        tpi_heads: int = 8,
-        tpi_ffn: int | None = None,
-        tpi_dropout: float = 0.1,
-        tpi_base: float = 10000.0,
-    ) -> None:
-        if part_norm not in ("mass", "area"):
-            raise ArgumentError(f"part_norm is 'mass' or 'area', got {part_norm!r}")
-        super().__init__(width=width, blocks=blocks, attention=attention, pooling=pooling)
-        self.settings = {
-            "width": width,
-            "blocks": list(blocks),
-            "attention": attention,
-            "pooling": pooling,
-            "points": points,
-            "sigma": sigma,
-            "least": least,
-            "missing": missing,
-            "relation": list(relation),
-            "attention_dim": attention_dim,
-            "attention_scale": attention_scale,
-            "parts": parts,
-            "part_norm": part_norm,
-            "tpi_layers": tpi_layers,
-            "tpi_heads": tpi_heads,
-            "tpi_ffn": tpi_ffn,
-            "tpi_dropout": tpi_dropout,
-            "tpi_base": tpi_base,
+    Settings = StructureTwoStreamSettings
+    settings: StructureTwoStreamSettings
+
+    def __init__(self, settings: StructureTwoStreamSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        s = self.settings
+        self.heatmaps = {
+            "points": s.points,
+            "sigma": s.sigma,
+            "stride": STRIDE,
+            "least": s.least,
+            "missing": s.missing,
         }
-        self.heatmaps = {"points": points, "sigma": sigma, "stride": STRIDE, "least": least, "missing": missing}
-        self.part_norm: PartNorm = part_norm
-        self.relation = RelationNetwork(points, tuple(relation))
-        self.fusion = StructureFusion(self.dim, relation[-1])
-        inner = max(self.dim // 8, 1) if attention_dim is None else attention_dim
-        self.asr = AttendedStructure(self.dim, inner, attention_scale)
-        self.masks = PartMasks(relation[-1], parts)
-        ffn = self.dim if tpi_ffn is None else tpi_ffn
-        self.tpi = PartInteraction(parts, self.dim, tpi_layers, tpi_heads, ffn, tpi_dropout, tpi_base)
+        self.relation = RelationNetwork(s.points, s.relation)
+        self.fusion = StructureFusion(self.dim, s.relation[-1])
+        self.asr = AttendedStructure(self.dim, s.attention_dim or max(self.dim // 8, 1), s.attention_scale)
+        self.masks = PartMasks(s.relation[-1], s.parts)
+        ffn = s.tpi_ffn or self.dim
+        self.tpi = PartInteraction(s.parts, self.dim, s.tpi_layers, s.tpi_heads, ffn, s.tpi_dropout, s.tpi_base)
         self.gamma = nn.Linear(2 * self.dim, self.dim, bias=False)
 
     def branches(self, images: Tensor, modality: Tensor, heatmaps: Tensor) -> tuple[Tensor, Branches]:
@@ -283,7 +276,7 @@ class StructureTwoStream(TwoStream):
             )
         attended = self.asr(maps, self.fusion(maps, structure))
         averaged = at_least_float32(attended).mean((2, 3))
-        parts = self.tpi(pool_parts(maps, self.masks(structure), self.part_norm))
+        parts = self.tpi(pool_parts(maps, self.masks(structure), self.settings.part_norm))
         fused = self.gamma(torch.cat([averaged, parts], dim=1))
         return attended, Branches(self.pool(maps), averaged, parts, fused)
 

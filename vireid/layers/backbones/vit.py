@@ -8,7 +8,7 @@ depth as in He et al., "TransReID: Transformer-based Object Re-Identification", 
     x_0 = tokens + position code (+ a vector of each image's own)          (N, 1 + n, D)
     x'  = x + attention(LN(x)),   x = x' + MLP(LN(x'))                     in every block; a last LN behind them
 
-A file for ViT-B/16 in timm's names fills it: backbones/vit_weights.py. `stem="conv"` puts 3 x 3 convolutions of stride 2
+A file for ViT-B/16 in timm's names fills it: vit_weights.py. `stem="conv"` puts 3 x 3 convolutions of stride 2
 where the patches are cut out, after Xiao et al., "Early Convolutions Help Transformers See Better", NeurIPS 2021: for
 small networks that start from random weights, which such files do not fit.
 """
