@@ -52,7 +52,7 @@ Index = Annotated[int, BeforeValidator(not_a_switch), Field(ge=0)]  # 0 or more
 Weight = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0)]  # of a loss; 0 leaves it out
 Positive = Annotated[float, BeforeValidator(not_a_switch), Field(gt=0)]
 Share = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, le=1)]  # also a probability
-Dropout = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, lt=1)]  # probability of leaving a value out
+BelowOne = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, lt=1)]  # e.g. a dropout or label smoothing
 
 
 # --- making -----------------------------------------------------------------------------------------------------------
@@ -96,7 +96,7 @@ def faults_of(error: ValidationError, kind: type, prefix: str = "") -> list[str]
         if name not in fields:
             reason = one["msg"].removeprefix("Value error, ")
             faults[name] = f"`{prefix}{name}` is unknown; {suggestion(name, list(fields))}" if name else reason
-        elif one["type"] == "missing":
+        elif one["type"] == "missing" and len(one["loc"]) == 1:  # deeper: a list that is too short
             faults[name] = f"`{prefix}{name}` has no default: give {prefix}{name}=({wording(hints[name])})"
         elif name not in faults:
             reason = reason_of(one["type"], one["msg"])

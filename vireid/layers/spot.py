@@ -25,7 +25,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vireid.data.pose.heatmaps import Missing
-from vireid.declaration import Count, Dropout, Number, Positive, settings
+from vireid.declaration import BelowOne, Count, Number, Positive, settings
 from vireid.errors import ArgumentError
 from vireid.layers.backbones.resnet import output_channels
 from vireid.layers.pooling import Pooling, at_least_float32
@@ -221,7 +221,7 @@ class StructureTwoStreamSettings(TwoStreamSettings):
     """Heads of its attention; they divide 32 width."""
     tpi_ffn: Count | None = None
     """Inner width of its feed-forward half; null: as wide as a part vector."""
-    tpi_dropout: Dropout = 0.1
+    tpi_dropout: BelowOne = 0.1
     """Dropout of its attention weights, of both halves and inside the feed-forward one."""
     tpi_base: Positive = 10000.0
     """Base of the wavelengths of its sinusoidal positions."""

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from vireid.declaration import Count, Dropout, Positive, configured, settings
+from vireid.declaration import BelowOne, Count, Positive, configured, settings
 from vireid.errors import ArgumentError
 
 EPS = 1e-6  # of every layer norm
@@ -76,11 +76,11 @@ class VisionTransformerSettings:
     """Heads of the attention; they divide `dim`."""
     mlp_ratio: Positive = 4.0
     """Width inside a block's MLP over `dim`."""
-    dropout: Dropout = 0.0
+    dropout: BelowOne = 0.0
     """Dropout behind the position code, the attention's output and both layers of the MLPs."""
-    attention_dropout: Dropout = 0.0
+    attention_dropout: BelowOne = 0.0
     """Dropout of the attention weights."""
-    drop_path: Dropout = 0.1
+    drop_path: BelowOne = 0.1
     """Stochastic depth of the last block; it rises to that from 0, block by block."""
 
     @model_validator(mode="after")
