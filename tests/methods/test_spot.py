@@ -31,7 +31,7 @@ def tiny(**settings: object) -> SPOT:
 def batch(method: SPOT) -> Batch:
     given = plain_batch()
     uniform = torch.rand(len(given), 17, 3, generator=torch.Generator().manual_seed(1))
-    given.extras["heatmaps"] = method.maps.draw(uniform * torch.tensor([31.0, 63.0, 1.0]), (64, 32))
+    given.extras["heatmaps"] = method.embedder.maps.draw(uniform * torch.tensor([31.0, 63.0, 1.0]), (64, 32))
     return given
 
 

@@ -16,6 +16,7 @@ TIP 2022; written from the published equations, no code was released.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,7 +25,7 @@ import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from vireid.data.pose.heatmaps import Missing
+from vireid.data.pose.heatmaps import HeatMaps, Missing
 from vireid.declaration import BelowOne, Count, Number, Positive, settings
 from vireid.errors import ArgumentError
 from vireid.layers.backbones.resnet import output_channels
@@ -249,13 +250,8 @@ class StructureTwoStream(TwoStream):
     def __init__(self, settings: StructureTwoStreamSettings | None = None, **words: Any) -> None:
         super().__init__(settings, **words)
         s = self.settings
-        self.heatmaps = {
-            "points": s.points,
-            "sigma": s.sigma,
-            "stride": STRIDE,
-            "least": s.least,
-            "missing": s.missing,
-        }
+        self.maps = HeatMaps(s.points, s.sigma, STRIDE, s.least, s.missing)
+        self.heatmaps = dataclasses.asdict(self.maps)
         self.relation = RelationNetwork(s.points, s.relation)
         self.fusion = StructureFusion(self.dim, s.relation[-1])
         self.asr = AttendedStructure(self.dim, s.attention_dim or max(self.dim // 8, 1), s.attention_scale)

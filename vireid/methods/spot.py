@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from vireid.data.pose.heatmaps import HeatMaps, WithHeatmaps, unknown_poses
+from vireid.data.pose.heatmaps import WithHeatmaps, unknown_poses
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Flip, Normalize, PadCrop
 from vireid.declaration import Weight, settings
@@ -89,7 +89,6 @@ class SPOT(Method[StructureTwoStream]):
         super().__init__(num_pids, camids, settings, **words)
         s = self.settings
         self.embedder = StructureTwoStream(s)
-        self.maps = HeatMaps(**self.embedder.heatmaps)
         self.weights = {name: w for name, w in (("base", 1.0), ("structure", s.structure), ("parts", s.part)) if w}
         dim = self.embedder.dim
         self.necks = nn.ModuleDict({name: bn_neck(dim) for name in self.weights})  # the fused one is the embedder's
@@ -111,7 +110,7 @@ class SPOT(Method[StructureTwoStream]):
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         """Batches with `heatmaps` among their extras."""
         self.check(data.table)
-        views = tuple(View(view.modality, WithHeatmaps(view.transform, self.maps)) for view in recipe.views)
+        views = tuple(View(view.modality, WithHeatmaps(view.transform, self.embedder.maps)) for view in recipe.views)
         return super().batches(data, dataclasses.replace(recipe, views=views), at)
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
