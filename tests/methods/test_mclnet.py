@@ -116,7 +116,7 @@ def by_hand(method: MCLNet, given: Batch) -> dict[str, Tensor]:
     move(d, -logits()[torch.arange(16), given.modality].mean(), 0.1)
     confusion = -logits().mean()  # with the parameters as they are now
     wrt = AGW.triplet_loss(method, x.pooled, given.label)
-    margins = {"sigma": method.margins["sigma"], "rho": method.margins["rho"]}
+    margins = {"sigma": method.settings.sigma, "rho": method.settings.rho}
     ica = marginal_center_aggregation(x.embedding, given.label, method.identity_centers, **margins)
     cca = marginal_center_aggregation(x.embedding, given.camid - 1, method.camera_centers, **margins)
     total = F.cross_entropy(x.embedding @ method.classifier.weight.T, given.label) + wrt + confusion

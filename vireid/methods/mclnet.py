@@ -28,16 +28,14 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.declaration import Count, Number, Weight, settings
 from vireid.errors import ArgumentError
-from vireid.layers.nonlocal_block import InnerWidth
-from vireid.layers.pooling import Pooling
 from vireid.layers.two_stream import Encoded
 from vireid.layers.weights import fill
 from vireid.losses.marginal_center import Hinge, marginal_center_aggregation
-from vireid.losses.weighted_triplet import Softmax
 from vireid.method import Batch, Progress, Recipe, View
-from vireid.methods.agw import AGW
-from vireid.training.optim import SGD, Optimizers, WarmupSteps
+from vireid.methods.agw import AGW, AGWSettings
+from vireid.training.optim import SGD, Optimizers, WarmupSteps, split_by_module
 from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 EXTRACTOR = ("backbone", "head")
@@ -82,15 +80,35 @@ class ModalityClassifier(nn.Module):
         return [key for key in state if key not in known or known[key] in unused]
 
 
+@settings
+class MCLNetSettings(AGWSettings):
+    """The released code's values, AGW's settings among them; a weight of 0 leaves its loss out."""
+
+    confusion: Weight = 1.0
+    """Weight w_e of L_e, which confuses the modality classifier D."""
+    hidden: Count = 128
+    """Width inside D."""
+    ica: Weight = 0.0005
+    """Weight w_ica of the centers of identities."""
+    cca: Weight = 0.0005
+    """Weight w_cca of the centers of cameras."""
+    sigma: Number = 8.0
+    """Margin of both center terms, between the rows of a class and the nearest one."""
+    rho: Number = 4500.0
+    """Margin of both center terms, between centers (squared distance)."""
+    hinge: Hinge = "batch"
+    """Hinges around the mean of the batch (batch, released) or around each row (sample, paper)."""
+    images_per_pid: Count | None = None
+    """Factor of the nearest row: null counts the rows of a person in the batch, the released code has 8."""
+    centers: Literal["fixed", "learned"] = "fixed"
+    """Centers stay as drawn (fixed, released), or follow the gradient of the center terms without their weights."""
+
+
 class MCLNet(AGW):
-    """Settings of the network and of the triplet as AGW's, and:
+    """AGW with a modality classifier, which takes its step first, and with marginal centers."""
 
-    confusion, ica, cca: weights w_e, w_ica, w_cca; hidden: width inside D; sigma, rho: margins of the centers;
-    hinge: "batch" (released) or "sample" (paper); images_per_pid: counted in the batch, or a number (8 is fixed in the
-    released code, the same for its sampler); centers: "fixed" (released) or "learned" by an optimizer of their own,
-    along the gradient of L_ica + L_cca without their weights, after the extractor's step.
-    """
-
+    Settings = MCLNetSettings
+    settings: MCLNetSettings
     recipe = Recipe(
         size=(288, 144),
         sampler=IdentityBatches(pids=8, images=4),
@@ -114,57 +132,17 @@ class MCLNet(AGW):
     camera_centers: Tensor  # (cameras, D)
     cameras: Tensor  # (cameras,) sorted camids, whose positions are the camera labels
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        attention: bool = True,
-        nonlocal_width: InnerWidth = "one",
-        pooling: Pooling = "gem",
-        triplet: Literal["weighted", "hard"] = "weighted",
-        softmax: Softmax = "official",
-        confusion: float = 1.0,
-        hidden: int = 128,
-        ica: float = 0.0005,
-        cca: float = 0.0005,
-        sigma: float = 8.0,
-        rho: float = 4500.0,
-        hinge: Hinge = "batch",
-        images_per_pid: int | None = None,
-        centers: Literal["fixed", "learned"] = "fixed",
-    ) -> None:
-        super().__init__(
-            num_pids,
-            camids,
-            width=width,
-            blocks=blocks,
-            attention=attention,
-            nonlocal_width=nonlocal_width,
-            pooling=pooling,
-            triplet=triplet,
-            softmax=softmax,
-        )
-        if hinge not in ("batch", "sample") or centers not in ("fixed", "learned"):
-            raise ArgumentError(
-                f"hinge is 'batch' or 'sample', centers 'fixed' or 'learned'; got hinge={hinge!r}, centers={centers!r}"
-            )
-        if images_per_pid is not None and images_per_pid < 1:
-            raise ArgumentError(
-                f"images_per_pid is 1 or more, or null to count them in the batch; got {images_per_pid}"
-            )
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
+        ica, cca = self.settings.ica, self.settings.cca
         if cca and not self.camids:
             raise ArgumentError(
                 "camera centers need the training cameras: pass camids, or leave the term out with cca=0"
             )
-        self.confusion, self.ica, self.cca, self.images_per_pid = confusion, ica, cca, images_per_pid
-        self.margins: dict[str, Any] = {"sigma": sigma, "rho": rho, "hinge": hinge}
-        self.modality_classifier = ModalityClassifier(self.embedder.dim, hidden)
+        self.modality_classifier = ModalityClassifier(self.embedder.dim, self.settings.hidden)
         self.register_buffer("cameras", torch.tensor(sorted(self.camids), dtype=torch.int64))
         self.learned = [f"{kind}_centers" for kind, weight in (("identity", ica), ("camera", cca)) if weight]
-        self.learned = self.learned if centers == "learned" else []
+        self.learned = self.learned if self.settings.centers == "learned" else []
         for name, classes in (("identity_centers", num_pids), ("camera_centers", len(self.camids))):
             drawn = torch.randn(classes, self.embedder.dim)
             if name in self.learned:
@@ -174,11 +152,12 @@ class MCLNet(AGW):
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """AGW's groups, "modality" for D, and "centers", which is empty where the centers are fixed."""
-        centers = [self.get_parameter(name) for name in self.learned]
-        apart = {"modality": list(self.modality_classifier.parameters()), "centers": centers}
-        outside = {id(p) for group in apart.values() for p in group}
-        extractor = super().params()
-        return {name: [p for p in group if id(p) not in outside] for name, group in extractor.items()} | apart
+        return split_by_module(
+            self,
+            head=(self.embedder.neck, self.classifier),
+            modality=(self.modality_classifier,),
+            centers=[self.get_parameter(name) for name in self.learned],
+        )
 
     def step(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
         encoded = self.embedder.encode(batch.images, batch.modality)
@@ -205,27 +184,31 @@ class MCLNet(AGW):
         return -F.log_softmax(self.modality_classifier(pooled), 1).mean()
 
     def extractor_losses(self, encoded: Encoded, batch: Batch) -> dict[str, Tensor]:
-        weights = {"ica": self.ica, "cca": self.cca}
+        weights = {"ica": self.settings.ica, "cca": self.settings.cca}
         centers = self.center_losses(encoded.embedding, batch)
         return {
             "identity": F.cross_entropy(self.classifier(encoded.embedding), batch.label),
             "triplet": self.triplet_loss(encoded.pooled, batch.label),
-            "confusion": self.confusion * self.confusion_loss(encoded.pooled),
+            "confusion": self.settings.confusion * self.confusion_loss(encoded.pooled),
             **{name: weights[name] * loss for name, loss in centers.items()},
         }
 
     def center_losses(self, embedding: Tensor, batch: Batch) -> dict[str, Tensor]:
         """L_ica and L_cca of embeddings (N, D), without their weights; a term of weight 0 is left out."""
+        s = self.settings
         found: dict[str, Tensor] = {}
-        if self.ica:
-            found["ica"] = marginal_center_aggregation(
-                embedding, batch.label, self.identity_centers, rows_per_class=self.images_per_pid, **self.margins
-            )
-        if self.cca:
-            found["cca"] = marginal_center_aggregation(
-                embedding, self.camera_label(batch.camid), self.camera_centers, **self.margins
-            )
+        if s.ica:
+            found["ica"] = self.center_loss(embedding, batch.label, self.identity_centers, s.images_per_pid)
+        if s.cca:
+            found["cca"] = self.center_loss(embedding, self.camera_label(batch.camid), self.camera_centers)
         return found
+
+    def center_loss(self, embedding: Tensor, label: Tensor, centers: Tensor, rows: int | None = None) -> Tensor:
+        """The center term of embeddings (N, D) with label (N,) and centers (classes, D)."""
+        s = self.settings
+        return marginal_center_aggregation(
+            embedding, label, centers, sigma=s.sigma, rho=s.rho, hinge=s.hinge, rows_per_class=rows
+        )
 
     def camera_label(self, camid: Tensor) -> Tensor:
         """Camera numbers (N,) to their positions among the sorted training cameras; ValueError for another camera."""

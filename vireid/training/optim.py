@@ -145,9 +145,12 @@ class Optimizers:
             optimizer.load_state_dict(state[name])
 
 
-def split_by_module(method: nn.Module, **parts: Sequence[nn.Module]) -> dict[str, list[nn.Parameter]]:
+def split_by_module(method: nn.Module, **parts: Sequence[nn.Module | nn.Parameter]) -> dict[str, list[nn.Parameter]]:
     """Trainable parameters by group: those of the modules in each of `parts`, and all others as "backbone"."""
-    groups = {name: [p for module in modules for p in module.parameters()] for name, modules in parts.items()}
+    groups = {
+        name: [p for part in given for p in (part.parameters() if isinstance(part, nn.Module) else [part])]
+        for name, given in parts.items()
+    }
     inside = {id(p) for group in groups.values() for p in group}
     groups = {"backbone": [p for p in method.parameters() if id(p) not in inside], **groups}
     return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
