@@ -337,12 +337,19 @@ def test_settings_by_name() -> None:
     (own,), settings = resolve(MSCLNet, "sysu", [*words, "schedule.factors=[0.2]", "schedule.warmup_epochs=0"])
     assert own.schedule(Progress(epoch=5)) == 0.2 and own.schedule(Progress(epoch=4)) == 1
     method = MSCLNet(4, (1, 2), **{**settings, **TINY})
-    assert (method.div_cap, method.local_form, method.cascade) == (None, "literal", "separate")
-    for wrong in ({"div_on": "maps"}, {"local_form": "repel"}, {"inter_form": "open"}, {"cascade": "all"}):
-        with pytest.raises(ValueError, match="is one of"):
-            small(**wrong)
-    for wrong in ({"parts": 0}, {"hidden": 0}, {"div_cap": 0.0}):
-        with pytest.raises(ValueError, match="1 or more"):
+    given = method.settings
+    assert (given.div_cap, given.local_form, given.cascade) == (None, "literal", "separate")
+    for wrong, expected in (
+        ({"div_on": "maps"}, "logits or pooled, got 'maps'"),
+        ({"local_form": "repel"}, "attract or literal, got 'repel'"),
+        ({"inter_form": "open"}, "bounded or literal, got 'open'"),
+        ({"cascade": "all"}, "joint or separate or synergy, got 'all'"),
+        ({"parts": 0}, "whole number >= 1, got 0"),
+        ({"hidden": 0}, "whole number >= 1, got 0"),
+        ({"rounds": -1}, "whole number >= 0, got -1"),
+        ({"div_cap": 0.0}, "number > 0 or null, got 0.0"),
+    ):
+        with pytest.raises(ValueError, match=f"`{next(iter(wrong))}`: expected {expected}"):
             small(**wrong)
     with pytest.raises(ValueError, match="cannot be cut into 3 equal stripes"):
         small(parts=3).losses(double_batch(), Progress())  # maps of four rows

@@ -20,7 +20,7 @@ Where a printed equation has no lower bound, repels or cannot be computed, this 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -28,19 +28,18 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.declaration import Count, Index, Positive, Weight, settings
 from vireid.distributed import gather
 from vireid.errors import ArgumentError
 from vireid.layers.msclnet import NormalizedPooling, Synergy
 from vireid.layers.neck import bn_neck, classifier
-from vireid.layers.nonlocal_block import InnerWidth
 from vireid.layers.pooling import Pooling
 from vireid.losses.batch_centers import batch_centers
 from vireid.losses.center_cascade import Inter, center_cascade
 from vireid.losses.divergence import divergence
-from vireid.losses.weighted_triplet import Softmax
 from vireid.method import Batch, Progress, Recipe, View
-from vireid.methods.agw import AGW
-from vireid.training.optim import SGD
+from vireid.methods.agw import AGW, AGWSettings
+from vireid.training.optim import SGD, split_by_module
 from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.2, 0.8)))
@@ -64,17 +63,55 @@ class WarmupFactors:
         return warmup * (1.0, *self.factors)[sum(at.epoch >= m for m in self.milestones)]
 
 
+@settings
+class MSCLNetSettings(AGWSettings):
+    """Our reading of the published equations, with AGW's settings; a weight of 0 leaves its loss out."""
+
+    agw_weight: Weight = 1.0
+    """Weight of AGW's identity and triplet losses; 0 as printed."""
+    div_weight: Weight = 0.5
+    """Weight of L_div."""
+    identity_weight: Weight = 1.25
+    """Weight of L_t, the cross-entropies of the heads on g."""
+    local_weight: Weight = 0.8
+    """Weight of L_local."""
+    global_weight: Weight = 1.5
+    """Weight of L_global."""
+    sub_weight: Weight = 1.0
+    """Weight of L_sub."""
+    intra_weight: Weight = 1.0
+    """Weight of L_intra."""
+    inter_weight: Weight = 1.0
+    """Weight of L_inter."""
+    parts: Count = 6
+    """Stripes, which must divide the rows of the maps; 6 in the paper."""
+    hidden: Count = 512
+    """Width of the Mogrifier LSTM in S, which the paper does not give."""
+    rounds: Index = 5
+    """Rounds of mutual gating in the Mogrifier LSTM; 0 is an ordinary LSTM."""
+    normalized_pooling: Pooling = "gem"
+    """Pooling of g and the stripes."""
+    head_neck: bool = True
+    """Whether a BN neck stands before each head of L_t."""
+    div_on: Literal["logits", "pooled"] = "logits"
+    """L_div compares the softmax of the heads' logits, or of g itself (pooled)."""
+    div_cap: Positive | None = 1.0
+    """Largest divergence of a pair in L_div, beyond which nothing pushes; null as printed."""
+    local_form: Local = "attract"
+    """L_local as attract, or as printed (literal), which repels below cos = 1/2."""
+    inter_form: Inter = "bounded"
+    """L_inter between centers of length 1 (bounded), or as printed (literal), without lower bound."""
+    unit_length: bool = True
+    """Whether L_global and the cascade see f with length 1; false as printed."""
+    cascade: Literal["joint", "separate", "synergy"] = "joint"
+    """f^v, f^r, f^s share centers of identities (joint), are separate (mean of three), or f^s is alone (synergy)."""
+
+
 class MSCLNet(AGW):
-    """Settings of the network and of the triplet as AGW's, and:
+    """AGW with the fusion of pairs and a cascade of center losses, which serve training alone."""
 
-    *_weight: of each term, agw_weight of AGW's losses (0 leaves a term out); parts: stripes; hidden, rounds: of the
-    Mogrifier LSTM; normalized_pooling: of g and the stripes; head_neck: a BN neck before each head of L_t;
-    div_on: KL of the heads' "logits" or of g itself ("pooled"); div_cap: bound of the KL, null as printed;
-    local_form: "attract", or "literal" as printed, which repels below cos 1/2; inter_form: "bounded" or "literal";
-    unit_length: L_global and the cascade see f of length 1, false as printed; cascade: f^v, f^r, f^s "joint" in the
-    same identities, each "separate" (mean of three), or f^s alone ("synergy").
-    """
-
+    Settings = MSCLNetSettings
+    settings: MSCLNetSettings
     recipe = Recipe(
         size=(288, 144),
         sampler=IdentityBatches(pids=8, images=4),
@@ -87,82 +124,24 @@ class MSCLNet(AGW):
     # Stripes that fit the four rows of the maps of a test picture.
     tiny: ClassVar[dict[str, object]] = {"width": 4, "blocks": (1, 1, 1, 1), "parts": 2, "hidden": 8}
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        attention: bool = True,
-        nonlocal_width: InnerWidth = "one",
-        pooling: Pooling = "gem",
-        triplet: Literal["weighted", "hard"] = "weighted",
-        softmax: Softmax = "official",
-        agw_weight: float = 1.0,
-        div_weight: float = 0.5,
-        identity_weight: float = 1.25,
-        local_weight: float = 0.8,
-        global_weight: float = 1.5,
-        sub_weight: float = 1.0,
-        intra_weight: float = 1.0,
-        inter_weight: float = 1.0,
-        parts: int = 6,
-        hidden: int = 512,
-        rounds: int = 5,
-        normalized_pooling: Pooling = "gem",
-        head_neck: bool = True,
-        div_on: Literal["logits", "pooled"] = "logits",
-        div_cap: float | None = 1.0,
-        local_form: Local = "attract",
-        inter_form: Inter = "bounded",
-        unit_length: bool = True,
-        cascade: Literal["joint", "separate", "synergy"] = "joint",
-    ) -> None:
-        super().__init__(
-            num_pids,
-            camids,
-            width=width,
-            blocks=blocks,
-            attention=attention,
-            nonlocal_width=nonlocal_width,
-            pooling=pooling,
-            triplet=triplet,
-            softmax=softmax,
-        )
-        for name, value, words in (
-            ("div_on", div_on, ("logits", "pooled")),
-            ("local_form", local_form, ("attract", "literal")),
-            ("inter_form", inter_form, ("bounded", "literal")),
-            ("cascade", cascade, ("joint", "separate", "synergy")),
-        ):
-            if value not in words:
-                raise ArgumentError(f"{name} is one of {', '.join(words)}; got {value!r}")
-        if parts < 1 or hidden < 1 or (div_cap is not None and div_cap <= 0):
-            raise ArgumentError(
-                f"parts and hidden are 1 or more and div_cap is above 0 or null; got parts={parts}, hidden={hidden}, "
-                f"div_cap={div_cap}"
-            )
-        self.weights = {"identity": agw_weight, "triplet": agw_weight, "div": div_weight, "heads": identity_weight}
-        self.weights |= {"local": local_weight, "global": global_weight}
-        self.weights |= {"sub": sub_weight, "intra": intra_weight, "inter": inter_weight}
-        self.div_on, self.div_cap, self.cascade, self.unit_length = div_on, div_cap, cascade, unit_length
-        self.local_form: Local = local_form
-        self.inter_form: Inter = inter_form
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
+        s = self.settings
+        self.weights = {"identity": s.agw_weight, "triplet": s.agw_weight, "div": s.div_weight}
+        self.weights |= {"heads": s.identity_weight, "local": s.local_weight, "global": s.global_weight}
+        self.weights |= {"sub": s.sub_weight, "intra": s.intra_weight, "inter": s.inter_weight}
         dim = self.embedder.dim
-        self.normalized = nn.ModuleList(NormalizedPooling(dim, parts, normalized_pooling) for _ in MODALITIES)
+        self.normalized = nn.ModuleList(NormalizedPooling(dim, s.parts, s.normalized_pooling) for _ in MODALITIES)
         self.heads = nn.ModuleList(
-            nn.Sequential(bn_neck(dim) if head_neck else nn.Identity(), classifier(dim, num_pids)) for _ in MODALITIES
+            nn.Sequential(bn_neck(dim) if s.head_neck else nn.Identity(), classifier(dim, num_pids)) for _ in MODALITIES
         )
-        self.synergy = Synergy(dim, hidden, rounds)
+        self.synergy = Synergy(dim, s.hidden, s.rounds)
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """What ImageNet's weights do not fill, non-local blocks excepted, is the "head" with ten times the rate."""
-        new = (self.embedder.neck, self.classifier, self.normalized, self.heads, self.synergy)
-        head = [p for part in new for p in part.parameters()]
-        inside = {id(p) for p in head}
-        backbone = [p for p in self.parameters() if id(p) not in inside]
-        return {name: [p for p in group if p.requires_grad] for name, group in (("backbone", backbone), ("head", head))}
+        return split_by_module(
+            self, head=(self.embedder.neck, self.classifier, self.normalized, self.heads, self.synergy)
+        )
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         maps, pooled, embedding = self.embedder.encode(batch.images, batch.modality)
@@ -185,17 +164,17 @@ class MSCLNet(AGW):
     def synergy_losses(self, visible: Tensor, infrared: Tensor, label: Tensor) -> dict[str, Tensor]:
         """L_div and L_t of g (N, D) of both modalities, without their weights."""
         logits = [head(g) for head, g in zip(self.heads, (visible, infrared), strict=True)]
-        apart = divergence(*(logits if self.div_on == "logits" else (visible, infrared)))
+        apart = divergence(*(logits if self.settings.div_on == "logits" else (visible, infrared)))
         self.watch["divergence"] = apart.detach().mean()
         heads = torch.stack([F.cross_entropy(z, label) for z in logits]).sum()
-        return {"div": -apart.clamp(max=self.div_cap or torch.inf).mean(), "heads": heads}
+        return {"div": -apart.clamp(max=self.settings.div_cap or torch.inf).mean(), "heads": heads}
 
     def complement_losses(self, fused: Tensor, visible: Tensor, infrared: Tensor, label: Tensor) -> dict[str, Tensor]:
         """L_local and L_global of stripes of S and of the visible pictures (N, parts, D), and f^r (N, D), both held."""
         cosine = F.cosine_similarity(fused.detach(), visible, dim=2)
         self.watch["stripe_cosine"] = cosine.mean()
         return {
-            "local": stripe_distance(fused, visible, self.local_form),
+            "local": stripe_distance(fused, visible, self.settings.local_form),
             "global": center_distance(self.scaled(fused.mean(1)), self.scaled(infrared), label),
         }
 
@@ -206,15 +185,15 @@ class MSCLNet(AGW):
         # the first column keeps the three apart where one camera takes pictures of both modalities
         parts = [torch.stack([torch.full_like(v, kind), v, r], dim=1) for kind, (v, r) in enumerate(seen)]
         given = [(self.scaled(x), label, part) for x, part in zip(f, parts, strict=True)]
-        if self.cascade == "joint":
+        if self.settings.cascade == "joint":
             given = [tuple(torch.cat(column) for column in zip(*given, strict=True))]
-        elif self.cascade == "synergy":
+        elif self.settings.cascade == "synergy":
             given = given[2:]
-        terms = [center_cascade(*rows, inter=self.inter_form) for rows in given]
+        terms = [center_cascade(*rows, inter=self.settings.inter_form) for rows in given]
         return {name: torch.stack([getattr(t, name) for t in terms]).mean() for name in ("sub", "intra", "inter")}
 
     def scaled(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=1) if self.unit_length else x
+        return F.normalize(x, dim=1) if self.settings.unit_length else x
 
 
 def pairs(batch: Batch) -> tuple[Tensor, Tensor]:
