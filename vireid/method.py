@@ -28,10 +28,14 @@ EmbedderT = TypeVar("EmbedderT", bound=nn.Module)
 class Rows(Protocol):
     """Rows of a table (vireid.data.table.Table), one per image."""
 
-    pid: np.ndarray  # (N,)
-    camid: np.ndarray  # (N,)
-    modality: np.ndarray  # (N,)
-    extras: dict[str, np.ndarray]
+    @property
+    def pid(self) -> np.ndarray: ...
+    @property
+    def camid(self) -> np.ndarray: ...
+    @property
+    def modality(self) -> np.ndarray: ...
+    @property
+    def extras(self) -> dict[str, np.ndarray]: ...
 
     def __len__(self) -> int: ...
 
@@ -46,6 +50,20 @@ class OptimizerGroups(Protocol):
     """The optimizers of the named groups of parameters (vireid.training.optim.Optimizers)."""
 
     def step(self, loss: Tensor | Mapping[str, Tensor], *names: str) -> None: ...
+
+
+class BaseRun(Protocol):
+    """The run whose embeddings a method refines (vireid.evaluation.frozen.Frozen)."""
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """What recipe.json says about it."""
+        ...
+
+    @property
+    def init(self) -> str:
+        """What the stamp says the training started from."""
+        ...
 
 
 # --- recipes ----------------------------------------------------------------------------------------------------------
@@ -227,8 +245,8 @@ class Method(nn.Module, Generic[EmbedderT]):
         """The networks that a run saves for use without this class: `embedder`, or `refiner` of a refining method."""
         return {"embedder": self.embedder}
 
-    def base_run(self) -> Mapping[str, Any] | None:
-        """What recipe.json says about the run whose embeddings this method refines; None where it embeds itself."""
+    def base_run(self) -> BaseRun | None:
+        """The run whose embeddings this method refines; None where it embeds itself."""
         return None
 
     def check(self, table: Rows) -> None:

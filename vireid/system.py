@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,12 @@ def remove_partials(folder: Path) -> None:
     """Remove what a killed process left of `replacing` in this folder."""
     for left in folder.glob(".*.partial"):
         left.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """sha256 of a file's content, hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def no_space(error: BaseException | None) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -21,7 +21,8 @@ class Table:
     """R images. `path` is relative to `root` with forward slashes; `pid` and `camid` are the dataset's own numbers.
 
     `partition` names the split of identities that `split` was made from (for RegDB "trial 3"): a run stores it and
-    evaluation refuses another. `extras` holds optional columns, e.g. frame (R,), time (R,), keypoints (R, 17, 3).
+    evaluation refuses another. `source` is what it was loaded from, as `vireid.load` takes it. `extras` holds optional
+    columns, e.g. frame (R,), time (R,), keypoints (R, 17, 3).
     """
 
     root: Path
@@ -33,6 +34,7 @@ class Table:
     extras: dict[str, np.ndarray] = field(default_factory=dict)
     dataset: str = "manifest"
     partition: str = ""
+    source: str = ""
 
     def __post_init__(self) -> None:
         rows = len(self.path)
@@ -49,7 +51,7 @@ class Table:
         """The same table with only these rows (boolean mask, indices or slice)."""
         columns = {name: getattr(self, name)[rows] for name in COLUMNS}
         extras = {name: value[rows] for name, value in self.extras.items()}
-        return Table(self.root, extras=extras, dataset=self.dataset, partition=self.partition, **columns)
+        return replace(self, extras=extras, **columns)
 
     def where(self, split: str | tuple[str, ...] | None = None, modality: int | None = None) -> Table:
         """The rows of these splits and this modality."""

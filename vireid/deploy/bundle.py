@@ -13,7 +13,6 @@ config.json is written last: a folder without it is no bundle, so a killed expor
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -42,8 +41,9 @@ from vireid.deploy.runtimes import (
 )
 from vireid.errors import ArgumentError, BundleError
 from vireid.layers.embedder import Embedder, load_embedder
-from vireid.system import choose_device, remove_partials, replacing
-from vireid.training.record import RECIPE, Run
+from vireid.system import choose_device, file_digest, remove_partials, replacing
+from vireid.training.record import RunRecord
+from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.types import INFRARED, VISIBLE
 from vireid.version import __version__
 
@@ -68,16 +68,15 @@ class TrainedOn(BaseModel):
     num_pids: int
 
     @classmethod
-    def of(cls, run: Run) -> TrainedOn:
-        """What a run's recipe.json says."""
-        about = run.about
+    def of(cls, record: RunRecord) -> TrainedOn:
+        """What a run's record says."""
         return cls(
-            dataset=about["dataset"],
-            partition=about.get("partition", ""),
-            data=about["data"],
-            splits=tuple(about.get("trained_on", ("train",))),
-            held_out_pids=tuple(about.get("held_out_pids", ())),
-            num_pids=about["num_pids"],
+            dataset=record.dataset,
+            partition=record.partition,
+            data=record.data,
+            splits=record.trained_on or ("train",),
+            held_out_pids=record.held_out_pids,
+            num_pids=record.num_pids,
         )
 
     def same_data(self, table: Table) -> bool:
@@ -180,7 +179,7 @@ class Bundle:
 
 
 def export_bundle(
-    run: Path | str | Run,
+    run: Path | str | RunFolder,
     folder: Path | str,
     *,
     onnx: bool = True,
@@ -194,17 +193,16 @@ def export_bundle(
     needed where the network is the user's own class: such a bundle serves through ONNX alone. Raises BundleError
     where a runtime differs from torch by more than LIMIT (nothing is written then), and RunError.
     """
-    opened, folder = run if isinstance(run, Run) else Run.open(run), Path(folder)
+    opened, folder = run if isinstance(run, RunFolder) else RunFolder.open(run), Path(folder)
     if openvino and not onnx:
         raise ArgumentError("the OpenVINO file is made from the ONNX file; leave --no-onnx out")
     network = opened.embedder() if embedder is None else embedder
-    size = opened.about["recipes"][-1]["size"]
-    height, width = int(size[0]), int(size[1])
+    size = opened.deployment.size
     _check_folder(folder)
     with _draft(folder) as draft:
         shutil.copyfile(opened.path / WEIGHTS, draft / WEIGHTS)
-        runtimes = _export_runtimes(network, (height, width), draft, onnx, openvino, say)
-        config = _config(opened, network, (height, width), file_digest(draft / WEIGHTS))
+        runtimes = _export_runtimes(network, size, draft, onnx, openvino, say)
+        config = _config(opened, network, file_digest(draft / WEIGHTS))
         report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
         _write(draft / PARITY, json.dumps(report, indent=2) + "\n")
         _write(draft / CARD, model_card(config, runtimes, figures_of(opened.path, config.digest)))
@@ -252,12 +250,6 @@ def examples(network: Embedder, size: tuple[int, int]) -> tuple[torch.Tensor, ..
     return found
 
 
-def file_digest(path: Path) -> str:
-    """sha256 of a file, hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # --- making a bundle --------------------------------------------------------------------------------------------------
 
 
@@ -295,28 +287,28 @@ def _export_runtimes(
     return runtimes
 
 
-def _config(run: Run, network: Embedder, size: tuple[int, int], digest: str) -> BundleConfig:
+def _config(run: RunFolder, network: Embedder, digest: str) -> BundleConfig:
     """What config.json says; one picture goes through the network to learn its layer and dimension."""
-    about, recipe = run.about, run.about["recipes"][-1]
-    given = [torch.zeros(2, 3, *size, dtype=torch.uint8), torch.tensor([VISIBLE, INFRARED])]
+    use = run.deployment
+    given = [torch.zeros(2, 3, *use.size, dtype=torch.uint8), torch.tensor([VISIBLE, INFRARED])]
     layer, dim = "", 0
     network.eval()
     with torch.no_grad():
-        layers = network.layers(network.normalize(given[0]), given[1], *examples(network, size))
+        layers = network.layers(network.normalize(given[0]), given[1], *examples(network, use.size))
         layer, first = next(iter(layers.items()))
         dim = int(first.shape[1])
     return BundleConfig(
         format=FORMAT,
-        method=about["method"],
-        size=size,
-        filter=recipe["filter"],
-        similarity=recipe["similarity"],
+        method=run.record.method,
+        size=use.size,
+        filter=use.filter,
+        similarity=use.similarity,
         layer=layer,
         dim=dim,
         inputs=tuple(network.inputs),
         num_params=sum(param.numel() for param in network.parameters()),
-        trained_on=TrainedOn.of(run),
-        stamp={**run.stamp, "size": f"{size[0]}x{size[1]} {recipe['filter']}"},
+        trained_on=TrainedOn.of(run.record),
+        stamp={**run.stamp, "size": f"{use.size[0]}x{use.size[1]} {use.filter}"},
         digest=digest,
         vireid=__version__,
     )

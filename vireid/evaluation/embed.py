@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -27,8 +28,9 @@ from vireid.data.table import COLUMNS, Table
 from vireid.data.transforms import flip as mirror
 from vireid.data.transforms import scale_keypoints
 from vireid.errors import ArgumentError, DataError
-from vireid.layers.embedder import Embedder
+from vireid.layers.embedder import Deployment, Embedder
 from vireid.system import replacing
+from vireid.types import ResizeFilter, Similarity, Size
 
 FORMAT = "vireid embeddings 1"
 BATCH = 64
@@ -36,11 +38,15 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Embeddings:
-    """`vectors` (R, D) float32, not L2-normalized, one for each row of `table`; `stamp` says how they came about."""
+    """`vectors` (R, D) float32, not L2-normalized, one for each row of `table`; `stamp` says how they came about.
+
+    `similarity` is the one by which the embedder's own system compares them.
+    """
 
     vectors: np.ndarray
     table: Table
     stamp: dict[str, str] = field(default_factory=dict)
+    similarity: Similarity = "cosine"
 
     def __post_init__(self) -> None:
         if self.vectors.ndim != 2 or len(self.vectors) != len(self.table):
@@ -53,7 +59,7 @@ class Embeddings:
 
     def __getitem__(self, rows: np.ndarray | slice | list[int]) -> Embeddings:
         """The same embeddings with only these rows."""
-        return Embeddings(self.vectors[rows], self.table[rows], self.stamp)
+        return replace(self, vectors=self.vectors[rows], table=self.table[rows])
 
     def stamped(self, **stamp: str) -> Embeddings:
         """The same embeddings with these entries added to the stamp."""
@@ -73,11 +79,21 @@ class Embeddings:
             "dataset": self.table.dataset,
             "partition": self.table.partition,
             "stamp": self.stamp,
+            "similarity": self.similarity,
         }
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial, partial.open("wb") as file:
             np.savez(file, vectors=self.vectors, about=np.array(json.dumps(about)), **columns)
         return path
+
+    @staticmethod
+    def stamp_of(path: Path) -> dict[str, str]:
+        """The stamp in a file that `save` wrote, without reading its vectors; nothing for another file."""
+        try:
+            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+                return json.loads(str(file["about"]))["stamp"]
+        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile):  # `load` says what is wrong
+            return {}
 
     @staticmethod
     def load(path: Path | str) -> Embeddings:
@@ -100,7 +116,7 @@ class Embeddings:
             raise DataError(f"{path} is no embeddings file that vireid wrote ({error}); embed again") from error
         extras = {name.removeprefix("extra:"): value for name, value in arrays.items()}
         table = Table(Path(root), extras=extras, dataset=dataset, partition=partition, **columns)
-        return Embeddings(vectors, table, stamp)
+        return Embeddings(vectors, table, stamp, about.get("similarity", "cosine"))
 
 
 def fuse_flip(vectors: Tensor, flipped: Tensor) -> Tensor:
@@ -112,107 +128,147 @@ def fuse_flip(vectors: Tensor, flipped: Tensor) -> Tensor:
     return normalize(normalize(vectors, dim=1) + normalize(flipped, dim=1), dim=1)
 
 
+@dataclass(frozen=True)
+class EmbedOptions:
+    """How pictures are embedded: `flip` averages with the mirror image, `cache_folder` is that of the pixel cache."""
+
+    flip: bool = False
+    batch_size: int = BATCH
+    device: str | torch.device | None = None
+    cache_folder: Path | None = None
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ArgumentError(f"batch_size must be at least 1, got {self.batch_size}")
+
+
 def embed(
     embedder: nn.Module,
     table: Table,
-    size: tuple[int, int],
+    size: Size | None = None,
     *,
-    flip: bool = False,
+    filter: ResizeFilter | None = None,
     layer: str | None = None,
-    device: str | torch.device | None = None,
-    batch_size: int = BATCH,
-    cache_folder: Path | None = None,
-    filter: str = "lanczos",
-    progress: bool = True,
+    **options: Any,
 ) -> Embeddings:
-    """Embed every image of the table at `size` (height, width); `layer` None takes what the embedder deploys.
+    """Embed every image of the table; `layer` None takes what the embedder deploys.
 
-    `device` None keeps the embedder where it is; `cache_folder` and `filter` are those of the pixel cache. What the
-    embedder declares in `inputs` comes from the table's columns; `heatmaps` are drawn from `keypoints`, and mirrored
-    by `flip` too. Raises ValueError for an unknown layer, a column that the table lacks (DataError for poses), and a
-    batch too large for the device.
+    `size` (height, width) and `filter` are by default those that the embedder was saved with. `options` are the fields
+    of EmbedOptions; `device` None keeps the embedder where it is. What the embedder declares in `inputs` comes from the
+    table's columns; `heatmaps` are drawn from `keypoints`, and mirrored by `flip` too. Raises ArgumentError for an
+    unknown layer, a size that is not known, a column that the table lacks (DataError for poses), and a batch too large
+    for the device.
     """
-    layers = _run(embedder, table, size, flip, layer, device, batch_size, cache_folder, filter, progress)
-    return next(iter(layers.values()))
+    use = deployment_of(embedder, size, filter)
+    return next(iter(_run(embedder, table, use, layer, EmbedOptions(**options)).values()))
 
 
 def embed_layers(
     embedder: nn.Module,
     table: Table,
-    size: tuple[int, int],
+    size: Size | None = None,
     *,
-    flip: bool = False,
-    device: str | torch.device | None = None,
-    batch_size: int = BATCH,
-    cache_folder: Path | None = None,
-    filter: str = "lanczos",
-    progress: bool = True,
+    filter: ResizeFilter | None = None,
+    **options: Any,
 ) -> dict[str, Embeddings]:
     """Embeddings of every layer by name from one pass over the images; arguments and errors as `embed`."""
-    return _run(embedder, table, size, flip, "all", device, batch_size, cache_folder, filter, progress)
+    return _run(embedder, table, deployment_of(embedder, size, filter), "all", EmbedOptions(**options))
+
+
+def deployment_of(embedder: nn.Module, size: Size | None, filter: ResizeFilter | None) -> Deployment:
+    """How pictures are prepared: as given, else as the embedder's file says; ArgumentError where neither says it."""
+    own = embedder.deployment if isinstance(embedder, Embedder) else None
+    if own is None:
+        if size is None:
+            raise ArgumentError(
+                "the size of this embedder's pictures is not known: its file does not say it, or it was not loaded "
+                "from one. Give size=(height, width), and the filter if it is not lanczos"
+            )
+        return Deployment(size, filter or "lanczos")
+    return replace(own, size=size or own.size, filter=filter or own.filter)
 
 
 def _run(
-    embedder: nn.Module,
-    table: Table,
-    size: tuple[int, int],
-    flip: bool,
-    layer: str | None,
-    device: str | torch.device | None,
-    batch_size: int,
-    cache_folder: Path | None,
-    filter: str,
-    progress: bool,
+    embedder: nn.Module, table: Table, use: Deployment, layer: str | None, options: EmbedOptions
 ) -> dict[str, Embeddings]:
     if len(table) == 0:
-        raise DataError("the table has no rows to embed; check the split that was asked for")
-    if batch_size < 1:
-        raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
+        raise DataError("the table has no rows to embed; check the split")
     maps, poses = _heatmaps(embedder, table)
     inputs = _inputs(embedder, table, drawn=maps is not None)
-    if flip and inputs:
+    if options.flip and inputs:
         raise ArgumentError(
             f"flip mirrors images and heat maps, but this embedder also takes {', '.join(inputs)}; leave flip out"
         )
     first = next(chain(embedder.parameters(), embedder.buffers()), torch.empty(0))
-    device = torch.device(device) if device is not None else first.device
+    device = torch.device(options.device) if options.device is not None else first.device
     training = {module: module.training for module in embedder.modules()}
     embedder.to(device).eval()
-    vectors: dict[str, np.ndarray] = {}
+    folder = options.cache_folder
     try:
         # Not inference_mode: refining methods train on these vectors.
         with torch.no_grad():
-            pixels = cache.pixels(table, size, folder=cache_folder, progress=progress, filter=filter)
+            pixels = cache.pixels(table, use.size, folder=folder, progress=options.progress, filter=use.filter)
             if maps is not None:
-                inputs["heatmaps"] = _points(table, maps, size, cache_folder, filter)
-            starts, console = range(0, len(table), batch_size), Console(stderr=True)
-            for start in track(starts, description="embed", disable=not progress, console=console):
-                rows = slice(start, start + batch_size)
-                images = torch.from_numpy(np.array(pixels[rows])).to(device).permute(0, 3, 1, 2).contiguous()
-                modality = torch.from_numpy(table.modality[rows].astype(np.int64)).to(device)
-                sample = {"images": images}
-                for name in getattr(embedder, "inputs", ()):
-                    value = torch.from_numpy(np.ascontiguousarray(inputs[name][rows])).to(device)
-                    sample[name] = maps.draw(value, size) if maps is not None and name == "heatmaps" else value
-                found = _layers(embedder, layer, modality, sample)
-                if flip:
-                    every = torch.ones(len(images), dtype=torch.bool)
-                    mirrored = _layers(embedder, layer, modality, mirror(sample, every))
-                    found = {name: fuse_flip(value, mirrored[name]) for name, value in found.items()}
-                for name, value in found.items():
-                    if name not in vectors:
-                        vectors[name] = np.empty((len(table), value.shape[1]), dtype=np.float32)
-                    vectors[name][rows] = value.float().cpu().numpy()
+                inputs["heatmaps"] = _points(table, maps, use.size, folder, use.filter)
+            ordered = {name: inputs[name] for name in getattr(embedder, "inputs", ())}
+            samples = _samples(table, pixels, ordered, maps, (use.size, device), options)
+            vectors = _vectors(embedder, samples, len(table), layer, options.flip)
     except torch.OutOfMemoryError as error:
+        height, width = use.size
         raise ArgumentError(
-            f"{device} has too little memory for {batch_size} images of {size[0]}x{size[1]}; take a smaller batch_size"
+            f"{device} has too little memory for {options.batch_size} images of {height}x{width}; take a smaller "
+            "batch_size"
         ) from error
     finally:
         for module, was_training in training.items():
             module.training = was_training
-    stamp = {"flip": "averaged" if flip else "none", "size": f"{size[0]}x{size[1]} {filter}"}
+    stamp = {"flip": "averaged" if options.flip else "none", "size": f"{use.size[0]}x{use.size[1]} {use.filter}"}
     stamp |= {"pose": poses} if poses else {}
-    return {name: Embeddings(value, table, {"layer": name, **stamp}) for name, value in vectors.items()}
+    return {name: Embeddings(v, table, {"layer": name, **stamp}, use.similarity) for name, v in vectors.items()}
+
+
+def _samples(
+    table: Table,
+    pixels: np.ndarray,
+    inputs: dict[str, np.ndarray],
+    maps: HeatMaps | None,
+    use: tuple[Size, torch.device],
+    options: EmbedOptions,
+) -> Iterator[tuple[slice, Tensor, dict[str, Tensor]]]:
+    """Rows, modality and what the embedder takes, batch by batch, with a progress bar."""
+    size, device = use
+    starts, console = range(0, len(table), options.batch_size), Console(stderr=True)
+    for start in track(starts, description="embed", disable=not options.progress, console=console):
+        rows = slice(start, start + options.batch_size)
+        images = torch.from_numpy(np.array(pixels[rows])).to(device).permute(0, 3, 1, 2).contiguous()
+        sample = {"images": images}
+        for name, column in inputs.items():
+            value = torch.from_numpy(np.ascontiguousarray(column[rows])).to(device)
+            sample[name] = maps.draw(value, size) if maps is not None and name == "heatmaps" else value
+        yield rows, torch.from_numpy(table.modality[rows].astype(np.int64)).to(device), sample
+
+
+def _vectors(
+    embedder: nn.Module,
+    samples: Iterator[tuple[slice, Tensor, dict[str, Tensor]]],
+    count: int,
+    layer: str | None,
+    flip: bool,
+) -> dict[str, np.ndarray]:
+    """Vectors (count, D) by layer."""
+    vectors: dict[str, np.ndarray] = {}
+    for rows, modality, sample in samples:
+        batch = _layers(embedder, layer, modality, sample)
+        if flip:
+            every = torch.ones(len(sample["images"]), dtype=torch.bool)
+            mirrored = _layers(embedder, layer, modality, mirror(sample, every))
+            batch = {name: fuse_flip(value, mirrored[name]) for name, value in batch.items()}
+        for name, value in batch.items():
+            if name not in vectors:
+                vectors[name] = np.empty((count, value.shape[1]), dtype=np.float32)
+            vectors[name][rows] = value.float().cpu().numpy()
+    return vectors
 
 
 def _heatmaps(embedder: nn.Module, table: Table) -> tuple[HeatMaps | None, str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Literal
 
 import numpy as np
 import torch
@@ -21,8 +20,8 @@ from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.metrics import LENGTH, Tally, take_columns
 from vireid.evaluation.refine import Refine, TrialEmbeddings
 from vireid.evaluation.results import Results, Row
+from vireid.types import Similarity
 
-Similarity = Literal["cosine", "euclidean"]
 Rerank = Callable[[Tensor, Tensor], Tensor]  # query (Q, D), gallery (G, D) as they are compared -> similarity (Q, G)
 BLOCK_BYTES = 1 << 28
 
@@ -32,20 +31,22 @@ def evaluate(
     protocol: Protocol,
     refine: Refine | None = None,
     rerank: Rerank | None = None,
-    similarity: Similarity = "cosine",
+    similarity: Similarity | None = None,
     device: str | torch.device | None = None,
     length: int = LENGTH,
 ) -> Results:
     """Figures of every trial of the protocol, with the stamps of the embeddings, the protocol and this evaluation.
 
-    `similarity` "cosine" compares L2-normalized vectors, "euclidean" takes minus the squared distance of the raw ones.
-    `device` None is the CPU. Raises ValueError for vectors that are not finite, an empty gallery, no query with a
-    match, and a stamp of the embeddings that contradicts the table or the protocol (another partition, say).
+    `similarity` "cosine" compares L2-normalized vectors, "euclidean" takes minus the squared distance of the raw ones;
+    by default that of the embeddings. `device` None is the CPU. Raises ArgumentError for vectors that are not finite,
+    an empty gallery, no query with a match, and a stamp of the embeddings that contradicts the table or the protocol
+    (another partition, say).
     """
     trials = list(protocol.trials(embeddings.table))
     if not trials:
         raise ArgumentError(f"{protocol.name} has no trial for this table; check its splits and cameras")
     check_finite(embeddings)
+    similarity = similarity or embeddings.similarity
     stamp = _stamp(embeddings, protocol, refine, rerank, similarity)
     target = torch.device(device or "cpu")
     tallies = [Tally(embeddings.table.pid[gallery], protocol.cmc_over_pids, length) for _, gallery in trials]
@@ -69,7 +70,7 @@ def ranked_rows(
     trial: int = 0,
     k: int = 10,
     queries: np.ndarray | None = None,
-    similarity: Similarity = "cosine",
+    similarity: Similarity | None = None,
 ) -> np.ndarray:
     """Table rows (Q, k) of the k gallery images most like each query, best first; -1 where fewer than k images count.
 
@@ -96,10 +97,15 @@ def ranked_rows(
 
 
 def compare_rows(
-    embeddings: Embeddings, protocol: Protocol, queries: np.ndarray, gallery: np.ndarray, similarity: Similarity
+    embeddings: Embeddings,
+    protocol: Protocol,
+    queries: np.ndarray,
+    gallery: np.ndarray,
+    similarity: Similarity | None = None,
 ) -> Iterator[tuple[slice, Tensor, np.ndarray | None]]:
     """Blocks of queries: their places (slice), similarities (q, G) to all gallery rows, and what is ignored or None."""
     check_finite(embeddings)
+    similarity = similarity or embeddings.similarity
     gallery_table = embeddings.table[gallery]
     against = _vectors(embeddings, gallery, similarity)
     for part in _blocks(len(queries), len(gallery)):
@@ -126,7 +132,7 @@ def _refined(embeddings: Embeddings, rows: np.ndarray, trial: Trial, protocol: P
     """The embeddings of these rows, those of the trial, refined together."""
     query, gallery = (np.searchsorted(rows, part) for part in trial)
     given = TrialEmbeddings(
-        embeddings.vectors[rows], embeddings.table[rows], embeddings.stamp,
+        embeddings.vectors[rows], embeddings.table[rows], embeddings.stamp, embeddings.similarity,
         query=query, gallery=gallery, ignore=protocol.ignore,
     )  # fmt: skip
     found = refine(given)

@@ -19,33 +19,15 @@ from vireid.data.table import Table
 from vireid.errors import DataError, RunError
 from vireid.evaluation.embed import Embeddings, embed
 from vireid.layers.embedder import Embedder
-from vireid.training.record import EMBEDDER, Run
+from vireid.system import file_digest
+from vireid.training.run_folder import EMBEDDER, RunFolder
 
 MADE_FROM = "made from"  # entry of the embeddings' stamp that says whether they are up to date; not printed
 
 
-def image_size(run: Run) -> tuple[int, int]:
-    """(height, width) that the run's last stage was trained at."""
-    height, width = run.about["recipes"][-1]["size"]
-    return int(height), int(width)
-
-
-def image_filter(run: Run) -> str:
-    """How the run's pictures were resized."""
-    return run.about["recipes"][-1]["filter"]
-
-
-def embedder_digest(run: Run) -> str:
-    """The beginning of the sha256 of the run's embedder file; RunError where there is none."""
-    if not (run.path / EMBEDDER).exists():
-        run.embedder()  # raises what there is to say
-    with (run.path / EMBEDDER).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:8]
-
-
-def fingerprint(run: Run, rows: Table, flip: bool) -> str:
+def fingerprint(run: RunFolder, rows: Table, flip: bool) -> str:
     """Of everything that the vectors depend on: embedder file, rows, poses, the pictures' sizes and times, flip."""
-    digest = hashlib.sha256(f"{rows.fingerprint}/{image_size(run)}/{image_filter(run)}/{flip}".encode())
+    digest = hashlib.sha256(f"{rows.fingerprint}/{run.deployment.size}/{run.deployment.filter}/{flip}".encode())
     digest.update((run.path / EMBEDDER).read_bytes())
     if "keypoints" in rows.extras:
         digest.update(np.ascontiguousarray(rows.extras["keypoints"]).tobytes())
@@ -66,30 +48,30 @@ class Frozen:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).expanduser().resolve()
-        self.run = None if self.path.is_file() else Run.open(self.path)
-        if self.run is not None and "base" in self.run.about:
-            raise RunError(f"{self.path} refines another run itself; give {self.run.about['base']['path']} as the base")
+        self.run = None if self.path.is_file() else RunFolder.open(self.path)
+        if self.run is not None and self.run.record.base is not None:
+            raise RunError(f"{self.path} refines another run itself; give {self.run.record.base.path} as the base")
         self.file = Embeddings.load(self.path) if self.run is None else None
         self._kept: dict[str, Embeddings] = {}
 
     @cached_property
     def record(self) -> dict[str, Any]:
-        """path, method, embedder (digest), data (fingerprint of the people it was trained on) and dim."""
+        """path, method, init, embedder (digest), data (fingerprint of the people it was trained on) and dim."""
         if self.run is not None:
-            told = {"method": self.run.about["method"], "embedder": embedder_digest(self.run)}
-            return {"path": str(self.path), **told, "data": self.run.about["data"], "dim": self.dim}
+            of_run = self.run.record
+            names = {"method": of_run.method, "embedder": self.run.embedder_digest, "data": of_run.data}
+            return {"path": str(self.path), **names, "dim": self.dim}
         assert self.file is not None
-        stamp = self.file.stamp
-        told = {name: stamp.get(name, "unknown") for name in ("method", "embedder", "data")}
-        with self.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
-        return {"path": str(self.path), **told, "dim": self.dim, "file": digest}
+        names = {name: self.file.stamp.get(name, "unknown") for name in ("method", "embedder", "data")}
+        return {"path": str(self.path), **names, "dim": self.dim, "file": file_digest(self.path)[:8]}
 
     @property
-    def name(self) -> str:
-        """The base's method and what its own training started from."""
-        about = self.run.about if self.run is not None else self.file.stamp if self.file is not None else {}
-        return f"embeddings of {about.get('method', 'unknown')} ({about.get('init', 'unknown')})"
+    def init(self) -> str:
+        """What the stamp says a training on it started from: the base's method and what its own started from."""
+        if self.run is not None:
+            return f"embeddings of {self.run.record.method} ({self.run.record.init})"
+        assert self.file is not None
+        return f"embeddings of {self.file.stamp.get('method', 'unknown')} ({self.file.stamp.get('init', 'unknown')})"
 
     @cached_property
     def embedder(self) -> Embedder:
@@ -110,7 +92,7 @@ class Frozen:
         if self.embedder.inputs:
             return self._dim_of_files()
         with torch.no_grad(), torch.device("cpu"):
-            picture = torch.zeros(1, 3, *image_size(self.run), dtype=torch.uint8)
+            picture = torch.zeros(1, 3, *self.run.deployment.size, dtype=torch.uint8)
             return self.embedder(picture, torch.zeros(1, dtype=torch.int64)).shape[1]
 
     def _dim_of_files(self) -> int:
@@ -128,8 +110,8 @@ class Frozen:
         """Raise RunError or DataError unless the base was trained on the people of just these training rows."""
         where = f"{table.partition or table.dataset} with training rows {table.fingerprint}"
         if self.run is not None:
-            about = self.run.about
-            trained, came = (about["dataset"], about["partition"], about["data"]), (table.dataset, table.partition)
+            record = self.run.record
+            trained, came = (record.dataset, record.partition, record.data), (table.dataset, table.partition)
             if trained != (*came, table.fingerprint):
                 raise RunError(
                     f"the base {self.path} was trained on {trained[1] or trained[0]} with training rows {trained[2]}, "
@@ -169,15 +151,15 @@ class Frozen:
             )
         return np.array([place[str(path)] for path in table.path])
 
-    def _of_run(self, run: Run, table: Table, progress: bool, device: str | torch.device) -> Embeddings:
+    def _of_run(self, run: RunFolder, table: Table, progress: bool, device: str | torch.device) -> Embeddings:
         made_from = fingerprint(run, table, False)
         folder = run.path / "embeddings"
         for path in folder.glob(f"*@frozen-{table.fingerprint[:6]}.npz"):
             found = Embeddings.load(path)
             if found.stamp.get(MADE_FROM) == made_from:
                 return replace(found, table=table)
-        size, kind = image_size(run), image_filter(run)
-        made = embed(self.embedder, table, size, device=device, filter=kind, progress=progress)
+        use = run.deployment
+        made = embed(self.embedder, table, use.size, device=device, filter=use.filter, progress=progress)
         made = replace(made, stamp={**run.stamp, **made.stamp, MADE_FROM: made_from})
         made.save(folder / f"{made.stamp['layer']}@frozen-{table.fingerprint[:6]}.npz")
         return made

@@ -66,7 +66,7 @@ def open_set(
 
 
 def evaluate_open_set(
-    embeddings: Embeddings, protocol: Protocol, similarity: Similarity = "cosine", rates: Sequence[float] = RATES
+    embeddings: Embeddings, protocol: Protocol, similarity: Similarity | None = None, rates: Sequence[float] = RATES
 ) -> list[OpenSet]:
     """The open-set figures of each trial of a protocol; errors as `open_set`."""
     found = []

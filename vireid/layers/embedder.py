@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,8 +12,18 @@ from torch import Tensor, nn
 
 from vireid.declaration import configured
 from vireid.layers.saved import load_network, save_network
+from vireid.types import ResizeFilter, Similarity, Size
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How pictures are prepared for an embedder and how its vectors are compared; it is saved with the network."""
+
+    size: Size  # (height, width)
+    filter: ResizeFilter = "lanczos"
+    similarity: Similarity = "cosine"
 
 
 class Embedder(nn.Module):
@@ -32,6 +43,7 @@ class Embedder(nn.Module):
     std: Tensor
 
     Settings: ClassVar[type]
+    deployment: Deployment | None = None  # of a network that was loaded from a file
 
     def __init__(self, settings: Any = None, **words: Any) -> None:
         super().__init__()
@@ -55,11 +67,15 @@ class Embedder(nn.Module):
         return next(iter(self.layers(self.normalize(images), modality, *inputs).values()))
 
 
-def save_embedder(embedder: Embedder, path: Path) -> None:
-    """Write `path` (safetensors) whose header says how to rebuild the embedder without its Method."""
-    save_network(embedder, embedder.settings, "embedder", path)
+def save_embedder(embedder: Embedder, path: Path, deployment: Deployment | None = None) -> None:
+    """Write `path` (safetensors) whose header says how to rebuild the embedder without its Method and how to use it."""
+    use = deployment or embedder.deployment
+    save_network(embedder, embedder.settings, "embedder", path, {} if use is None else {"deployment": asdict(use)})
 
 
 def load_embedder(path: Path, device: str | torch.device = "cpu") -> Embedder:
     """Rebuild an embedder in evaluation mode. Only classes of vireid.layers are built: a file names no foreign code."""
-    return load_network(path, "embedder", device)
+    embedder, about = load_network(path, "embedder", device)
+    if use := about.get("deployment"):
+        embedder.deployment = Deployment(tuple(use["size"]), use["filter"], use["similarity"])
+    return embedder

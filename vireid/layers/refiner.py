@@ -45,4 +45,4 @@ def save_refiner(refiner: Refiner, path: Path) -> None:
 
 def load_refiner(path: Path, device: str | torch.device = "cpu") -> Refiner:
     """Rebuild a refiner in evaluation mode; only classes of vireid.layers are built."""
-    return load_network(path, "refiner", device)
+    return load_network(path, "refiner", device)[0]

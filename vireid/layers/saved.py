@@ -13,11 +13,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from vireid.errors import ArgumentError
+from vireid.errors import WeightsError
 
 
-def save_network(network: nn.Module, settings: Any, kind: str, path: Path) -> None:
-    """Write `path`: the tensors, and under `kind` in the header the class and the settings that rebuild it."""
+def save_network(network: nn.Module, settings: Any, kind: str, path: Path, more: dict[str, Any] | None = None) -> None:
+    """Write `path`: the tensors, and under `kind` in the header class and settings that rebuild it, and `more`."""
     about = {
         "class": f"{type(network).__module__}.{type(network).__qualname__}",
         "settings": dataclasses.asdict(settings),
@@ -28,18 +28,21 @@ def save_network(network: nn.Module, settings: Any, kind: str, path: Path) -> No
     partial.replace(path)
 
 
-def load_network(path: Path, kind: str, device: str | torch.device = "cpu") -> Any:
-    """Rebuild a network of this kind in evaluation mode; ValueError for another file or one that names foreign code."""
+def load_network(path: Path, kind: str, device: str | torch.device = "cpu") -> tuple[Any, dict[str, Any]]:
+    """Rebuild a network of this kind in evaluation mode, and what its file says about it.
+
+    Raises WeightsError for another file or one that names code outside vireid.layers.
+    """
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
     if kind not in metadata:
-        raise ArgumentError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
+        raise WeightsError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
     about = json.loads(metadata[kind])
     module, _, name = about["class"].rpartition(".")
     if not module.startswith("vireid.layers."):
-        raise ArgumentError(
+        raise WeightsError(
             f"{path} names {about['class']}, but only {kind}s of vireid.layers load from a file; export ONNX"
         )
     network = getattr(importlib.import_module(module), name)(**about["settings"])
     network.load_state_dict(load_file(path, device="cpu"))
-    return network.to(device).eval()
+    return network.to(device).eval(), about

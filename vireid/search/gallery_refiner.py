@@ -16,7 +16,7 @@ from vireid.deploy.bundle import Bundle
 from vireid.errors import RefinerError
 from vireid.evaluation.embed import Embeddings
 from vireid.layers.refiner import Apart, Refiner
-from vireid.training.record import Run
+from vireid.training.run_folder import RunFolder
 
 
 class ServedRefiner(nn.Module):
@@ -37,15 +37,15 @@ def open_refiner(run: str | Path, bundle: Bundle) -> ServedRefiner:
 
     Raises RefinerError where the bundle holds another embedder or the base's vectors are not there, and RunError.
     """
-    opened = Run.open(run)
-    refiner, base, config = opened.refiner(), opened.about["base"], bundle.config
-    if not config.digest.startswith(base["embedder"]):
+    opened = RunFolder.open(run)
+    refiner, base, config = opened.refiner(), opened.base, bundle.config
+    if not config.digest.startswith(base.embedder):
         raise RefinerError(
-            f"{opened.path} refines the vectors of embedder {base['embedder']} ({base['path']}), the bundle holds "
-            f"{config.digest[: len(base['embedder'])]}: serve that run, or train a refiner on yours "
+            f"{opened.path} refines the vectors of embedder {base.embedder} ({base.path}), the bundle holds "
+            f"{config.digest[: len(base.embedder)]}: serve that run, or train a refiner on yours "
             "(`vireid train nformer base=RUN`)"
         )
-    return ServedRefiner(refiner, length_of(Path(base["path"]), bundle))
+    return ServedRefiner(refiner, length_of(Path(base.path), bundle))
 
 
 def length_of(base: Path, bundle: Bundle) -> float:

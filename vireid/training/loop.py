@@ -27,13 +27,13 @@ from torch import Tensor
 
 from vireid import distributed
 from vireid.errors import ArgumentError
-from vireid.layers.embedder import Embedder
-from vireid.layers.refiner import Refiner
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.training.failures import OutOfMemory, TrainingDiverged
 from vireid.training.logger import Bar, Logger, Report
 from vireid.training.optim import LossNotFinite, Optimizers
-from vireid.training.record import BEST, LAST, Run, describe, random_state, set_random_state
+from vireid.training.random_state import random_state, set_random_state
+from vireid.training.record import describe
+from vireid.training.run_folder import BEST, LAST, RunFolder
 from vireid.training.selection import LAST_EPOCH, Selection
 
 if TYPE_CHECKING:
@@ -85,8 +85,8 @@ def train(
         "world": distributed.world(),
         "checkpoint": rule,
     }
-    about = describe(method, stages, data.table, stamp or {}, **more)
-    folder = Run.begin(run, about, resume) if main else Run(Path(run), about)
+    record = describe(method, stages, data.table, stamp or {}, **more)
+    folder = RunFolder.begin(run, record, resume) if main else RunFolder(Path(run), record)
     distributed.barrier()
     state = folder.checkpoint() if (folder.path / LAST).exists() else None
     if state is not None and state["finished"]:
@@ -128,7 +128,7 @@ class _Past:
 class _Loop:
     method: Method
     data: TrainingData
-    folder: Run
+    folder: RunFolder
     stages: tuple[Recipe, ...]
     precision: str
     select: Selection | None
@@ -228,13 +228,10 @@ class _Loop:
         self.report.log(record)
         if main:
             self.report.bar.end(record)
-            embedder, refiner = getattr(method, "embedder", None), getattr(method, "refiner", None)
             if better and self.select:
                 self.folder.save({"method": method.state_dict(), "epoch": at.epoch, "value": self.past.best}, BEST)
-            if better and isinstance(embedder, Embedder):
-                self.folder.save_embedder(embedder)
-            if better and isinstance(refiner, Refiner):
-                self.folder.save_refiner(refiner)
+            for network in method.artifacts().values() if better else ():
+                self.folder.save_artifact(network)
             self.past.elapsed_s, self.past.log_bytes = self.report.elapsed_s, self.report.log_bytes
             state = {"method": method.state_dict(), "optimizers": optim.state_dict(), "random": all_randoms}
             finished = at.epoch + 1 == recipe.epochs and at.stage + 1 == len(self.stages)
@@ -303,5 +300,5 @@ def _seed(seed: int) -> None:
 
 def _compile(method: Method) -> None:
     """torch.compile in place, so that state-dict keys stay; the trunk alone where there is one."""
-    embedder = getattr(method, "embedder", method)
-    getattr(embedder, "trunk", embedder).compile()
+    for network in method.artifacts().values():
+        getattr(network, "trunk", network).compile()

@@ -13,16 +13,16 @@ from vireid.data import datasets
 from vireid.data.datasets.ignore import IgnoreRule, any_of, same_pid_and_camera
 from vireid.data.protocol import ignore_nothing
 from vireid.data.table import Table
-from vireid.deploy.bundle import CONFIG, WEIGHTS, Bundle, TrainedOn, file_digest
+from vireid.deploy.bundle import CONFIG, WEIGHTS, Bundle, TrainedOn
 from vireid.deploy.calibration import NAME, Calibration, calibrate
+from vireid.deploy.model import RUN_BUNDLE
 from vireid.errors import ArgumentError, CalibrationError
-from vireid.evaluation.embed import BATCH, Embeddings, embed
+from vireid.evaluation.embed import BATCH, embed
 from vireid.layers.embedder import load_embedder
-from vireid.system import choose_device
-from vireid.training.record import EMBEDDER, RECIPE, Run
-from vireid.workflows.evaluation import data_of, embed_run, embedder_of, image_filter, image_size
-from vireid.workflows.export import BUNDLE
-from vireid.workflows.training import test_rows
+from vireid.system import choose_device, file_digest
+from vireid.training.run_folder import EMBEDDER, RECIPE
+from vireid.workflows.run import EmbedOptions, Run
+from vireid.workflows.run_rows import split_rows
 
 TEST_PEOPLE = (
     "warning: these are the test people. Figures that are measured on them with these thresholds are flattered, and "
@@ -59,18 +59,20 @@ def calibrate_run(
     shared = {"batch_size": batch_size, "progress": progress}
     if (Path(target) / RECIPE).is_file() or not Path(target).is_dir():
         run = Run.open(target)
-        table, trained = data_of(run, data, trial, cross), TrainedOn.of(run)
+        options = EmbedOptions(
+            data=data, trial=trial, cross=cross, batch_size=batch_size, device=device, method=method, progress=progress
+        )
+        table = run.table(options)
+        trained = TrainedOn.of(run.record)
         chosen = choose_people(table, trained, split)
         warn(chosen.people, say)
         if chosen.part:
-            network = embedder_of(run, method).to(choose_device(device))
-            found = embed(network, chosen.rows, image_size(run), filter=image_filter(run), **shared)
+            network, use = run.embedder(method).to(choose_device(device)), run.folder.deployment
+            found = embed(network, chosen.rows, use.size, filter=use.filter, **shared)
         else:  # kept in RUN/embeddings for the next time
-            more = {"device": device, "method": method, "cross": cross, "say": _silent}
-            files = embed_run(run.path, data, trial=trial, split=chosen.split, **more, **shared)
-            found = replace(Embeddings.load(next(iter(files.values()))), table=chosen.rows)
+            found = replace(next(iter(run.embed(replace(options, split=chosen.split)).values())), table=chosen.rows)
         folders, digest = [run.path], file_digest(run.path / EMBEDDER)
-        inner = run.path / BUNDLE
+        inner = run.path / RUN_BUNDLE
         if (inner / CONFIG).is_file() and Bundle.open(inner).config.digest == digest:
             folders.append(inner)
     else:
@@ -120,7 +122,7 @@ def choose_people(table: Table, trained: TrainedOn, split: str | None) -> Chosen
         with_held_out = table[np.isin(table.pid, sorted(held_out))].split.tolist()
         val = [] if own and "val" in trained.splits else [name for name in ("val",) if name in table.split]
         split = str([*with_held_out, *val, "test"][0])
-    rows = test_rows(table, split)
+    rows = split_rows(table, split)
     unseen = ~np.isin(rows.pid, sorted(seen))
     if not unseen.all() and not set(rows.pid[unseen].tolist()) & held_out:
         raise CalibrationError(
@@ -145,7 +147,3 @@ def ignore_rule(table: Table, names: Sequence[str]) -> tuple[IgnoreRule | None, 
     rules = {p.stamp["ignored"]: p.ignore for p in known if p.name.partition("/ignore-")[0] != "manifest/mixed"}
     rules = {word: rule for word, rule in rules.items() if rule not in (ignore_nothing, same_pid_and_camera)}
     return (any_of(tuple(rules.values())) if rules else None), "; ".join(["same person in the same camera", *rules])
-
-
-def _silent(text: str) -> None:
-    """What embed_run says is not of interest here."""

@@ -41,11 +41,11 @@ from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.results import NAME, Results
 from vireid.system import replacing
-from vireid.training.record import Run
 from vireid.training.settings import flat, read_yaml, resolve
-from vireid.workflows.evaluation import RESULTS, embedding_run, evaluate_run
 from vireid.workflows.methods import value_text
-from vireid.workflows.training import train_run
+from vireid.workflows.run import Run
+from vireid.workflows.run_outputs import RESULTS
+from vireid.workflows.training import train
 
 PROTOCOLS = {"sysu": ("sysu/all/single-shot", "sysu/indoor/single-shot")}  # elsewhere all of the data set's
 OF_RUN = "run:"  # a setting that names another line's run
@@ -279,21 +279,10 @@ def _run(job: Job, threads: int | None) -> str | None:
         print(f"{job}: {text}", file=sys.stderr, flush=True)
 
     try:
-        train_run(
-            job.entry.method,
-            job.data,
-            trial=job.trial,
-            run=job.folder,
-            weights=job.entry.weights,
-            seed=job.seed,
-            device=job.device,
-            resume=True,
-            settings=job.words,
-            progress=False,
-            say=_quiet,
-        )
-        evaluate_run(job.folder, job.protocols, device=job.device, pictures=0, progress=False, say=_quiet)
-    except Exception as error:  # told by the caller with all others
+        options = {"seed": job.seed, "device": job.device, "trial": job.trial, "weights": job.entry.weights}
+        run = train(job.entry.method, job.data, job.folder, overrides=job.words, resume=True, progress=False, **options)
+        run.evaluate(protocols=job.protocols, device=job.device, pictures=0, progress=False)
+    except Exception as error:  # reported by the caller with all others
         import traceback
 
         say(traceback.format_exc())
@@ -322,7 +311,7 @@ def _trained(job: Job) -> Trained:
 
 def deployed_parameters(run: Run) -> int:
     """Of the embedder; of a run that refines another, of that run's embedder and the refiner."""
-    networks = [embedding_run(run).embedder(), *([run.refiner()] if "base" in run.about else [])]
+    networks = [run.embedding_run.embedder(), *([] if run.record.base is None else [run.folder.refiner()])]
     return sum(p.numel() for network in networks for p in network.parameters())
 
 
@@ -350,7 +339,3 @@ def _trial(trial: int | None) -> dict[str, int]:
 
 def _place(where: Sequence[int | str]) -> str:
     return ".".join(map(str, where)) or "file"
-
-
-def _quiet(text: str) -> None:
-    """Notes of single runs are left out: the table's notes say what matters."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from vireid.evaluation.results import Results
 from vireid.synthetic.make import make
 from vireid.workflows.compare import chance
-from vireid.workflows.evaluation import evaluate_run, results_of
-from vireid.workflows.training import train_run
+from vireid.workflows.side_by_side import results_of
+from vireid.workflows.training import train
 
 PEOPLE, IMAGES, SEED = 800, 2, 0  # many people with few pictures each: from scratch, people are what is learned from
 PROTOCOLS = ("sysu/all/single-shot", "sysu/indoor/single-shot")
@@ -49,14 +49,14 @@ def run_demo(root: Path, progress: bool = True, say: Callable[[str], None] = pri
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
     say(f"wrote {data}: {PEOPLE} people who never were, six cameras")
     runs = {}
-    for method, settings in METHODS.items():
-        runs[method] = train_run(
-            method, f"sysu={data}", run=root / method, settings=settings, resume=True, progress=progress, say=say
-        )
-        evaluate_run(runs[method], PROTOCOLS, progress=progress, say=say)
-    table = chance(runs["agw"] / "embeddings" / "neck.npz", PROTOCOLS, SEED) + results_of(list(runs.values()))
+    for method, overrides in METHODS.items():
+        runs[method] = train(method, f"sysu={data}", root / method, overrides=overrides, resume=True, progress=progress)
+        runs[method].evaluate(protocols=PROTOCOLS, progress=progress)
+    table = chance(runs["agw"].path / "embeddings" / "neck.npz", PROTOCOLS, SEED) + results_of(
+        [run.path for run in runs.values()]
+    )
     for run in runs.values():
-        for picture in sorted((run / "figures").glob("*.png")):
+        for picture in sorted((run.path / "figures").glob("*.png")):
             say(f"picture: {picture}")
     say(f"done in {time.monotonic() - began:.0f} s; data, runs, tables and pictures are in {root}")
     return table

@@ -23,17 +23,19 @@ from rich.progress import track
 from vireid.data.datasets import load
 from vireid.deploy.calibration import NAME as CALIBRATION
 from vireid.deploy.extractor import FeatureExtractor
+from vireid.deploy.model import bundle_of
 from vireid.ingest.index import Crop, index
 from vireid.search.archive import Archive, files_of
 from vireid.search.gallery import Filter, Gallery, open_gallery
 from vireid.server.app import Example
 from vireid.synthetic.make import CAMERAS, make, picture
-from vireid.training.record import EMBEDDER, Run
+from vireid.training.run_folder import EMBEDDER
 from vireid.types import INFRARED, VISIBLE
 from vireid.workflows.calibrate import calibrate_run
 from vireid.workflows.demo import IMAGES, METHODS, PEOPLE, SEED
-from vireid.workflows.service import bundle_of, open_service, run_service
-from vireid.workflows.training import train_run
+from vireid.workflows.run import Run
+from vireid.workflows.service import open_service, run_service
+from vireid.workflows.training import train
 
 GUESTS = 24  # people of the night
 SHOTS = {VISIBLE: 2, INFRARED: 4}  # pictures of one passage
@@ -50,7 +52,7 @@ def run_search_demo(
 ) -> None:
     """Prepare all in the folder `root` and serve the page until stopped; what is there already is kept."""
     run = demo_run(root, progress, say)
-    bundle = bundle_of(run, say)
+    bundle = bundle_of(run)
     if not (bundle.path / CALIBRATION).is_file():
         calibrate_run(run, progress=progress, say=say)
     url = f"lance:{root / 'night'}"
@@ -72,11 +74,11 @@ def run_search_demo(
 def demo_run(root: Path, progress: bool, say: Callable[[str], None]) -> Path:
     """The run of `vireid demo`, trained now with the same settings if it is not there."""
     run = root / "agw"
-    if (run / EMBEDDER).is_file() and Run.open(run).finished:
+    if (run / EMBEDDER).is_file() and Run.open(run).folder.finished:
         return run
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
     say("training the demo's AGW: some minutes")
-    return train_run("agw", f"sysu={data}", run=run, settings=METHODS["agw"], resume=True, progress=progress, say=say)
+    return train("agw", f"sysu={data}", run, overrides=METHODS["agw"], resume=True, progress=progress).path
 
 
 def guests(root: Path) -> list[int]:

@@ -8,10 +8,11 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vireid.deploy.bundle import CONFIG, Backend, Bundle, file_digest
+from vireid.deploy.bundle import Backend, Bundle
 from vireid.deploy.calibration import NAME as CALIBRATION
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor, Modality
+from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import to_do
 from vireid.errors import ServiceError, SourceError
 from vireid.ingest.index import Indexed, Rows, index, pieces_of
@@ -23,27 +24,11 @@ from vireid.search.audit import Audit
 from vireid.search.gallery import Filter, open_gallery
 from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
-from vireid.training.record import EMBEDDER, RECIPE, Run
-from vireid.workflows.export import BUNDLE, export_run
 
 if TYPE_CHECKING:
     from vireid.server.app import Example, Service
 
 CONSOLE = "this machine's console"  # who, in the audit log, where a command and no request did it
-
-
-def bundle_of(target: Path, say: Callable[[str], None] = print) -> Bundle:
-    """The bundle in a folder, or of a run, exported now where it is missing or older than the run's embedder."""
-    if (target / CONFIG).is_file() or not (target / RECIPE).is_file():
-        return Bundle.open(target)
-    run = Run.open(target)
-    inner = run.path / BUNDLE
-    if (inner / CONFIG).is_file():
-        bundle = Bundle.open(inner)
-        if not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER):
-            return bundle
-    say(f"exporting {run.path} (without ONNX; `vireid export {run.path}` writes that too)")
-    return export_run(run.path, onnx=False, say=say)
 
 
 def check_pose(bundle: Bundle, pose: str | None) -> None:
@@ -89,7 +74,7 @@ def index_pictures(
     first = next(pieces, None)  # before anything is made
     if first is None:
         raise SourceError(f"{pictures} lists no picture; give one line for each")
-    bundle, all_pieces = bundle_of(target, say), chain([first], pieces)
+    bundle, all_pieces = bundle_of(target), chain([first], pieces)
     check_pose(bundle, pose)
     if many:
         from vireid.ingest.ray import Job, index_with_ray
@@ -135,7 +120,7 @@ def open_service(
 
     known = None if tokens is None else Tokens(tokens)
     check_binding(host, known)
-    bundle = bundle_of(target, say)
+    bundle = bundle_of(target)
     check_pose(bundle, pose)
     extractor = FeatureExtractor(bundle, backend, device, pose=pose)
     reranks = reranks_of(bundle, refine)

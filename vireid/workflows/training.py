@@ -1,10 +1,11 @@
-"""`vireid train`: from a method's name, a data set and settings to a finished run folder."""
+"""Train a method on a data set into a run folder: method and data by name, settings, initial weights, selection."""
 
 from __future__ import annotations
 
-import hashlib
+import json
+import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from vireid.data import cache, datasets
 from vireid.data.pipeline import TrainingData
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table
+from vireid.declaration import Index, configured, settings
 from vireid.errors import ArgumentError, DataError
 from vireid.evaluation.embed import embed
 from vireid.evaluation.evaluate import evaluate
@@ -23,11 +25,13 @@ from vireid.evaluation.frozen import Frozen
 from vireid.evaluation.refine import RefinedBy
 from vireid.layers.weights import load_state, locate
 from vireid.method import Method, Progress, Recipe
-from vireid.system import choose_device
-from vireid.training.loop import train
+from vireid.system import choose_device, file_digest
+from vireid.training.loop import train as run_loop
 from vireid.training.selection import HELD_OUT, TEST_SET, Selection
 from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
+from vireid.workflows.run import Run
+from vireid.workflows.run_rows import split_rows, training_splits
 
 Select = Literal["last", "heldout", "test"]
 TEST_PROTOCOL = {"sysu": "sysu/all/single-shot/agw"}  # what published scripts choose by; else the data set's first one
@@ -35,108 +39,129 @@ SCRATCH = (
     "no --weights: training starts from scratch (random weights), which costs much accuracy. Published figures start "
     "from ImageNet: --weights imagenet, or the path of resnet50-19c8e357.pth"
 )
+log = logging.getLogger(__name__)
 
 
-def train_run(
-    method: str,
-    data: str,
+@settings
+class TrainOptions:
+    """How a training is run; what it learns is in the settings of its method."""
+
+    trial: Index | None = None
+    """RegDB: which of the ten splits, 0 to 9."""
+    weights: str | None = None
+    """What to start from: imagenet, a file or an address."""
+    seed: Index = 0
+    """Seed of all random draws."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward pass."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    resume: bool = False
+    """Continue in the run folder, from its last epoch."""
+    config: Path | None = None
+    """Settings as a YAML file; key=value words win."""
+    select: Select = "last"
+    """Which epoch is reported: last, or best on heldout or test."""
+    holdout: Index = 0
+    """With select heldout: hold out this many people."""
+    tensorboard: bool = False
+    """Also write a TensorBoard log."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+OPTIONS = tuple(TrainOptions.__dataclass_fields__)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def train(
+    method: str | Path | type[Method],
+    data: str | Path | Table,
+    run: str | Path | None = None,
     *,
-    trial: int | None = None,
-    run: Path | None = None,
-    weights: str | None = None,
-    seed: int = 0,
-    device: str = "auto",
-    precision: Literal["float32", "bfloat16"] = "float32",
-    compile: bool = False,
-    resume: bool = False,
-    tensorboard: bool = False,
-    config: Path | None = None,
-    select: Select = "last",
-    holdout: int = 0,
-    settings: Sequence[str] = (),
-    progress: bool = True,
-    say: Callable[[str], None] = print,
-) -> Path:
-    """Train a method (name or file) on a data set (NAME=PATH) and return the run folder.
+    overrides: Sequence[str] = (),
+    **words: Any,
+) -> Run:
+    """Train a method (name, file or class) on a data set (table, NAME=PATH or folder) and return the run.
 
-    `settings` are key=value words over the YAML file `config`; `select` and `holdout` as `training_rows` and
-    `selection`. `say` receives notes for the user. Raises SettingsError, DataError, RunError and what train() raises.
+    `run` is the folder to write, by default runs/DATASET/METHOD/DATE-TIME. `words` are the fields of TrainOptions and
+    settings of the method by name (`epochs=60`, or `**{"sampler.pids": 4}` where a name has a dot); `overrides` are
+    more of these as key=value texts. Raises SettingsError, DataError, RunError and what the loop raises.
     """
-    kind = methods.find(method)
-    table = datasets.load(data, **({} if trial is None else {"trial": trial}))
-    recipes, keywords = resolve(kind, table.dataset, settings, config)
-    rows, held_out = training_rows(table, select, holdout, seed)
-    place = distributed.start(choose_device(device))
-    main = distributed.is_main()
-    tell = say if main else _silent
+    options = configured(TrainOptions, None, {name: value for name, value in words.items() if name in OPTIONS})
+    texts = [f"{name}={json.dumps(value)}" for name, value in words.items() if name not in OPTIONS]
+    kind = method if isinstance(method, type) else methods.find(method)
+    table = data if isinstance(data, Table) else load_data(data, options.trial)
+    recipes, values = resolve(kind, table.dataset, [*overrides, *texts], options.config)
+    rows, held_out = training_rows(table, options)
+    if options.resume and run is None:
+        raise ArgumentError("--resume needs --run with the folder of the run to continue")
+    place = distributed.start(choose_device(options.device))
     try:
-        torch.manual_seed(seed)
-        model = kind(len(rows.pids), tuple(rows.camids.tolist()), **keywords)
-        stamp: dict[str, Any] = {
-            "settings": keywords,
-            "source": source(data, trial),
-            **training_stamp(table, select, held_out),
-        }
-        if weights is None and any(recipe.views for recipe in recipes):
-            tell(f"warning: {SCRATCH}")
-        elif weights is not None:
-            stamp["init"] = load_initial(model, weights, tell, progress) if main else weights
-        folder = run or default_run(table.dataset, Path(method).stem)
-        folder = distributed.gather_objects(str(folder))[0]  # the clock of one process names it
-        if resume and run is None:
-            raise ArgumentError("--resume needs --run with the folder of the run that goes on")
+        name = kind.__name__.lower() if isinstance(method, type) else Path(method).stem
+        folder = distributed.gather_objects(str(run or default_run(table.dataset, name)))[0]  # one process's clock
+        torch.manual_seed(options.seed)
+        model = kind(len(rows.pids), tuple(rows.camids.tolist()), **values)
+        stamp = {"settings": values, "source": source(table, options), **training_stamp(table, options, held_out)}
+        stamp |= initial_weights(model, recipes, options)
         check_batches(kind, rows, recipes)
-        tell(f"{kind.__name__} on {len(rows)} images of {len(rows.pids)} people, {place}; run folder {folder}")
-        training = TrainingData(
-            rows,
-            device=place,
-            seed=seed,
-            rank=distributed.rank(),
-            world=distributed.world(),
-            progress=progress and main,
-        )
-        for recipe in (r for r in recipes if r.views):  # an unreadable picture stops here, before the folder is made
-            cache.pixels(rows, recipe.size, progress=progress and main, filter=recipe.filter)
-        chosen = selection(table, held_out, select, recipes[-1])
-        return train(
+        if distributed.is_main():
+            people = f"{len(rows)} images of {len(rows.pids)} people"
+            log.info("%s on %s, %s; run folder %s", kind.__name__, people, place, folder)
+        path = run_loop(
             model.to(place),
-            training,
+            training_data(rows, recipes, place, options),
             folder,
             recipes=recipes,
-            seed=seed,
-            precision=precision,
-            compile=compile,
-            resume=resume,
-            select=chosen,
-            progress=progress,
-            tensorboard=tensorboard,
+            seed=options.seed,
+            precision=options.precision,
+            compile=options.compile,
+            resume=options.resume,
+            select=selection(table, held_out, options.select, recipes[-1]),
+            progress=options.progress,
+            tensorboard=options.tensorboard,
             stamp=stamp,
         )
     finally:
         distributed.stop()
+    return Run.open(path)
 
 
-def training_rows(table: Table, select: Select, holdout: int, seed: int) -> tuple[Table, Table | None]:
+def load_data(data: str | Path, trial: int | None) -> Table:
+    """The table of NAME=PATH or of a folder."""
+    return datasets.load(data, **({} if trial is None else {"trial": trial}))
+
+
+def training_data(rows: Table, recipes: Sequence[Recipe], place: torch.device, options: TrainOptions) -> TrainingData:
+    """The rows with their pictures decoded; an unreadable picture stops here, before the run folder is made."""
+    progress = options.progress and distributed.is_main()
+    for recipe in (recipe for recipe in recipes if recipe.views):
+        cache.pixels(rows, recipe.size, progress=progress, filter=recipe.filter)
+    rank, world = distributed.rank(), distributed.world()
+    return TrainingData(rows, device=place, seed=options.seed, rank=rank, world=world, progress=progress)
+
+
+def training_rows(table: Table, options: TrainOptions) -> tuple[Table, Table | None]:
     """The rows to train on and, for select="heldout", those of the held-out people.
 
     The train rows are trained on, for SYSU-MM01 the val rows too (as for all published figures). With "heldout" the
     val rows are held out, or `holdout` people of the train rows drawn by the seed. Raises DataError where nothing is
-    left, ValueError for options that do not fit.
+    left, ArgumentError for options that do not fit.
     """
-    if select not in ("last", "heldout", "test"):
-        raise ArgumentError(f"--select is last, heldout or test, got {select!r}")
-    if holdout < 0 or (holdout and select != "heldout"):
-        raise ArgumentError(f"--holdout is a number of people and belongs to --select heldout, got {holdout}")
+    holdout = options.holdout
+    if holdout and options.select != "heldout":
+        raise ArgumentError(f"--holdout belongs to --select heldout, got --holdout {holdout}")
     train_rows, val_rows = table.where("train"), table.where("val")
     if not len(train_rows):
         splits = ", ".join(sorted(set(table.split.tolist()))) or "none"
         raise DataError(f"training needs rows of split train, {table.root} has {splits}; check the split column")
-    if select != "heldout":
+    if options.select != "heldout":
         return table.where(training_splits(table)), None
     if holdout:
         if not holdout < len(train_rows.pids):
             raise ArgumentError(f"--holdout {holdout} leaves nobody of {len(train_rows.pids)} people; hold out fewer")
-        held = np.random.RandomState(seed).permutation(train_rows.pids)[:holdout]
+        held = np.random.RandomState(options.seed).permutation(train_rows.pids)[:holdout]
         out = np.isin(train_rows.pid, held)
         return train_rows[~out], train_rows[out]
     if not len(val_rows):
@@ -154,13 +179,14 @@ def selection(table: Table, held_out: Table | None, select: Select, recipe: Reci
     if held_out is not None:
         rows, protocol, rule = held_out, _infrared_to_visible(), HELD_OUT
     else:
-        rows = test_rows(table)
+        rows = split_rows(table)
         name = TEST_PROTOCOL.get(table.dataset, next(iter(datasets.protocols_for(table))))
         protocol, rule = datasets.protocol(name, rows), TEST_SET
 
-    def mean_precision(method: Method, at: Progress) -> float:
-        if isinstance(base := getattr(method, "base", None), Frozen):
-            embeddings, refine = base.embeddings(rows), RefinedBy(method.refiner)  # pyright: ignore
+    def mean_precision(method: Method[Any], at: Progress) -> float:
+        base = method.base_run()
+        if isinstance(base, Frozen):
+            embeddings, refine = base.embeddings(rows), RefinedBy(method.artifacts()["refiner"])
         else:
             embeddings, refine = embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False), None
         return evaluate(embeddings, protocol, refine, similarity=recipe.similarity).mean["mAP"]
@@ -188,47 +214,37 @@ def check_batches(kind: type[Method], rows: Table, recipes: Sequence[Recipe]) ->
             )
 
 
-def test_rows(table: Table, split: str = "test") -> Table:
-    """The rows of a split; "test" stands for query and gallery as well."""
-    rows = table.where(("test", "query", "gallery") if split == "test" else split)
-    if not len(rows):
-        splits = ", ".join(sorted(set(table.split.tolist()))) or "no rows"
-        raise DataError(f"{table.root} has no rows of split {split}, it has {splits}; check the split column")
-    return rows
-
-
-def load_initial(model: Method, weights: str, say: Callable[[str], None], progress: bool) -> str:
-    """Load public weights into a method and return how they are called in the stamp: name and start of the sha256."""
-    path = locate(weights, progress)
+def initial_weights(model: Method[Any], recipes: Sequence[Recipe], options: TrainOptions) -> dict[str, str]:
+    """Load the initial weights into a method; how they are called in the stamp."""
+    if options.weights is None:
+        if distributed.is_main() and any(recipe.views for recipe in recipes):
+            log.warning("%s", SCRATCH)
+        return {}
+    if not distributed.is_main():  # the first process's weights are copied to all
+        return {"init": options.weights}
+    path = locate(options.weights, options.progress)
     unused = model.load_weights(load_state(path))
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()[:8]
     if unused:
-        say(f"{path.name}: {len(unused)} tensors were not used ({', '.join(unused[:3])}{' ...' if unused[3:] else ''})")
-    return f"{weights if weights == 'imagenet' else path.name} (sha256 {digest})"
+        listed = ", ".join(unused[:3]) + (" ..." if unused[3:] else "")
+        log.info("%s: %d tensors were not used (%s)", path.name, len(unused), listed)
+    name = options.weights if options.weights == "imagenet" else path.name
+    return {"init": f"{name} (sha256 {file_digest(path)[:8]})"}
 
 
-def source(data: str, trial: int | None) -> dict[str, Any]:
-    """Where the data were read, so that evaluation finds them again."""
-    name, path = datasets.split_spec(data)
-    return {"data": f"{name}={path.resolve()}", "trial": trial}
+def source(table: Table, options: TrainOptions) -> dict[str, Any]:
+    """Where the data were read, so that evaluation finds them again; nothing of a table that was made in Python."""
+    if not table.source:
+        return {}
+    name, path = datasets.split_spec(table.source)
+    return {"data": f"{name}={path.resolve()}", "trial": options.trial}
 
 
-def training_splits(table: Table) -> tuple[str, ...]:
-    """The splits that are trained on unless people are held out."""
-    return ("train", "val") if table.dataset == "sysu" else ("train",)
-
-
-def training_stamp(table: Table, select: Select, held_out: Table | None) -> dict[str, Any]:
+def training_stamp(table: Table, options: TrainOptions, held_out: Table | None) -> dict[str, Any]:
     """Which rows were trained on, so that evaluation can tell the run's own data."""
-    splits = ("train",) if select == "heldout" else training_splits(table)
+    splits = ("train",) if options.select == "heldout" else training_splits(table)
     return {"trained_on": splits, "held_out_pids": [] if held_out is None else held_out.pids.tolist()}
 
 
 def default_run(dataset: str, method: str) -> Path:
     """runs/DATASET/METHOD/DATE-TIME."""
     return Path("runs") / dataset / method / time.strftime("%Y%m%d-%H%M%S")
-
-
-def _silent(text: str) -> None:
-    """Only the first process speaks."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import importlib
 import inspect
@@ -45,7 +46,7 @@ def load(spec: str | Path, **options: object) -> Table:
         if option not in known:
             takes = f"takes {', '.join(known)}" if known else "takes no options"
             raise ArgumentError(f"{name} has no option `{option}`{_closest(option, known)}; it {takes}")
-    return loader(path, **options)
+    return dataclasses.replace(loader(path, **options), source=f"{name}={path}")
 
 
 def split_spec(spec: str | Path) -> tuple[str, Path]:

@@ -1,0 +1,81 @@
+"""Model: what is deployed, whatever it was loaded from: a model that comes with vireid, a run folder or a bundle."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vireid import models
+from vireid.deploy.bundle import CALIBRATION, CONFIG, Backend, Bundle, export_bundle
+from vireid.deploy.calibration import Calibration
+from vireid.deploy.extractor import FeatureExtractor, Modality, Picture
+from vireid.system import file_digest
+from vireid.training.run_folder import EMBEDDER, RECIPE, RunFolder
+
+RUN_BUNDLE = "bundle"  # the folder of a run that holds its bundle
+log = logging.getLogger(__name__)
+
+
+class Model:
+    """An opened model: pictures in, unit vectors out, and what its bundle says about it."""
+
+    def __init__(self, extractor: FeatureExtractor) -> None:
+        self.extractor = extractor
+
+    @classmethod
+    def open(cls, target: str | Path, backend: Backend = "torch", device: str = "auto", **options: Any) -> Model:
+        """A model by name, or the path of a run folder or a bundle; `options` are those of FeatureExtractor.
+
+        Of a run folder the bundle RUN/bundle is used, and made or renewed where it is missing or older than the run's
+        embedder. Raises BundleError, RunError.
+        """
+        return cls(FeatureExtractor(bundle_of(target), backend, device, **options))
+
+    @property
+    def bundle(self) -> Bundle:
+        """The folder that the model was opened from."""
+        return self.extractor.bundle
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the network's file; galleries and calibrations belong to it."""
+        return self.bundle.config.digest
+
+    @property
+    def dim(self) -> int:
+        """D, the length of a vector."""
+        return self.extractor.dim
+
+    @cached_property
+    def calibration(self) -> Calibration | None:
+        """Thresholds and probabilities of this model; None where it is not calibrated."""
+        path = self.bundle.path / CALIBRATION
+        return Calibration.load(path) if path.is_file() else None
+
+    def embed(
+        self, pictures: Picture | Iterable[Picture], modality: Modality | Iterable[Modality] = "auto", **inputs: Any
+    ) -> np.ndarray:
+        """L2-normalized vectors, float32 (N, D), one row for each picture in order; as FeatureExtractor."""
+        return self.extractor(pictures, modality, **inputs)
+
+
+def bundle_of(target: str | Path) -> Bundle:
+    """The bundle of a model by name, in a folder, or of a run; of a run it is exported where it is missing or old."""
+    path = Path(target)
+    if not path.exists() and isinstance(target, str) and path.name == target:
+        return Bundle.open(models.path_of(target))
+    if (path / CONFIG).is_file() or not (path / RECIPE).is_file():
+        return Bundle.open(path)
+    run = RunFolder.open(path)
+    inner = run.path / RUN_BUNDLE
+    if (inner / CONFIG).is_file():
+        bundle = Bundle.open(inner)
+        if not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER):
+            return bundle
+    log.info("exporting %s (without ONNX; `vireid export %s` writes that too)", run.path, run.path)
+    return export_bundle(run, inner, onnx=False)

@@ -1,0 +1,346 @@
+"""Run: a training as an object: its record, embeddings, figures, exported bundle and report.
+
+run = vireid.train("cajl", table, "runs/cajl", epochs=60)      or vireid.Run.open("runs/cajl")
+scores = run.evaluate()
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from vireid import methods
+from vireid.data import datasets
+from vireid.data.protocol import Protocol
+from vireid.data.table import Table
+from vireid.declaration import Count, Index, configured, settings
+from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.model import RUN_BUNDLE
+from vireid.errors import ArgumentError, DataError, RunError
+from vireid.evaluation.embed import BATCH, Embeddings, embed_layers
+from vireid.evaluation.evaluate import Rerank, evaluate
+from vireid.evaluation.frozen import MADE_FROM, fingerprint
+from vireid.evaluation.refine import RefinedBy
+from vireid.evaluation.rerank import KReciprocal
+from vireid.evaluation.results import Results
+from vireid.layers.embedder import Embedder
+from vireid.system import choose_device, file_digest
+from vireid.training.record import RunRecord, data_name
+from vireid.training.run_folder import REFINER, RunFolder
+from vireid.types import Similarity
+from vireid.workflows.run_outputs import draw_ranked, write_open_set, write_results
+from vireid.workflows.run_rows import RunRows, checked_table
+
+log = logging.getLogger(__name__)
+
+
+@settings
+class RunOptions:
+    """Which pictures a run is used on, and how they are embedded."""
+
+    data: str | Table | None = None
+    """NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH; by default what the run was trained on."""
+    trial: Index | None = None
+    """RegDB: which of the ten splits, 0 to 9."""
+    cross: bool = False
+    """Allow other data than the run's own; stamped on the figures."""
+    flip: bool = False
+    """Average with the mirrored image; stamped on the figures."""
+    batch_size: Count = BATCH
+    """Images per forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    method: str | None = None
+    """Your method's file, if its network is your own: only then is code of the run's user executed."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@settings
+class EmbedOptions(RunOptions):
+    """Which pictures are embedded, and how."""
+
+    split: str = "test"
+    """Which images."""
+
+
+@settings
+class EvaluateOptions(RunOptions):
+    """Under which protocols and conditions a run is evaluated; what differs from the defaults stands in the stamp."""
+
+    protocols: tuple[str, ...] = ()
+    """Protocols by name, by default all of the data set that the data can serve."""
+    draw: Literal["official", "agw"] | None = None
+    """SYSU-MM01: how galleries are drawn."""
+    layer: str | None = None
+    """Layer of the embedder, or all; by default the deployed one."""
+    refine: str | Path | None = None
+    """A run that refines (nformer), whose refiner changes the embeddings of every trial."""
+    strict: bool = False
+    """With refinement: images that are ignored for a query are not its neighbors either."""
+    rerank: Literal["k-reciprocal"] | None = None
+    """Re-rank the similarities: k-reciprocal."""
+    k1: Count = 20
+    """k-reciprocal: neighbors that are looked at."""
+    k2: Count = 6
+    """k-reciprocal: neighbors that a vector is averaged over."""
+    similarity: Similarity | None = None
+    """By which vectors are compared; by default that of the run's recipe."""
+    ignore: tuple[str, ...] = ()
+    """Manifest: columns whose equal value is ignored."""
+    open_set: bool = False
+    """Also rank 1 at false-alarm rates of 1 % and 10 % (open_set.json)."""
+    pictures: Index = 8
+    """Queries in the picture of ranked lists; 0: none."""
+    lang: Literal["en", "zh"] = "en"
+    """Language of the picture."""
+
+
+class Run:
+    """A training in a folder; `record` says what it was."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+
+    @classmethod
+    def open(cls, path: str | Path) -> Run:
+        """The run at `path`; RunError where it is not a run folder."""
+        return cls(RunFolder.open(path))
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @property
+    def record(self) -> RunRecord:
+        return self.folder.record
+
+    # --- what the run is made of --------------------------------------------------------------------------------------
+
+    @cached_property
+    def embedding_run(self) -> Run:
+        """The run whose embedder embeds: this one, or the base of one that refines; RunError where that changed."""
+        base = self.record.base
+        if base is None:
+            return self
+        hint = f"To refine another run: vireid evaluate RUN --refine {self.path}"
+        if base.file is not None:
+            raise RunError(
+                f"{self.path} was trained on a file of embeddings ({base.path}), which embeds no picture. {hint}"
+            )
+        if not Path(base.path).is_dir():
+            raise RunError(f"{self.path} refines the run {base.path}, which is not there any more. {hint}")
+        run = Run.open(base.path)
+        if run.folder.embedder_digest != base.embedder:
+            raise RunError(
+                f"{self.path} was trained on the embeddings of {base.path} when its embedder was {base.embedder}; "
+                f"it is {run.folder.embedder_digest} now: train again. {hint}"
+            )
+        return run
+
+    def embedder(self, method: str | None = None) -> Embedder:
+        """The network that embeds, from its file, or built by the named method and filled from the checkpoint."""
+        if method is None:
+            return self.folder.embedder()
+        record = self.record
+        built = methods.find(method)(record.num_pids, record.camids, **record.settings)
+        return self.folder.load(built).eval().embedder
+
+    def table(self, options: RunOptions) -> Table:
+        """The whole table that the options name; RunError for data that are not the run's own without `cross`."""
+        return checked_table(self.folder, options.data, options.trial, options.cross)
+
+    def rows(self, options: RunOptions, split: str = "test") -> RunRows:
+        """The rows of a split that the options name; RunError for data that are not the run's own without `cross`."""
+        return RunRows.of(self.folder, options.data, options.trial, options.cross, split)
+
+    # --- embedding ----------------------------------------------------------------------------------------------------
+
+    def embed(self, options: EmbedOptions | None = None, **words: Any) -> dict[str, Embeddings]:
+        """Embeddings of the images of a split by layer, the deployed one first, kept as RUN/embeddings/LAYER.npz.
+
+        `words` are the fields of EmbedOptions. Files that are up to date (same embedder, pictures and options) are
+        read and not made again. Raises RunError, DataError, SettingsError.
+        """
+        options = configured(EmbedOptions, options, words)
+        run = self.embedding_run
+        if run is not self:
+            log.info("%s refines the embeddings of %s", self.path, run.path)
+        return run.embed_rows(run.rows(options, options.split), options)
+
+    def embed_rows(self, rows: RunRows, options: RunOptions) -> dict[str, Embeddings]:
+        """As `embed`, for rows that were loaded before."""
+        made_from = fingerprint(self.folder, rows.rows, options.flip)
+        folder, suffix = self.path / "embeddings", rows.suffix(options.flip)
+        if kept := up_to_date(folder, suffix, made_from):
+            log.info("embeddings of %d images are up to date: %s", len(rows.rows), folder)
+            return {name: replace(embeddings, table=rows.rows) for name, embeddings in kept.items()}
+        use = self.folder.deployment
+        layers = embed_layers(
+            self.embedder(options.method).to(choose_device(options.device)),
+            rows.rows,
+            use.size,
+            filter=use.filter,
+            flip=options.flip,
+            batch_size=options.batch_size,
+            progress=options.progress,
+        )
+        stamp = rows.stamp(self.folder, self.folder.embedder_digest)
+        for name, embeddings in layers.items():
+            stamped = {**stamp, **embeddings.stamp, MADE_FROM: f"{made_from} {' '.join(layers)}"}
+            layers[name] = replace(embeddings, stamp=stamped, similarity=use.similarity)
+            path = layers[name].save(folder / f"{name}{suffix}.npz")
+            log.info("wrote %s (%d x %d)", path, len(rows.rows), embeddings.vectors.shape[1])
+        return layers
+
+    # --- evaluation ---------------------------------------------------------------------------------------------------
+
+    def evaluate(self, options: EvaluateOptions | None = None, **words: Any) -> Results:
+        """Evaluate and write RUN/results.json, table.md and figures/ranked-PROTOCOL.png; returns what was measured.
+
+        `words` are the fields of EvaluateOptions. results.json keeps earlier figures of the same embedder and images.
+        A run that refines by itself is measured on the embeddings of its base. Raises RunError, DataError,
+        ArgumentError, SettingsError.
+        """
+        options = configured(EvaluateOptions, options, words)
+        refiner = self.refinement(options)
+        rerank: Rerank | None = KReciprocal(options.k1, options.k2) if options.rerank else None
+        if options.open_set and (rerank is not None or refiner is not None):
+            raise ArgumentError(
+                "open-set figures are of plain similarities; leave --rerank, --refine or --open-set out"
+            )
+        run = self.embedding_run
+        rows = run.rows(options)
+        protocols = choose_protocols(rows.table, options)
+        layers = choose_layers(run.embed_rows(rows, options), options.layer)
+        vectors = [self.stamped(layer, rows, options.refine) for layer in layers.values()]
+        results, measured = measure(vectors, protocols, refiner, rerank, options)
+        write_results(self.path, results, refines=self.record.base is not None)
+        if options.open_set:
+            write_open_set(self.path, vectors[0], measured, options.similarity)
+        for protocol in measured if options.pictures else ():
+            suffix = rows.suffix() + ("" if options.refine is None else "@refined")
+            draw_ranked(self.folder, vectors[0], protocol, refiner, suffix, options)
+        return results
+
+    def refinement(self, options: EvaluateOptions) -> RefinedBy | None:
+        """What refines the embeddings: the run's own refiner, or that of `refine`; RunError where it is unfit."""
+        own = self.record.base
+        if own is not None and options.refine is not None:
+            raise RunError(f"{self.path} refines by itself; to refine with another run evaluate {own.path}")
+        by = self.folder if own is not None else None if options.refine is None else RunFolder.open(options.refine)
+        if by is None:
+            if options.strict:
+                raise ArgumentError(
+                    "--strict belongs to refinement: pass --refine RUN too, or evaluate a run that refines"
+                )
+            return None
+        if options.layer is not None:
+            raise ArgumentError(
+                "what is refined is the deployed layer, which the refiner was trained on; leave --layer out"
+            )
+        refiner = by.refiner(choose_device(options.device))
+        for name in ("dataset", "partition", "data"):
+            mine, other = getattr(self.record, name), getattr(by.record, name)
+            if mine != other and not options.cross:
+                raise RunError(
+                    f"{by.path} was trained on {name} {other!r}, {self.path} on {mine!r}: the people that one is "
+                    "tested on may be those that the other was trained on. Refine with a run on the same training rows, or "
+                    "pass --cross, which is stamped"
+                )
+        return RefinedBy(refiner, options.strict)
+
+    def stamped(self, embeddings: Embeddings, rows: RunRows, refine: str | Path | None) -> Embeddings:
+        """The embeddings with the stamp of their figures: what refines them is named, internal entries are left out."""
+        stamp = {key: value for key, value in embeddings.stamp.items() if key != MADE_FROM}
+        if refine is not None or self.record.base is not None:
+            by = self.folder if refine is None else RunFolder.open(refine)
+            if refine is None:
+                stamp |= rows.stamp(self.folder, self.embedding_run.folder.embedder_digest)
+            elif by.base.embedder != self.folder.embedder_digest:
+                stamp["refiner trained on"] = f"embeddings of {by.base.method} {by.base.embedder}"
+            if refine is not None and by.record.data != self.record.data:
+                stamp["refiner trained on people of"] = data_name(by.record.dataset, by.record.partition)
+            stamp["refiner"] = file_digest(by.path / REFINER)[:8]
+        return replace(embeddings, stamp=stamp)
+
+    # --- deployment ---------------------------------------------------------------------------------------------------
+
+    def export(
+        self, folder: str | Path | None = None, *, onnx: bool = True, openvino: bool = False, method: str | None = None
+    ) -> Bundle:
+        """Write the bundle of the run into `folder`, by default RUN/bundle; RunError, BundleError.
+
+        `method` is the file of a method of one's own whose network is not one of vireid's.
+        """
+        own = None if method is None else self.embedder(method)
+        return export_bundle(self.folder, folder or self.path / RUN_BUNDLE, onnx=onnx, openvino=openvino, embedder=own)
+
+
+def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Embeddings]:
+    """The files of all layers, the deployed one first, if each was made from just this; nothing otherwise."""
+    paths = {path.name.removesuffix(f"{suffix}.npz"): path for path in folder.glob(f"*{suffix}.npz")}
+    notes = {name: Embeddings.stamp_of(path).get(MADE_FROM, "") for name, path in paths.items() if "@" not in name}
+    for note in notes.values():
+        digest, *layers = note.split() or [""]
+        if digest == made_from and all(notes.get(layer) == note for layer in layers):
+            return {layer: Embeddings.load(paths[layer]) for layer in layers}
+    return {}
+
+
+def choose_protocols(table: Table, options: EvaluateOptions) -> list[Protocol]:
+    """The protocols by name, or all; with SYSU-MM01's gallery draw where one is given."""
+    draw, names = options.draw, options.protocols
+    if draw is not None and table.dataset != "sysu":
+        raise ArgumentError(f"--draw belongs to SYSU-MM01, this data is {table.dataset}; leave it out")
+    wanted = list(names) or list(datasets.protocols_for(table))
+    if draw is not None:
+        stems = dict.fromkeys(name.removesuffix("/agw") for name in wanted)
+        known = datasets.protocols_for(table)
+        wanted = [stem + ("/agw" if draw == "agw" else "") for stem in stems]
+        wanted = wanted if names else [name for name in wanted if name in known]  # agw draws single shots alone
+    return [datasets.protocol(name, table, list(options.ignore) or None) for name in dict.fromkeys(wanted)]
+
+
+def choose_layers(layers: dict[str, Embeddings], layer: str | None) -> dict[str, Embeddings]:
+    """All layers, the named one, or the deployed one; ArgumentError for an unknown name."""
+    if layer == "all":
+        return layers
+    name = next(iter(layers)) if layer is None else layer
+    if name not in layers:
+        raise ArgumentError(f"the embedder has no layer {layer!r}; it has {', '.join(layers)} (or all)")
+    return {name: layers[name]}
+
+
+def measure(
+    vectors: Sequence[Embeddings],
+    protocols: Sequence[Protocol],
+    refiner: RefinedBy | None,
+    rerank: Rerank | None,
+    options: EvaluateOptions,
+) -> tuple[Results, list[Protocol]]:
+    """Figures of every layer and protocol, and the protocols that the data could serve.
+
+    A protocol that the data cannot serve is left out with a note where it was not asked for by name.
+    """
+    results, measured, reasons = Results(()), [], []
+    for protocol in protocols:
+        try:
+            rows = [evaluate(v, protocol, refiner, rerank, options.similarity) for v in vectors]
+        except DataError as error:
+            if options.protocols:
+                raise
+            reasons.append(f"left out {protocol.name}: {error}")
+            continue
+        for row in rows:
+            results += row
+        measured.append(protocol)
+    if not measured:
+        raise DataError("no protocol fits this data:\n" + "\n".join(reasons))
+    for reason in reasons:
+        log.warning("%s", reason)
+    return results, measured
