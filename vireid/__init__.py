@@ -12,37 +12,29 @@ if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
     from vireid.data.protocol import Protocol
     from vireid.data.table import Table
-    from vireid.errors import DataError
+    from vireid.deploy.extractor import FeatureExtractor
+    from vireid.deploy.model import Model
+    from vireid.errors import DataError, VireidError
     from vireid.evaluation.embed import Embeddings, embed
     from vireid.evaluation.evaluate import evaluate
     from vireid.evaluation.results import Results
     from vireid.layers.embedder import load_embedder
     from vireid.method import Method, Recipe
     from vireid.methods import find
+    from vireid.search.gallery import open_gallery
+    from vireid.search.searcher import Searcher
+    from vireid.workflows.run import Run
+    from vireid.workflows.training import train
 
-__all__ = [  # noqa: RUF022 (in the order of use)
-    "load",
-    "Table",
-    "DataError",
-    "find",
-    "Method",
-    "Recipe",
-    "TrainingData",
-    "load_embedder",
-    "embed",
-    "Embeddings",
-    "protocol",
-    "protocols_for",
-    "Protocol",
-    "evaluate",
-    "Results",
-    "__version__",
-]
-
-HOME = {
+HOME = {  # in the order of use
     "load": "vireid.data.datasets",
     "Table": "vireid.data.table",
-    "DataError": "vireid.data.table",
+    "train": "vireid.workflows.training",
+    "Run": "vireid.workflows.run",
+    "Model": "vireid.deploy.model",
+    "FeatureExtractor": "vireid.deploy.extractor",
+    "open_gallery": "vireid.search.gallery",
+    "Searcher": "vireid.search.searcher",
     "find": "vireid.methods",
     "Method": "vireid.method",
     "Recipe": "vireid.method",
@@ -55,7 +47,11 @@ HOME = {
     "Protocol": "vireid.data.protocol",
     "evaluate": "vireid.evaluation.evaluate",
     "Results": "vireid.evaluation.results",
+    "VireidError": "vireid.errors",
+    "DataError": "vireid.errors",
 }
+
+__all__ = [*HOME, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

@@ -33,7 +33,7 @@ CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_typ
 @dataclass_transform(frozen_default=True, field_specifiers=(Field, dataclasses.field))
 def settings(kind: type[T]) -> type[T]:
     """Make a class with annotated fields a frozen dataclass that checks its values; unknown names are refused."""
-    return pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)(kind)
+    return typing.cast(type[T], pydantic.dataclasses.dataclass(frozen=True, config=CONFIG)(kind))
 
 
 def not_a_switch(value: Any) -> Any:
@@ -61,8 +61,8 @@ BelowOne = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, lt=1)]  #
 @functools.cache
 def adapter(kind: Any) -> TypeAdapter[Any]:
     """The checker of a settings class or of a field's annotation."""
-    own = dataclasses.is_dataclass(kind) and hasattr(kind, "__pydantic_config__")
-    return TypeAdapter(kind, config=None if own else CONFIG)
+    own: Any = kind
+    return TypeAdapter(own, config=None if hasattr(kind, "__pydantic_config__") else CONFIG)
 
 
 def configured(kind: type[T], given: object | None, words: Mapping[str, Any]) -> T:

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import sys
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import typer
+
+Form = Literal["table", "md", "csv", "json", "latex"]
+DATA_HELP = "NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH."
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `vireid train` wrote.")]
+Trial = Annotated[int | None, typer.Option(help="RegDB: which of the ten splits, 0 to 9.")]
+OwnMethod = Annotated[str | None, typer.Option("--method", help="Your method's file, if its network is your own.")]
+OutForm = Annotated[Form, typer.Option("--format", help="How the figures are printed.")]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
@@ -15,3 +24,41 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
 def note(text: str) -> None:
     """Print for the user on stderr, so that stdout holds the figures alone."""
     print(text, file=sys.stderr, flush=True)
+
+
+class Stderr(logging.Handler):
+    """Prints what the modules log for the user: the message alone, warnings with the word before it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            text = record.getMessage()
+        except Exception:
+            self.handleError(record)
+            return
+        note(f"warning: {text}" if record.levelno >= logging.WARNING else text)
+
+
+def show_log() -> None:
+    """Show what vireid's modules log at level INFO and above."""
+    logger = logging.getLogger("vireid")
+    if not any(isinstance(handler, Stderr) for handler in logger.handlers):
+        logger.addHandler(Stderr())
+    logger.setLevel(logging.INFO)
+
+
+def show(results: Any, form: Form) -> None:
+    """Print results on stdout."""
+    if form == "table":
+        from rich.console import Console
+
+        console = Console()
+        if not console.is_terminal:
+            print(results.markdown())
+            return
+        table = results.__rich__()
+        for column in table.columns:  # where the window is narrow, figures are folded and names stay whole
+            column.overflow, column.no_wrap = "fold", column.header in ("name", "protocol")
+        console.print(table)
+        return
+    writers = {"md": results.markdown, "csv": results.csv, "json": results.json, "latex": results.latex}
+    print(writers[form]())

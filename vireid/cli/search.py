@@ -185,5 +185,7 @@ def search_demo(
 
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
-    for verb in (index, serve, forget, token, audit, search_demo):
-        app.command(verb.__name__.replace("_", "-"))(verb)
+    for verb in (index, serve, search_demo):
+        app.command(verb.__name__.replace("_", "-"), rich_help_panel="Search")(verb)
+    for verb in (forget, token, audit):
+        app.command(verb.__name__, rich_help_panel="Administration")(verb)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -92,6 +93,6 @@ class Table:
 def table_from_columns(root: Path, columns: Mapping[str, object], dataset: str, partition: str = "") -> Table:
     """Build a Table from lists; names beyond the five columns become extras."""
     kinds = {"path": np.str_, "pid": np.int64, "camid": np.int64, "modality": np.int64, "split": np.str_}
-    fixed = {name: np.asarray(columns[name], dtype=kind) for name, kind in kinds.items()}
+    fixed: dict[str, Any] = {name: np.asarray(columns[name], dtype=kind) for name, kind in kinds.items()}
     extras = {name: np.asarray(value) for name, value in columns.items() if name not in kinds}
-    return Table(Path(root), extras=extras, dataset=dataset, partition=partition, **fixed)
+    return Table(Path(root), **fixed, extras=extras, dataset=dataset, partition=partition)

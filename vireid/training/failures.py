@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
+from vireid.errors import VireidError
 from vireid.method import Batch, Progress, Recipe
 
 
-class TrainingDiverged(FloatingPointError):
+class TrainingDiverged(VireidError, FloatingPointError):
     """Training stopped because a loss or a weight became NaN or infinite; the run stays at its last checkpoint."""
 
     def __init__(self, at: Progress, reason: str, lr: Mapping[str, float], precision: str, checkpoint: Path) -> None:
@@ -22,7 +23,7 @@ class TrainingDiverged(FloatingPointError):
         )
 
 
-class OutOfMemory(RuntimeError):
+class OutOfMemory(VireidError, RuntimeError):
     """The GPU's memory did not suffice for one training step."""
 
     def __init__(self, batch: Batch, recipe: Recipe, checkpoint: Path) -> None:

@@ -62,11 +62,11 @@ def train(
 ) -> Path:
     """Train `method` on `data` by its recipes and return the run folder; `method` then holds the reported weights.
 
-    `recipes` replaces the method's own. With `resume` a run that was stopped goes on from its last epoch and a finished
-    one is left alone. `stamp` is recorded in recipe.json: `settings` (constructor keywords), `init` (what the weights
-    started from) and names of your own. `on_epoch`, `select` and the method's `samples` run on rank 0 and cannot change
-    the course of training: random states are put back after them. Under torchrun every process calls train() with the
-    same arguments.
+    `recipes` replaces the method's own. With `resume` a run that was stopped continues from its last epoch, and a
+    finished one is left alone unless its last stage has more epochs now. `stamp` is recorded in recipe.json: `settings`
+    (of the method), `init` (what the weights started from) and names of your own. `on_epoch`, `select` and the method's
+    `samples` run on rank 0 and cannot change the course of training: random states are put back after them. Under
+    torchrun every process calls train() with the same arguments.
 
     Raises TrainingDiverged, OutOfMemory, RunError (folder taken, or resumed with other settings), DiskFull, ValueError.
     """
@@ -89,7 +89,7 @@ def train(
     folder = RunFolder.begin(run, record, resume) if main else RunFolder(Path(run), record)
     distributed.barrier()
     state = folder.checkpoint() if (folder.path / LAST).exists() else None
-    if state is not None and state["finished"]:
+    if state is not None and state["finished"] and state["progress"]["epoch"] >= stages[-1].epochs:
         folder.load(method)
         return folder.path
 
@@ -149,6 +149,7 @@ class _Loop:
             if state is None:
                 at.stage, at.epoch, at.iteration, at.epochs, at.iterations_per_epoch = stage, 0, 0, recipe.epochs, 1
             else:
+                at.epochs = recipe.epochs  # a run that is continued may have more of them than before
                 optim.load_state_dict(state["optimizers"])
                 set_random_state(state["random"][distributed.rank()])
                 state = None

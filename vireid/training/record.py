@@ -87,6 +87,7 @@ class RunRecord(Frozen):
     source: SourceRecord = SourceRecord()
     trained_on: tuple[str, ...] | None = None  # splits; None where the record does not say
     held_out_pids: tuple[int, ...] = ()
+    options: dict[str, Any] = {}  # of the training, for those that a resumed training takes from the run
 
     @property
     def last_recipe(self) -> RecipeRecord:
@@ -117,6 +118,13 @@ class RunRecord(Frozen):
         """One line `name: this -> other` for each value that has to agree for this run to be resumed as `other`."""
         had, now = self.plain(), other.plain()
         return differences({key: had.get(key) for key in COMPARED}, {key: now.get(key) for key in COMPARED})
+
+    def is_longer(self, other: RunRecord) -> bool:
+        """Whether `other` is this training with more epochs in its last stage and nothing else changed."""
+        if len(self.recipes) != len(other.recipes) or not other.last_recipe.epochs > self.last_recipe.epochs:
+            return False
+        last = self.last_recipe.model_copy(update={"epochs": other.last_recipe.epochs})
+        return not self.model_copy(update={"recipes": (*self.recipes[:-1], last)}).differences(other)
 
 
 def data_name(dataset: str, partition: str) -> str:

@@ -75,7 +75,8 @@ class RunFolder:
 
     @classmethod
     def begin(cls, path: str | Path, record: RunRecord, resume: bool = False) -> RunFolder:
-        """Make the folder and write recipe.json, or with `resume` continue in a folder whose record says the same.
+        """Make the folder and write recipe.json, or with `resume` continue in a folder whose record says the same,
+        or the same with more epochs in its last stage.
 
         Raises RunError where a run is there already, or with `resume` where it differs (every difference is listed).
         """
@@ -87,6 +88,10 @@ class RunFolder:
                 )
             former = cls.open(path)
             differences = former.record.differences(record)
+            if former.record.is_longer(record):
+                longer = cls(path, former.record.model_copy(update={"recipes": record.recipes}))
+                longer.write_record()
+                return longer
             if differences:
                 listed = "\n".join(f"  - {line}" for line in differences)
                 raise RunError(
@@ -162,6 +167,11 @@ class RunFolder:
         elif isinstance(network, Refiner):
             with replacing(self.path / REFINER) as partial:
                 save_refiner(network, partial)
+
+    @property
+    def deploys(self) -> bool:
+        """Whether the run holds a network that is used without its method's code."""
+        return (self.path / EMBEDDER).exists() or (self.path / REFINER).exists()
 
     def embedder(self, device: str | torch.device = "cpu") -> Embedder:
         """The embedder that the run reports, in evaluation mode; of its last checkpoint if it is unfinished."""

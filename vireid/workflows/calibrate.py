@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -13,64 +14,62 @@ from vireid.data import datasets
 from vireid.data.datasets.ignore import IgnoreRule, any_of, same_pid_and_camera
 from vireid.data.protocol import ignore_nothing
 from vireid.data.table import Table
+from vireid.declaration import configured
 from vireid.deploy.bundle import CONFIG, WEIGHTS, Bundle, TrainedOn
 from vireid.deploy.calibration import NAME, Calibration, calibrate
 from vireid.deploy.model import RUN_BUNDLE
 from vireid.errors import ArgumentError, CalibrationError
-from vireid.evaluation.embed import BATCH, embed
+from vireid.evaluation.embed import embed
 from vireid.layers.embedder import load_embedder
 from vireid.system import choose_device, file_digest
 from vireid.training.run_folder import EMBEDDER, RECIPE
-from vireid.workflows.run import EmbedOptions, Run
+from vireid.workflows.options import RunOptions
+from vireid.workflows.run import Run
 from vireid.workflows.run_rows import split_rows
 
 TEST_PEOPLE = (
-    "warning: these are the test people. Figures that are measured on them with these thresholds are flattered, and "
+    "these are the test people. Figures that are measured on them with these thresholds are flattered, and "
     "the thresholds fit them better than anybody else; use them for a first look. Better: train with --select heldout "
     "(--holdout N), whose held-out people are then calibrated on, or give --data with pictures of your own cameras"
 )
 UNKNOWN_PEOPLE = (
-    "warning: this is other data of the same data set than the run was trained on, so some of these people may have "
+    "this is other data of the same data set than the run was trained on, so some of these people may have "
     "been trained on; the thresholds would then be too low to trust"
 )
+log = logging.getLogger(__name__)
 People = Literal["unseen", "test", "unknown"]
 
 
 def calibrate_run(
     target: Path | str,
-    data: str | None = None,
+    options: RunOptions | None = None,
     *,
     split: str | None = None,
-    trial: int | None = None,
     ignore: Sequence[str] = (),
-    cross: bool = False,
-    batch_size: int = BATCH,
-    device: str = "auto",
-    method: str | None = None,
-    progress: bool = True,
-    say: Callable[[str], None] = print,
+    **words: Any,
 ) -> Calibration:
     """Calibrate a run or a bundle and write calibration.json into it (for a run also into its RUN/bundle).
 
-    `split` is by default the people that the run held out, else val where it was not trained on, else test with a
-    warning. `data` is by default what the run was trained on; a bundle needs it. `ignore` names rules of a manifest
-    (`frame` leaves out pictures of one moment). Raises CalibrationError, RunError, BundleError, DataError.
+    `words` are the fields of RunOptions; `data` is by default what the run was trained on, a bundle needs it. `split`
+    is by default the people that the run held out, else val where it was not trained on, else test with a warning.
+    `ignore` names rules of a manifest (`frame` leaves out pictures of one moment). Raises CalibrationError, RunError,
+    BundleError, DataError.
     """
-    shared = {"batch_size": batch_size, "progress": progress}
+    options = configured(RunOptions, options, words)
+    shared = {"batch_size": options.batch_size, "progress": options.progress}
+    device, data = options.device, options.data
     if (Path(target) / RECIPE).is_file() or not Path(target).is_dir():
         run = Run.open(target)
-        options = EmbedOptions(
-            data=data, trial=trial, cross=cross, batch_size=batch_size, device=device, method=method, progress=progress
-        )
         table = run.table(options)
         trained = TrainedOn.of(run.record)
         chosen = choose_people(table, trained, split)
-        warn(chosen.people, say)
+        warn(chosen.people)
         if chosen.part:
-            network, use = run.embedder(method).to(choose_device(device)), run.folder.deployment
+            network, use = run.embedder(options.method).to(choose_device(device)), run.folder.deployment
             found = embed(network, chosen.rows, use.size, filter=use.filter, **shared)
         else:  # kept in RUN/embeddings for the next time
-            found = replace(next(iter(run.embed(replace(options, split=chosen.split)).values())), table=chosen.rows)
+            layers = run.embed_rows(run.rows(options, chosen.split), options)
+            found = replace(next(iter(layers.values())), table=chosen.rows)
         folders, digest = [run.path], file_digest(run.path / EMBEDDER)
         inner = run.path / RUN_BUNDLE
         if (inner / CONFIG).is_file() and Bundle.open(inner).config.digest == digest:
@@ -79,13 +78,14 @@ def calibrate_run(
         bundle = Bundle.open(target)
         if data is None:
             raise ArgumentError(f"{target} is a bundle, which does not say where pictures lie; pass --data NAME=PATH")
-        table = datasets.load(data, **({} if trial is None else {"trial": trial}))
+        trial = {} if options.trial is None else {"trial": options.trial}
+        table = data if isinstance(data, Table) else datasets.load(data, **trial)
         chosen = choose_people(table, bundle.config.trained_on, split)
-        warn(chosen.people, say)
+        warn(chosen.people)
         network = load_embedder(bundle.path / WEIGHTS, choose_device(device))
         found = embed(network, chosen.rows, bundle.config.size, filter=bundle.config.filter, **shared)
         folders, digest = [bundle.path], bundle.config.digest
-    rule, words = ignore_rule(table, ignore)
+    rule, ignored = ignore_rule(table, ignore)
     made = calibrate(
         found.vectors,
         found.table,
@@ -93,10 +93,10 @@ def calibrate_run(
         split=chosen.split + (" (held out)" if chosen.part else ""),
         people=chosen.people,
         ignore=rule,
-        ignored=words,
+        ignored=ignored,
     )
     for folder in folders:
-        say(f"wrote {made.save(folder / NAME)}")
+        log.info("wrote %s", made.save(folder / NAME))
     return made
 
 
@@ -135,10 +135,10 @@ def choose_people(table: Table, trained: TrainedOn, split: str | None) -> Chosen
     return Chosen(split, rows[unseen], people, not unseen.all())
 
 
-def warn(people: People, say: Callable[[str], None]) -> None:
+def warn(people: People) -> None:
     """Say what is wrong with calibrating on these people, before minutes are spent on it."""
     if people != "unseen":
-        say(TEST_PEOPLE if people == "test" else UNKNOWN_PEOPLE)
+        log.warning("%s", TEST_PEOPLE if people == "test" else UNKNOWN_PEOPLE)
 
 
 def ignore_rule(table: Table, names: Sequence[str]) -> tuple[IgnoreRule | None, str]:

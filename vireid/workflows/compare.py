@@ -20,10 +20,10 @@ A plan is a YAML file of plain data:
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import os
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -110,6 +110,9 @@ class Plan(BaseModel):
         return self.model_copy(update={"methods": {**{k: v for k, v in needed.items() if k not in chosen}, **chosen}})
 
 
+log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class Job:
     """One training with its evaluation; everything a process of its own needs."""
@@ -138,7 +141,6 @@ def compare_runs(
     jobs: int = 1,
     device: str = "auto",
     trial: int | None = None,
-    say: Callable[[str], None] = print,
 ) -> Comparison:
     """Train and evaluate every line of `plan` on every data set and write FOLDER/compare.md, .csv, .json and .tex.
 
@@ -152,16 +154,17 @@ def compare_runs(
     chosen = {label: protocols(table, plan.protocols) for label, table in tables.items()}
     todo = list(_jobs(plan, specs, tables, chosen, folder, settings, device, trial))
     _check(todo, tables)
-    say(f"{len(todo)} runs: {len(plan.methods)} methods, {len(tables)} data sets, {plan.seeds} seeds, {jobs} at a time")
+    counts = (len(todo), len(plan.methods), len(tables), plan.seeds, jobs)
+    log.info("%d runs: %d methods, %d data sets, %d seeds, %d at a time", *counts)
     failures: dict[str, str] = {}
     for wave in (False, True):  # runs that need another run come after all others
-        failures |= _run_all([job for job in todo if bool(job.entry.bases) is wave], jobs, failures, say)
+        failures |= _run_all([job for job in todo if bool(job.entry.bases) is wave], jobs, failures)
     done = [job for job in todo if str(job) not in failures]
     comparison = Comparison(tuple([*_chances(done, chosen), *map(_trained, done)]))
     for name, form in FILES.items():
         with replacing(folder / name) as partial:
             partial.write_text(getattr(comparison, form)(), encoding="utf-8")
-    say(f"wrote {folder / 'compare.md'}, .csv, .json and .tex")
+    log.info("wrote %s, .csv, .json and .tex", folder / "compare.md")
     if failures:
         listed = "\n".join(f"  - {job}: {message}" for job, message in failures.items())
         raise RunsFailed(f"{len(failures)} of {len(todo)} runs failed and are not in the table:\n{listed}")
@@ -241,7 +244,7 @@ def _check(todo: Sequence[Job], tables: Mapping[str, Table]) -> None:
         raise SettingsError(list(dict.fromkeys(faults)))
 
 
-def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str], say: Callable[[str], None]) -> dict[str, str]:
+def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str]) -> dict[str, str]:
     """Run all, `jobs` at a time, and return what went wrong by job."""
     failures: dict[str, str] = {}
     ready = []
@@ -253,7 +256,7 @@ def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str], say: Cal
             ready.append(job)
 
     def ended(job: Job, message: str | None) -> None:
-        say(f"{job}: {message or 'done'}")
+        log.info("%s: %s", job, message or "done")
         if message:
             failures[str(job)] = message
 
@@ -275,17 +278,12 @@ def _run(job: Job, threads: int | None) -> str | None:
     if threads is not None:
         torch.set_num_threads(threads)
 
-    def say(text: str) -> None:
-        print(f"{job}: {text}", file=sys.stderr, flush=True)
-
     try:
         options = {"seed": job.seed, "device": job.device, "trial": job.trial, "weights": job.entry.weights}
         run = train(job.entry.method, job.data, job.folder, overrides=job.words, resume=True, progress=False, **options)
         run.evaluate(protocols=job.protocols, device=job.device, pictures=0, progress=False)
     except Exception as error:  # reported by the caller with all others
-        import traceback
-
-        say(traceback.format_exc())
+        log.exception("%s failed", job)
         return f"{type(error).__name__}: {error}"
     return None
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from vireid.evaluation.results import Results
@@ -12,6 +12,7 @@ from vireid.workflows.compare import chance
 from vireid.workflows.side_by_side import results_of
 from vireid.workflows.training import train
 
+log = logging.getLogger(__name__)
 PEOPLE, IMAGES, SEED = 800, 2, 0  # many people with few pictures each: from scratch, people are what is learned from
 PROTOCOLS = ("sysu/all/single-shot", "sysu/indoor/single-shot")
 SETTINGS = (  # of both methods: a fourth of ResNet-50's width, four bottlenecks, a third of the image's sides
@@ -40,14 +41,14 @@ METHODS = {
 }
 
 
-def run_demo(root: Path, progress: bool = True, say: Callable[[str], None] = print) -> Results:
+def run_demo(root: Path, progress: bool = True) -> Results:
     """Run the demo in the folder `root` and return its table: chance, AGW and CAJL.
 
     Data and trainings that are there from an earlier call with the same settings are kept: it then takes seconds.
     """
     began = time.monotonic()
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
-    say(f"wrote {data}: {PEOPLE} people who never were, six cameras")
+    log.info("wrote %s: %d synthetic identities, six cameras", data, PEOPLE)
     runs = {}
     for method, overrides in METHODS.items():
         runs[method] = train(method, f"sysu={data}", root / method, overrides=overrides, resume=True, progress=progress)
@@ -57,6 +58,6 @@ def run_demo(root: Path, progress: bool = True, say: Callable[[str], None] = pri
     )
     for run in runs.values():
         for picture in sorted((run.path / "figures").glob("*.png")):
-            say(f"picture: {picture}")
-    say(f"done in {time.monotonic() - began:.0f} s; data, runs, tables and pictures are in {root}")
+            log.info("picture: %s", picture)
+    log.info("done in %.0f s; data, runs, tables and pictures are in %s", time.monotonic() - began, root)
     return table

@@ -11,17 +11,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vireid import methods
 from vireid.data import datasets
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table
-from vireid.declaration import Count, Index, configured, settings
+from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.deploy.model import RUN_BUNDLE
 from vireid.errors import ArgumentError, DataError, RunError
-from vireid.evaluation.embed import BATCH, Embeddings, embed_layers
+from vireid.evaluation.embed import Embeddings, embed_layers
 from vireid.evaluation.evaluate import Rerank, evaluate
 from vireid.evaluation.frozen import MADE_FROM, fingerprint
 from vireid.evaluation.refine import RefinedBy
@@ -31,73 +31,11 @@ from vireid.layers.embedder import Embedder
 from vireid.system import choose_device, file_digest
 from vireid.training.record import RunRecord, data_name
 from vireid.training.run_folder import REFINER, RunFolder
-from vireid.types import Similarity
+from vireid.workflows.options import EmbedOptions, EvaluateOptions, RunOptions
 from vireid.workflows.run_outputs import draw_ranked, write_open_set, write_results
 from vireid.workflows.run_rows import RunRows, checked_table
 
 log = logging.getLogger(__name__)
-
-
-@settings
-class RunOptions:
-    """Which pictures a run is used on, and how they are embedded."""
-
-    data: str | Table | None = None
-    """NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH; by default what the run was trained on."""
-    trial: Index | None = None
-    """RegDB: which of the ten splits, 0 to 9."""
-    cross: bool = False
-    """Allow other data than the run's own; stamped on the figures."""
-    flip: bool = False
-    """Average with the mirrored image; stamped on the figures."""
-    batch_size: Count = BATCH
-    """Images per forward pass."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    method: str | None = None
-    """Your method's file, if its network is your own: only then is code of the run's user executed."""
-    progress: bool = True
-    """Show progress bars."""
-
-
-@settings
-class EmbedOptions(RunOptions):
-    """Which pictures are embedded, and how."""
-
-    split: str = "test"
-    """Which images."""
-
-
-@settings
-class EvaluateOptions(RunOptions):
-    """Under which protocols and conditions a run is evaluated; what differs from the defaults stands in the stamp."""
-
-    protocols: tuple[str, ...] = ()
-    """Protocols by name, by default all of the data set that the data can serve."""
-    draw: Literal["official", "agw"] | None = None
-    """SYSU-MM01: how galleries are drawn."""
-    layer: str | None = None
-    """Layer of the embedder, or all; by default the deployed one."""
-    refine: str | Path | None = None
-    """A run that refines (nformer), whose refiner changes the embeddings of every trial."""
-    strict: bool = False
-    """With refinement: images that are ignored for a query are not its neighbors either."""
-    rerank: Literal["k-reciprocal"] | None = None
-    """Re-rank the similarities: k-reciprocal."""
-    k1: Count = 20
-    """k-reciprocal: neighbors that are looked at."""
-    k2: Count = 6
-    """k-reciprocal: neighbors that a vector is averaged over."""
-    similarity: Similarity | None = None
-    """By which vectors are compared; by default that of the run's recipe."""
-    ignore: tuple[str, ...] = ()
-    """Manifest: columns whose equal value is ignored."""
-    open_set: bool = False
-    """Also rank 1 at false-alarm rates of 1 % and 10 % (open_set.json)."""
-    pictures: Index = 8
-    """Queries in the picture of ranked lists; 0: none."""
-    lang: Literal["en", "zh"] = "en"
-    """Language of the picture."""
 
 
 class Run:
@@ -249,8 +187,8 @@ class Run:
             if mine != other and not options.cross:
                 raise RunError(
                     f"{by.path} was trained on {name} {other!r}, {self.path} on {mine!r}: the people that one is "
-                    "tested on may be those that the other was trained on. Refine with a run on the same training rows, or "
-                    "pass --cross, which is stamped"
+                    "tested on may be those that the other was trained on. Refine with a run on the same training rows, "
+                    "or pass --cross, which is stamped"
                 )
         return RefinedBy(refiner, options.strict)
 

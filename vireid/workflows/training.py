@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,23 +18,26 @@ from vireid.data import cache, datasets
 from vireid.data.pipeline import TrainingData
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table
-from vireid.declaration import Index, configured, settings
-from vireid.errors import ArgumentError, DataError
+from vireid.declaration import configured
+from vireid.errors import ArgumentError, DataError, RunError
 from vireid.evaluation.embed import embed
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.frozen import Frozen
 from vireid.evaluation.refine import RefinedBy
+from vireid.layers.refiner import Refiner
 from vireid.layers.weights import load_state, locate
 from vireid.method import Method, Progress, Recipe
 from vireid.system import choose_device, file_digest
 from vireid.training.loop import train as run_loop
+from vireid.training.record import RunRecord
+from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.training.selection import HELD_OUT, TEST_SET, Selection
-from vireid.training.settings import resolve
+from vireid.training.settings import describe, resolve
 from vireid.types import INFRARED, VISIBLE
+from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_rows import split_rows, training_splits
 
-Select = Literal["last", "heldout", "test"]
 TEST_PROTOCOL = {"sysu": "sysu/all/single-shot/agw"}  # what published scripts choose by; else the data set's first one
 SCRATCH = (
     "no --weights: training starts from scratch (random weights), which costs much accuracy. Published figures start "
@@ -42,42 +46,12 @@ SCRATCH = (
 log = logging.getLogger(__name__)
 
 
-@settings
-class TrainOptions:
-    """How a training is run; what it learns is in the settings of its method."""
-
-    trial: Index | None = None
-    """RegDB: which of the ten splits, 0 to 9."""
-    weights: str | None = None
-    """What to start from: imagenet, a file or an address."""
-    seed: Index = 0
-    """Seed of all random draws."""
-    device: str = "auto"
-    """auto, cpu, cuda or cuda:N."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward pass."""
-    compile: bool = False
-    """Compile the network with torch.compile."""
-    resume: bool = False
-    """Continue in the run folder, from its last epoch."""
-    config: Path | None = None
-    """Settings as a YAML file; key=value words win."""
-    select: Select = "last"
-    """Which epoch is reported: last, or best on heldout or test."""
-    holdout: Index = 0
-    """With select heldout: hold out this many people."""
-    tensorboard: bool = False
-    """Also write a TensorBoard log."""
-    progress: bool = True
-    """Show progress bars."""
-
-
-OPTIONS = tuple(TrainOptions.__dataclass_fields__)  # pyright: ignore[reportAttributeAccessIssue]
+OPTIONS = tuple(field.name for field in dataclasses.fields(TrainOptions))
 
 
 def train(
-    method: str | Path | type[Method],
-    data: str | Path | Table,
+    method: str | Path | type[Method[Any]] | None = None,
+    data: str | Path | Table | None = None,
     run: str | Path | None = None,
     *,
     overrides: Sequence[str] = (),
@@ -87,16 +61,35 @@ def train(
 
     `run` is the folder to write, by default runs/DATASET/METHOD/DATE-TIME. `words` are the fields of TrainOptions and
     settings of the method by name (`epochs=60`, or `**{"sampler.pids": 4}` where a name has a dot); `overrides` are
-    more of these as key=value texts. Raises SettingsError, DataError, RunError and what the loop raises.
+    more of these as key=value texts. With `resume=True` method, data, settings and options are those of the run, where
+    they are not given; a finished run continues where the last stage has more epochs than before.
+
+    Raises SettingsError, DataError, RunError and what the loop raises.
     """
     options = configured(TrainOptions, None, {name: value for name, value in words.items() if name in OPTIONS})
     texts = [f"{name}={json.dumps(value)}" for name, value in words.items() if name not in OPTIONS]
+    return train_with(method, data, run, options, [*overrides, *texts])
+
+
+def train_with(
+    method: str | Path | type[Method[Any]] | None,
+    data: str | Path | Table | None,
+    run: str | Path | None,
+    options: TrainOptions,
+    overrides: Sequence[str] = (),
+) -> Run:
+    """As `train`, with the options as an object and the settings as key=value texts."""
+    former = former_record(run, options)
+    if former is not None:
+        method, data = method or method_of(former), data if data is not None else former.source.data
+        options = options_of(former, options)
+    if method is None or data is None:
+        raise ArgumentError("name a method and the data to train on, or give --resume and --run with a run to continue")
     kind = method if isinstance(method, type) else methods.find(method)
     table = data if isinstance(data, Table) else load_data(data, options.trial)
-    recipes, values = resolve(kind, table.dataset, [*overrides, *texts], options.config)
+    given = [*recorded_settings(former, kind, overrides), *overrides] if former else overrides
+    recipes, values = resolve(kind, table.dataset, given, options.config)
     rows, held_out = training_rows(table, options)
-    if options.resume and run is None:
-        raise ArgumentError("--resume needs --run with the folder of the run to continue")
     place = distributed.start(choose_device(options.device))
     try:
         name = kind.__name__.lower() if isinstance(method, type) else Path(method).stem
@@ -104,7 +97,7 @@ def train(
         torch.manual_seed(options.seed)
         model = kind(len(rows.pids), tuple(rows.camids.tolist()), **values)
         stamp = {"settings": values, "source": source(table, options), **training_stamp(table, options, held_out)}
-        stamp |= initial_weights(model, recipes, options)
+        stamp |= {"init": former.init} if former else initial_weights(model, recipes, options)
         check_batches(kind, rows, recipes)
         if distributed.is_main():
             people = f"{len(rows)} images of {len(rows.pids)} people"
@@ -126,6 +119,60 @@ def train(
     finally:
         distributed.stop()
     return Run.open(path)
+
+
+# --- continuing a run -------------------------------------------------------------------------------------------------
+
+
+def former_record(run: str | Path | None, options: TrainOptions) -> RunRecord | None:
+    """The record of the run that is continued; None where training starts."""
+    if not options.resume:
+        return None
+    if run is None:
+        raise ArgumentError("--resume needs --run with the folder of the run to continue")
+    return RunFolder.open(run).record if (Path(run) / RECIPE).is_file() else None
+
+
+def method_of(record: RunRecord) -> str:
+    """The name of the run's method; RunError for a method of a file of one's own, which has to be given."""
+    module, _, _ = record.class_name.rpartition(".")
+    if not module.startswith("vireid.methods."):
+        raise RunError(f"this run was trained with a method of your own, {record.class_name}; name its file")
+    return module.rpartition(".")[2]
+
+
+def options_of(record: RunRecord, options: TrainOptions) -> TrainOptions:
+    """The options of the run, for those that are left at their defaults and that its record holds."""
+    plain = {field.name: field.default for field in dataclasses.fields(TrainOptions)}
+    kept = {k: v for k, v in record.options.items() if k in plain and getattr(options, k) == plain[k]}
+    return dataclasses.replace(options, **kept)
+
+
+def recorded_settings(record: RunRecord, kind: type[Method[Any]], overrides: Sequence[str]) -> list[str]:
+    """The run's settings as key=value texts, but for those that `overrides` name."""
+    given = {word.partition("=")[0].strip() for word in overrides}
+    recorded = {**record.settings, **recorded_recipes(record, kind)}
+    return [f"{name}={json.dumps(value)}" for name, value in recorded.items() if name not in given]
+
+
+def recorded_recipes(record: RunRecord, kind: type[Method[Any]]) -> dict[str, Any]:
+    """The values of the recipes' settings in the record, by dotted name."""
+    stages = [recipe.model_dump(mode="json") for recipe in record.recipes]
+    values: dict[str, Any] = {}
+    for setting in describe(kind, record.dataset):
+        if setting.recipe:
+            stage, name = 0, setting.name
+            if name.startswith("stages."):
+                _, number, name = name.split(".", 2)
+                stage = int(number)
+            value: Any = stages[stage]
+            for part in name.split("."):
+                value = value[int(part)] if isinstance(value, list) else value[part]
+            values[setting.name] = value
+    return values
+
+
+# --- the parts of a training ------------------------------------------------------------------------------------------
 
 
 def load_data(data: str | Path, trial: int | None) -> Table:
@@ -172,7 +219,7 @@ def training_rows(table: Table, options: TrainOptions) -> tuple[Table, Table | N
     return train_rows, val_rows
 
 
-def selection(table: Table, held_out: Table | None, select: Select, recipe: Recipe) -> Selection | None:
+def selection(table: Table, held_out: Table | None, select: str, recipe: Recipe) -> Selection | None:
     """The rule by which the reported epoch is chosen, None for the last one: mAP on `held_out` or on the test rows."""
     if select == "last":
         return None
@@ -186,7 +233,7 @@ def selection(table: Table, held_out: Table | None, select: Select, recipe: Reci
     def mean_precision(method: Method[Any], at: Progress) -> float:
         base = method.base_run()
         if isinstance(base, Frozen):
-            embeddings, refine = base.embeddings(rows), RefinedBy(method.artifacts()["refiner"])
+            embeddings, refine = base.embeddings(rows), RefinedBy(cast(Refiner, method.artifacts()["refiner"]))
         else:
             embeddings, refine = embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False), None
         return evaluate(embeddings, protocol, refine, similarity=recipe.similarity).mean["mAP"]
@@ -240,9 +287,11 @@ def source(table: Table, options: TrainOptions) -> dict[str, Any]:
 
 
 def training_stamp(table: Table, options: TrainOptions, held_out: Table | None) -> dict[str, Any]:
-    """Which rows were trained on, so that evaluation can tell the run's own data."""
+    """Which rows were trained on and the options that a resumed training takes from the run."""
     splits = ("train",) if options.select == "heldout" else training_splits(table)
-    return {"trained_on": splits, "held_out_pids": [] if held_out is None else held_out.pids.tolist()}
+    held_out_pids = [] if held_out is None else held_out.pids.tolist()
+    kept = {name: getattr(options, name) for name in ("trial", "seed", "precision", "select", "holdout")}
+    return {"trained_on": splits, "held_out_pids": held_out_pids, "options": kept}
 
 
 def default_run(dataset: str, method: str) -> Path:

@@ -1,0 +1,48 @@
+"""The verbs of models: export, calibrate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vireid.cli.from_settings import takes
+from vireid.cli.options import OwnMethod, RunFolder
+from vireid.workflows.options import RunOptions
+
+
+def export(
+    run: RunFolder,
+    to: Annotated[Path | None, typer.Option(help="Folder of the bundle; RUN/bundle by default.")] = None,
+    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write embedder.onnx and compare it.")] = True,
+    openvino: Annotated[bool, typer.Option("--openvino", help="Write the file for OpenVINO too.")] = False,
+    method: OwnMethod = None,
+) -> None:
+    """Write a bundle: the embedder as a folder that serves without its method."""
+    from vireid.workflows.run import Run
+
+    bundle = Run.open(run).export(to, onnx=onnx, openvino=openvino, method=method)
+    print(f"wrote {bundle.path}")
+
+
+@takes(RunOptions, skip=("flip",))
+def calibrate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle together with --data.")],
+    split: Annotated[
+        str | None, typer.Option(help="Held-out people by default, else val where it was not trained on, else test.")
+    ] = None,
+    ignore: Annotated[list[str] | None, typer.Option(help="Manifest: column whose equal value is ignored.")] = None,
+    *,
+    options: RunOptions,
+) -> None:
+    """Measure above which similarity two pictures show one person; writes calibration.json into RUN and its bundle."""
+    from vireid.workflows.calibrate import calibrate_run
+
+    print(calibrate_run(run, options, split=split, ignore=ignore or ()).markdown())
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these functions sub-commands."""
+    for verb in (export, calibrate):
+        app.command(verb.__name__, rich_help_panel="Models")(verb)

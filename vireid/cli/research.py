@@ -1,0 +1,142 @@
+"""The verbs of research: train, embed, evaluate, compare, results, methods, demo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vireid.cli.from_settings import takes
+from vireid.cli.options import DATA_HELP, Device, Form, OutForm, Quiet, RunFolder, Trial, show
+from vireid.errors import ArgumentError
+from vireid.workflows.options import EmbedOptions, EvaluateOptions, TrainOptions
+
+PROTOCOL = {"protocols": "--protocol"}
+
+
+@takes(TrainOptions)
+def train(
+    method: Annotated[
+        str | None, typer.Argument(help="A method by name (`vireid methods`), or ./your_file.py.")
+    ] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings by name.")] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
+    run: Annotated[Path | None, typer.Option(help="Run folder; runs/DATA/METHOD/DATE-TIME by default.")] = None,
+    evaluate: Annotated[bool, typer.Option(help="Evaluate at the end and print the table.")] = True,
+    form: OutForm = "table",
+    *,
+    options: TrainOptions,
+) -> None:
+    """Train a method: vireid train agw --data sysu=PATH --weights imagenet epochs=60.
+
+    On several GPUs: torchrun --nproc-per-node=2 -m -- vireid train ... (without the second -- torchrun takes --run).
+    """
+    from vireid.workflows.training import train_with
+
+    words = list(settings or ())
+    if method is not None and "=" in method and options.resume:  # `vireid train --resume --run RUN epochs=120`
+        method, words = None, [method, *words]
+    finished = train_with(method, data, run, options, words)
+    if os.environ.get("RANK", "0") != "0":
+        return
+    if evaluate:
+        own = None if finished.folder.deploys else method  # a network of the user's own file
+        show(finished.evaluate(device=options.device, progress=options.progress, method=own), form)
+    print(f"wrote {finished.path}")
+
+
+@takes(EmbedOptions)
+def embed(run: RunFolder, *, options: EmbedOptions) -> None:
+    """Write RUN/embeddings/LAYER.npz; files that are up to date are left alone."""
+    from vireid.workflows.run import Run
+
+    for layer, embeddings in Run.open(run).embed(options).items():
+        print(f"{layer}: {len(embeddings)} x {embeddings.vectors.shape[1]}")
+
+
+@takes(EvaluateOptions, names=PROTOCOL)
+def evaluate(run: RunFolder, form: OutForm = "table", *, options: EvaluateOptions) -> None:
+    """Evaluate a run; writes results.json, table.md and pictures of ranked lists into it."""
+    from vireid.workflows.run import Run
+
+    show(Run.open(run).evaluate(options), form)
+
+
+def compare(
+    data: Annotated[list[str], typer.Option(help=DATA_HELP + " Repeatable.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[METHOD]... [KEY=VALUE]...", help="Methods, and settings of all.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(help="YAML: methods, their settings, seeds, protocols.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of each method; 3 by default.")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="By name, repeatable; the data's usual ones.")] = None,
+    run: Annotated[Path, typer.Option(help="Folder of the comparison; continues where it was stopped.")] = Path(
+        "runs/compare"
+    ),
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; they share the cores.")] = 1,
+    trial: Trial = None,
+    device: Device = "auto",
+    form: OutForm = "table",
+) -> None:
+    """Train methods from several seeds, evaluate all and rank them: vireid compare agw cajl --data sysu=PATH."""
+    from vireid.workflows.compare import Plan, compare_runs
+
+    names = [word for word in words or () if "=" not in word]
+    if plan is None and not names:
+        raise ArgumentError("name the methods to compare, or a file with --plan; `vireid methods` lists them")
+    chosen = (Plan.read(plan) if plan else Plan(methods={})).only(names)
+    changes = {"seeds": seeds, "protocols": tuple(protocol) if protocol else None}
+    chosen = chosen.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    settings = [word for word in words or () if "=" in word]
+    show(compare_runs(chosen, data, run, settings=settings, jobs=jobs, device=device, trial=trial), form)
+
+
+def results(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
+    form: OutForm = "table",
+) -> None:
+    """Print the results of several runs side by side; RegDB's splits are averaged."""
+    from vireid.workflows.side_by_side import results_of
+
+    show(results_of(runs), form)
+
+
+def methods(
+    name: Annotated[
+        str | None, typer.Argument(help="Show the settings of this one (a name or ./your_file.py).")
+    ] = None,
+    dataset: Annotated[str, typer.Option(help="The data set whose recipe is shown.")] = "sysu",
+) -> None:
+    """List the methods, or the settings of one with types and defaults."""
+    from vireid.workflows import methods as listing
+
+    if name is None:
+        summaries = listing.summaries()
+        for method, summary in summaries.items():
+            print(f"{method:<{max(map(len, summaries))}}  {summary}")
+        return
+    rows = listing.settings(name, dataset)
+    widths = [max(len(row[key]) for row in rows) for key in ("name", "default")]
+    for part, title in ((False, "network and losses"), (True, f"recipe ({dataset})")):
+        print(f"{title}:")
+        for row in rows:
+            if row["recipe"] is part:
+                print(f"  {row['name']:<{widths[0]}}  {row['default']:<{widths[1]}}  {row['type']}")
+
+
+def demo(
+    root: Annotated[Path, typer.Option(help="Folder for data and runs.")] = Path("runs/demo"), quiet: Quiet = False
+) -> None:
+    """Make data, train a small AGW and a small CAJL, evaluate both and show them side by side: a few minutes."""
+    from vireid.workflows.demo import run_demo
+
+    table: Form = "table"
+    show(run_demo(root, progress=not quiet), table)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Make these functions sub-commands."""
+    for verb in (train, embed, evaluate, compare, results, methods, demo):
+        app.command(verb.__name__, rich_help_panel="Research")(verb)

@@ -1,0 +1,102 @@
+"""Options of the workflows: declared once, for Python and for the command line. Imports no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from vireid.data.table import Table
+from vireid.declaration import Count, Index, settings
+from vireid.types import Similarity
+
+
+@settings
+class TrainOptions:
+    """How a training is run; what it learns is in the settings of its method."""
+
+    trial: Index | None = None
+    """RegDB: which of the ten splits, 0 to 9."""
+    weights: str | None = None
+    """What to start from: imagenet, a file or an address."""
+    seed: Index = 0
+    """Seed of all random draws."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """Of the forward pass."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+    resume: bool = False
+    """Continue the run in the folder given by --run, with its own settings; more epochs may be given."""
+    config: Path | None = None
+    """Settings as a YAML file; key=value words win."""
+    select: Literal["last", "heldout", "test"] = "last"
+    """Which epoch is reported: last, or best on heldout or test."""
+    holdout: Index = 0
+    """With --select heldout: hold out this many people."""
+    tensorboard: bool = False
+    """Also write a TensorBoard log."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@settings
+class RunOptions:
+    """Which pictures a run is used on, and how they are embedded."""
+
+    data: str | Table | None = None
+    """NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH; by default what the run was trained on."""
+    trial: Index | None = None
+    """RegDB: which of the ten splits, 0 to 9."""
+    cross: bool = False
+    """Allow other data than the run's own; stamped on the figures."""
+    flip: bool = False
+    """Average with the mirrored image; stamped on the figures."""
+    batch_size: Count = 64
+    """Images per forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    method: str | None = None
+    """Your method's file, if its network is your own; its code is executed."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@settings
+class EmbedOptions(RunOptions):
+    """Which pictures are embedded, and how."""
+
+    split: str = "test"
+    """test (with query and gallery), train or val."""
+
+
+@settings
+class EvaluateOptions(RunOptions):
+    """Under which protocols and conditions a run is evaluated; what differs from the defaults stands in the stamp."""
+
+    protocols: tuple[str, ...] = ()
+    """Protocol by name, repeatable; by default all that the data can serve."""
+    draw: Literal["official", "agw"] | None = None
+    """SYSU-MM01: how galleries are drawn."""
+    layer: str | None = None
+    """Layer of the embedder (neck, pooled, ...) or all; by default the deployed one."""
+    refine: str | Path | None = None
+    """A run of a refining method (nformer), which changes the embeddings of every trial; stamped on the figures."""
+    strict: bool = False
+    """With refinement: images that are ignored for a query are not its neighbors either."""
+    rerank: Literal["k-reciprocal"] | None = None
+    """Re-rank the similarities; stamped on the figures."""
+    k1: Count = 20
+    """k-reciprocal: neighbors."""
+    k2: Count = 6
+    """k-reciprocal: neighbors that a vector is averaged over."""
+    similarity: Similarity | None = None
+    """By which vectors are compared; by default that of the run's recipe."""
+    ignore: tuple[str, ...] = ()
+    """Manifest: column whose equal value is ignored, repeatable."""
+    open_set: bool = False
+    """Also rank 1 at false-alarm rates of 1 % and 10 % (open_set.json)."""
+    pictures: Index = 8
+    """Queries in the picture of ranked lists; 0: none."""
+    lang: Literal["en", "zh"] = "en"
+    """Language of the picture."""
