@@ -92,9 +92,7 @@ def bundle_of(run: Path | None, folder: Path) -> Bundle:
     if run is None:
         small_run.write_people(folder / "data", {"train": 4})
         run = small_run.make_run(folder / "run", folder / "data", words=()).path
-    from vireid.training.record import Run
-
-    return export_bundle(Run.open(run), folder / "bundle", onnx=False, say=lambda text: None)
+    return export_bundle(run, folder / "bundle", onnx=False)
 
 
 def write_pictures(folder: Path, count: int) -> Path:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from vireid.version import __version__
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for editors and type checkers; `__all__` is made from HOME
+    # ruff: noqa: F401
     from vireid.data.datasets import load, protocol, protocols_for
     from vireid.data.pipeline import TrainingData
     from vireid.data.protocol import Protocol

@@ -22,7 +22,7 @@ from vireid.deploy import onnx as onnx_export
 from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.errors import BundleError
 from vireid.layers.embedder import Embedder
-from vireid.training.record import Run
+from vireid.training.run_folder import RunFolder
 
 pytest.importorskip("onnxscript", reason="extra: export")
 pytest.importorskip("onnxruntime", reason="extra: export")
@@ -59,7 +59,7 @@ def test_files_and_config(place: Path) -> None:
     folder = place / "run/bundle"
     names = {"embedder.safetensors", "config.json", "README.md", "embedder.onnx", "parity.json"}
     assert {path.name for path in folder.iterdir()} == names
-    bundle, run = Bundle.open(folder), Run.open(place / "run")
+    bundle, run = Bundle.open(folder), RunFolder.open(place / "run")
     config, embedder = bundle.config, run.embedder()
     assert (config.method, config.size, config.filter, config.layer) == ("AGW", (48, 24), "lanczos", "neck")
     assert config.num_params == sum(p.numel() for p in embedder.parameters())
@@ -244,9 +244,9 @@ def test_a_network_of_ones_own_serves_through_onnx(place: Path, tmp_path: Path) 
     from vireid.methods import find
 
     (tmp_path / "own.py").write_text(OWN)
-    about = Run.open(place / "run").about
+    record = RunFolder.open(place / "run").record
     model = find(str(tmp_path / "own.py"))(4, (1, 2, 3, 4), width=4)
-    run = Run.begin(tmp_path / "run", {**about, "method": "Own", "settings": {"width": 4}})
+    run = RunFolder.begin(tmp_path / "run", record.model_copy(update={"method": "Own", "settings": {"width": 4}}))
     run.save_embedder(model.embedder)
     run.save({"method": model.state_dict(), "finished": True})
     result = CliRunner().invoke(app, ["export", str(run.path)])

@@ -20,7 +20,7 @@ from vireid.deploy import calibration
 from vireid.deploy.bundle import export_bundle, file_digest
 from vireid.deploy.calibration import BINS, NEEDED, PAIRS, Calibration, calibrate, pair_name
 from vireid.errors import CalibrationError
-from vireid.training.record import EMBEDDER, Run
+from vireid.training.run_folder import EMBEDDER, RunFolder
 from vireid.types import INFRARED, VISIBLE
 
 
@@ -253,4 +253,4 @@ def test_held_out_people_come_first(tmp_path: Path) -> None:
     table = datasets.load(f"manifest={tmp_path / 'data'}")
     assert made.images == table[np.argsort(table.pid, kind="stable")].where("train")[: 10 * 8].fingerprint
     assert json.loads((run.path / "calibration.json").read_text())["people"] == "unseen"
-    assert not (Run.open(run.path).path / "embeddings").exists()
+    assert not (RunFolder.open(run.path).path / "embeddings").exists()

@@ -22,7 +22,8 @@ from vireid.layers.nformer import NFormerRefiner
 from vireid.search.gallery import Filter
 from vireid.search.gallery_refiner import open_refiner
 from vireid.server.app import reranks_of
-from vireid.training.record import Run
+from vireid.training.record import RunRecord
+from vireid.training.run_folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -33,32 +34,32 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture
 def base(bundle: Bundle) -> Path:
     """The bundle's run, with vectors of its training people as `vireid embed` keeps them."""
-    run = Run.open(bundle.path.parent / "run")
+    run = RunFolder.open(bundle.path.parent / "run")
     table = datasets.load(f"manifest={bundle.path.parent / 'data'}").where("train")
     made = embed(run.embedder(), table, bundle.config.size, device="cpu", progress=False)
     made.stamped(embedder=bundle.config.digest[:8]).save(run.path / "embeddings/neck.npz")
     return run.path
 
 
-def refining(folder: Path, base: Path, embedder: str, dim: int, seed: int = 0) -> Run:
+def refining(folder: Path, base: Path, embedder: str, dim: int, seed: int = 0) -> RunFolder:
     """A run folder as training leaves it, but for the checkpoint; statistics of the batch norms are of noise."""
-    about = {**Run.open(base).about, "method": "NFormer"}
+    about = {**RunFolder.open(base).record.plain(), "method": "NFormer"}
     about["base"] = {"path": str(base), "method": "AGW", "embedder": embedder, "data": about["data"], "dim": dim}
     torch.manual_seed(seed)
     refiner = NFormerRefiner(dim=dim, width=8, depth=2, landmarks=4, k=6, k_cross=3)
     with torch.no_grad():
         refiner.train()(10 * torch.randn(40, dim), torch.arange(40) % 2)
-    run = Run.begin(folder, about)
+    run = RunFolder.begin(folder, RunRecord.model_validate(about))
     run.save_refiner(refiner)
     return run
 
 
 @pytest.fixture
-def run(bundle: Bundle, base: Path, tmp_path: Path) -> Run:
+def run(bundle: Bundle, base: Path, tmp_path: Path) -> RunFolder:
     return refining(tmp_path / "nformer", base, bundle.config.digest[:8], bundle.config.dim)
 
 
-def test_the_shortlist_is_refined_at_the_length_of_the_base(bundle: Bundle, base: Path, run: Run) -> None:
+def test_the_shortlist_is_refined_at_the_length_of_the_base(bundle: Bundle, base: Path, run: RunFolder) -> None:
     with np.load(base / "embeddings/neck.npz") as stored:
         length = float(np.linalg.norm(stored["vectors"], axis=1).mean())
     assert length > 1.5  # or nothing is tested
@@ -78,7 +79,7 @@ def test_the_shortlist_is_refined_at_the_length_of_the_base(bundle: Bundle, base
     assert answer.stamp["rerank"] == "refiner nformer of 20"
 
 
-def test_too_few_rows_keep_their_order_and_say_so(bundle: Bundle, run: Run) -> None:
+def test_too_few_rows_keep_their_order_and_say_so(bundle: Bundle, run: RunFolder) -> None:
     searcher = make_service(run.path / "files", bundle).searcher
     two = Filter(pids=("p5",), cameras=("night 3",))
     answer = searcher.search_records(["gate 1/5/0"], 10, two, rerank=open_refiner(run.path, bundle))
@@ -86,7 +87,7 @@ def test_too_few_rows_keep_their_order_and_say_so(bundle: Bundle, run: Run) -> N
     assert answer.hits[0].order == pytest.approx(answer.hits[0].similarity)
 
 
-def test_the_service_offers_it_beside_the_others(bundle: Bundle, run: Run) -> None:
+def test_the_service_offers_it_beside_the_others(bundle: Bundle, run: RunFolder) -> None:
     service = make_service(run.path / "files", bundle)
     service.reranks = reranks_of(bundle, run.path)
     api = client(service)

@@ -12,7 +12,8 @@ from vireid.data import datasets
 from vireid.data.table import Table
 from vireid.deploy.onnx import examples
 from vireid.methods import find
-from vireid.training.record import Run, describe
+from vireid.training.record import describe
+from vireid.training.run_folder import RunFolder
 from vireid.training.settings import resolve
 
 WORDS = ("width=4", "blocks=[1,1,1,1]", "size=[48,24]", "attention=false")
@@ -49,7 +50,7 @@ def make_run(
     held_out: tuple[int, ...] = (),
     seed: int = 0,
     words: tuple[str, ...] = WORDS,
-) -> Run:
+) -> RunFolder:
     """What `vireid train` would leave, but for last.pt; batch norms have statistics of noise."""
     kind, table = find(method), datasets.load(f"manifest={data}")
     recipes, keywords = resolve(kind, "manifest", words)
@@ -67,9 +68,9 @@ def make_run(
         "trained_on": ("train",),
         "held_out_pids": held_out,
     }
-    about = describe(model, recipes, rows, stamp, seed=seed, precision="float32", checkpoint="last epoch")
-    run = Run.begin(folder, about)
-    run.save_embedder(model.embedder)
+    record = describe(model, recipes, rows, stamp, seed=seed, precision="float32", checkpoint="last epoch")
+    run = RunFolder.begin(folder, record)
+    run.save_artifact(model.embedder)
     return run
 
 

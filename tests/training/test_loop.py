@@ -18,7 +18,7 @@ from vireid.errors import DiskFull, RunError
 from vireid.training.logger import JsonLines
 from vireid.training.loop import OutOfMemory, Selection, TrainingDiverged, train
 from vireid.training.optim import SGD, AdamW
-from vireid.training.record import Run
+from vireid.training.run_folder import RunFolder
 
 SCRIPT = Path(__file__).parent / "small_training.py"
 EXPLODING = {"trunk": SGD(1e30), "head": AdamW(0.01)}
@@ -64,7 +64,7 @@ def test_losses_fall_and_the_run_folder_is_whole(tmp_path):
     }
     assert set(steps[0]["losses"]) == {"id", "triplet"} and set(steps[0]["watch"]) == {"pooled"}
     assert epochs[0]["lr"] == {"trunk": 0.01, "head": 0.005} and epochs[-1]["lr"]["trunk"] == pytest.approx(0.002)
-    assert Run.open(tmp_path / "run").finished
+    assert RunFolder.open(tmp_path / "run").finished
     assert not list((tmp_path / "run").glob(".*"))
 
 
@@ -95,7 +95,7 @@ def test_resume_equals_no_interruption(tmp_path, stage, epoch):
     torch.rand(5), np.random.rand(3), random.random()
     resumed = run(tmp_path / "cut", small(dropout=0.3), recipes=stages(), log_every=1, resume=True)
     assert equal(whole.state_dict(), resumed.state_dict())
-    a, b = (Run.open(tmp_path / name).checkpoint() for name in ("whole", "cut"))
+    a, b = (RunFolder.open(tmp_path / name).checkpoint() for name in ("whole", "cut"))
     flat = lambda state: str({k: v for k, v in state.items() if k != "past"})  # noqa: E731
     assert flat(a) == flat(b)
     timeless = lambda r: {k: v for k, v in r.items() if k not in ("images_per_s", "elapsed_s")}  # noqa: E731
@@ -110,7 +110,7 @@ def test_callbacks_do_not_change_the_course(tmp_path):
 
     plain = run(tmp_path / "plain", small(dropout=0.3))
     run(tmp_path / "busy", small(dropout=0.3), on_epoch=draw, select=Selection(draw))
-    assert equal(plain.state_dict(), Run.open(tmp_path / "busy").checkpoint()["method"])
+    assert equal(plain.state_dict(), RunFolder.open(tmp_path / "busy").checkpoint()["method"])
 
 
 def test_samples_are_written_per_epoch_and_do_not_change_the_course(tmp_path):
@@ -176,7 +176,7 @@ def test_divergence_names_step_and_losses_and_keeps_the_checkpoint(tmp_path):
         run(folder, recipes=(good, bad))
     text = str(caught.value)
     assert "stage 1, epoch 0, iteration" in text and "trunk 5e+29" in text and "stays at its last checkpoint" in text
-    state = Run.open(folder).checkpoint()
+    state = RunFolder.open(folder).checkpoint()
     assert (state["progress"]["stage"], state["progress"]["epoch"], state["finished"]) == (0, 2, False)
     assert all(torch.isfinite(value).all() for value in state["method"].values())
 
@@ -192,7 +192,7 @@ def test_a_loss_that_is_not_finite_is_named(tmp_path):
     method.losses = poisoned
     with pytest.raises(TrainingDiverged, match=r"stage 0, epoch 1, iteration 4: .*id=[\d.]+, triplet=nan"):
         run(tmp_path, method)
-    assert Run.open(tmp_path).checkpoint()["progress"]["epoch"] == 1
+    assert RunFolder.open(tmp_path).checkpoint()["progress"]["epoch"] == 1
 
 
 def test_weights_that_are_not_finite_are_not_saved(tmp_path):
@@ -207,7 +207,7 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path):
     method.after_step = poison
     with pytest.raises(TrainingDiverged, match=r"weights are not finite \(head\.weight\)"):
         run(tmp_path, method)
-    assert Run.open(tmp_path).checkpoint()["progress"]["epoch"] == 1
+    assert RunFolder.open(tmp_path).checkpoint()["progress"]["epoch"] == 1
 
 
 def test_out_of_memory_says_what_to_lower(tmp_path):
@@ -232,7 +232,7 @@ def test_a_full_disk_leaves_the_former_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "save", full)
     with pytest.raises(DiskFull, match="disk is full"):
         run(tmp_path)
-    assert Run.open(tmp_path).checkpoint()["progress"]["epoch"] == 1
+    assert RunFolder.open(tmp_path).checkpoint()["progress"]["epoch"] == 1
     assert not list(tmp_path.glob("*partial*")) and not list(tmp_path.glob(".*"))
     monkeypatch.undo()
     resumed = run(tmp_path, resume=True)
@@ -250,7 +250,7 @@ def test_selection_reports_the_best_epoch_and_its_rule(tmp_path):
     method = run(tmp_path, recipes=recipe(7), select=Selection(evaluate, "test set (not for publication)", every=2))
     assert len(seen) == 4 and equal(method.state_dict(), seen[1])
     assert [r.get("selected") for r in records(tmp_path, "epoch")][3] == {"test set (not for publication)": 0.9}
-    opened = Run.open(tmp_path)
+    opened = RunFolder.open(tmp_path)
     assert opened.stamp["checkpoint"] == "test set (not for publication)"
     assert opened.checkpoint("best.pt")["epoch"] == 3
     assert equal(opened.load(small()).state_dict(), seen[1])
@@ -259,7 +259,7 @@ def test_selection_reports_the_best_epoch_and_its_rule(tmp_path):
     with pytest.raises(RunError, match="no epoch was selected by held-out identities; resume"):
         with pytest.raises(Stop):
             run(tmp_path / "early", select=Selection(evaluate, every=3), on_epoch=stop_after(0, 1))
-        Run.open(tmp_path / "early").embedder()
+        RunFolder.open(tmp_path / "early").embedder()
     with pytest.raises(ValueError, match="gave nan"):
         run(tmp_path / "nan", select=Selection(lambda method, at: float("nan")))
     with pytest.raises(ValueError, match="held-out identities"):
@@ -370,11 +370,11 @@ def test_kill_at_any_moment_then_resume_equals_no_interruption(tmp_path):
             os.kill(process.pid, signal.SIGKILL)
             process.wait()
             kills += 1
-            Run.open(folder)
+            RunFolder.open(folder)
             if (folder / "last.pt").exists():
-                Run.open(folder).load(small(dropout=0.2))
+                RunFolder.open(folder).load(small(dropout=0.2))
     assert process.returncode == 0 and kills == 3
-    assert equal(whole.state_dict(), Run.open(folder).checkpoint()["method"])
+    assert equal(whole.state_dict(), RunFolder.open(folder).checkpoint()["method"])
     assert [r["total"] for r in records(folder, "step")] == list(range(1, 16))
     assert not list(folder.glob(".*"))
 
@@ -386,8 +386,8 @@ def test_two_processes_equal_one(tmp_path):
     run(tmp_path / "one", small(double), data=SmallData(double))
     train_published(tmp_path / "one", tmp_path / "pictures" / "0")
     for name in (".", "agw", "cajl"):  # mined losses over all rows, batch norm of each stem, pictures from files
-        one, two = (Run.open(tmp_path / folder / name) for folder in ("one", "two"))
-        assert (one.about["world"], two.about["world"]) == (1, 2)
+        one, two = (RunFolder.open(tmp_path / folder / name) for folder in ("one", "two"))
+        assert (one.record.world, two.record.world) == (1, 2)
         states = one.checkpoint()["method"], two.checkpoint()["method"]
         assert list(states[0]) == list(states[1])
         for key, value in states[0].items():
@@ -402,7 +402,7 @@ def test_a_published_method_resumes_bit_for_bit_from_pictures(tmp_path):
         train_published(tmp_path / "cut", tmp_path / "pictures", on_epoch=stop_after(0, 1))
     train_published(tmp_path / "cut", tmp_path / "pictures", resume=True)
     for name in ("agw", "cajl"):
-        whole, cut = (Run.open(tmp_path / folder / name) for folder in ("whole", "cut"))
+        whole, cut = (RunFolder.open(tmp_path / folder / name) for folder in ("whole", "cut"))
         assert equal(whole.checkpoint()["method"], cut.checkpoint()["method"])
         embedder = cut.embedder()
         image = torch.full((2, 3, 32, 16), 90, dtype=torch.uint8)

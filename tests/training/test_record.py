@@ -18,7 +18,9 @@ from vireid.errors import DiskFull, RunError
 from vireid.layers.embedder import Embedder
 from vireid.system import replacing
 from vireid.training.loop import train
-from vireid.training.record import Run, describe, differences, random_state, set_random_state, to_jsonable
+from vireid.training.random_state import random_state, set_random_state
+from vireid.training.record import describe, differences, to_jsonable
+from vireid.training.run_folder import RunFolder
 
 
 @pytest.fixture
@@ -32,11 +34,11 @@ def trained(tmp_path):
         progress=False,
         stamp={"init": "weights abc", "x": [1]},
     )
-    return Run.open(tmp_path / "run"), method
+    return RunFolder.open(tmp_path / "run"), method
 
 
 def test_recipe_says_what_was_run(trained):
-    about = trained[0].about
+    about = trained[0].record.plain()
     assert (about["method"], about["class"], about["num_pids"], about["camids"]) == (
         "Small", "small_training.py:Small", 4, [1, 2])  # fmt: skip
     assert about["data"] == SmallData().table.fingerprint and about["dataset"] == "small"
@@ -61,13 +63,13 @@ def test_checkpoint_opens_without_pickled_code(trained):
 def test_a_folder_that_is_no_run_is_told(tmp_path, trained):
     run, _ = trained
     with pytest.raises(RunError, match="no run folder"):
-        Run.open(tmp_path / "nowhere")
+        RunFolder.open(tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match=r"not a run folder: it holds no recipe\.json"):
-        Run.open(tmp_path / "empty")
+        RunFolder.open(tmp_path / "empty")
     with pytest.raises(RunError, match="does not fit this Small: build it with num_pids=4"):
         run.load(type(run_method := small())(run_method.num_pids + 1))
-    with pytest.raises(RunError, match=r"no vireid Embedder; build the method and use Run\.load"):
+    with pytest.raises(RunError, match=r"is not a vireid Embedder; build the method and use RunFolder\.load"):
         run.embedder()
     last = run.path / "last.pt"
     last.write_bytes(last.read_bytes()[:500])
@@ -82,7 +84,7 @@ def test_a_folder_that_is_no_run_is_told(tmp_path, trained):
     for text, message in (("{", "not readable as JSON"), ('{"format": 99}', "format 99"), ("[]", "format None")):
         (run.path / "recipe.json").write_text(text)
         with pytest.raises(RunError, match=message):
-            Run.open(run.path)
+            RunFolder.open(run.path)
 
 
 def test_the_embedder_of_a_run_is_rebuilt_without_the_method(tmp_path):
@@ -97,7 +99,7 @@ def test_the_embedder_of_a_run_is_rebuilt_without_the_method(tmp_path):
     with pytest.raises(
         ValueError, match="only embedders"
     ):  # of the user's own class: stored, but rebuilt by its method
-        Run.open(tmp_path).embedder()
+        RunFolder.open(tmp_path).embedder()
 
 
 def test_anything_a_recipe_may_hold_becomes_json():
@@ -162,7 +164,8 @@ from pathlib import Path
 from safetensors.torch import save_file
 from vireid.system import replacing
 from vireid.errors import DiskFull
-from vireid.training.record import Run
+from vireid.training.record import RunRecord
+from vireid.training.run_folder import RunFolder
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 folder, large = Path({str(tmp_path)!r}), torch.zeros(10**6)
@@ -172,7 +175,7 @@ def by(write):
         write(partial)
 
 for job in (
-    lambda: Run(folder, {{}}).save({{"x": large}}),
+    lambda: RunFolder(folder, RunRecord.model_construct()).save({{"x": large}}),
     lambda: by(lambda partial: partial.write_bytes(bytes(10**6))),
     lambda: by(lambda partial: save_file({{"x": large}}, partial)),
 ):

@@ -8,7 +8,7 @@ import pytest
 from command_line import TINY, call, error_of, write_manifest
 
 from vireid.errors import SettingsError
-from vireid.training.record import Run
+from vireid.training.run_folder import RunFolder
 from vireid.workflows.compare import Entry, Plan, compare_runs, labels
 
 PLAN = """
@@ -49,8 +49,8 @@ def test_one_command_from_plan_to_table(plan: Path, data: Path, tmp_path: Path) 
     assert {"compare.md", "compare.csv", "compare.json", "compare.tex"} <= {path.name for path in folder.iterdir()}
     table = result.stdout
     assert all(f"| {name} |" in table for name in ("agw", "plain", "chance")) and "plain: without attention" in table
-    runs = [Run.open(folder / "pictures" / line / seed).about for line, seed in (("agw", "1"), ("plain", "0"))]
-    assert [about["seed"] for about in runs] == [1, 0] and runs[1]["settings"]["attention"] is False
+    runs = [RunFolder.open(folder / "pictures" / line / seed).record for line, seed in (("agw", "1"), ("plain", "0"))]
+    assert [record.seed for record in runs] == [1, 0] and runs[1].settings["attention"] is False
     assert not (folder / "pictures" / "plain" / "1").exists(), "one seed was asked of this line"
     checkpoint = folder / "pictures" / "agw" / "0" / "last.pt"
     before = checkpoint.stat().st_mtime_ns

@@ -84,7 +84,7 @@ class EvaluateOptions(RunOptions):
     """A run of a refining method (nformer), which changes the embeddings of every trial; stamped on the figures."""
     strict: bool = False
     """With refinement: images that are ignored for a query are not its neighbors either."""
-    rerank: Literal["k-reciprocal"] | None = None
+    rerank: Literal["k-reciprocal", "local-shortest-path"] | None = None
     """Re-rank the similarities; stamped on the figures."""
     k1: Count = 20
     """k-reciprocal: neighbors."""

@@ -24,6 +24,7 @@ from vireid.errors import ArgumentError, DataError, RunError
 from vireid.evaluation.embed import Embeddings, embed_layers
 from vireid.evaluation.evaluate import Rerank, evaluate
 from vireid.evaluation.frozen import MADE_FROM, fingerprint
+from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.refine import RefinedBy
 from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import Results
@@ -146,7 +147,7 @@ class Run:
         """
         options = configured(EvaluateOptions, options, words)
         refiner = self.refinement(options)
-        rerank: Rerank | None = KReciprocal(options.k1, options.k2) if options.rerank else None
+        rerank = self.reranking(options)
         if options.open_set and (rerank is not None or refiner is not None):
             raise ArgumentError(
                 "open-set figures are of plain similarities; leave --rerank, --refine or --open-set out"
@@ -187,10 +188,16 @@ class Run:
             if mine != other and not options.cross:
                 raise RunError(
                     f"{by.path} was trained on {name} {other!r}, {self.path} on {mine!r}: the people that one is "
-                    "tested on may be those that the other was trained on. Refine with a run on the same training rows, "
-                    "or pass --cross, which is stamped"
+                    "tested on may be those that the other was trained on. Refine with a run on the same training "
+                    "rows, or pass --cross, which is stamped"
                 )
         return RefinedBy(refiner, options.strict)
+
+    def reranking(self, options: EvaluateOptions) -> Rerank | None:
+        """The re-ranking by name; ArgumentError for the shortest path of a network without stripes."""
+        if options.rerank == "local-shortest-path":
+            return LocalShortestPath.of(self.embedding_run.embedder(options.method))
+        return KReciprocal(options.k1, options.k2) if options.rerank else None
 
     def stamped(self, embeddings: Embeddings, rows: RunRows, refine: str | Path | None) -> Embeddings:
         """The embeddings with the stamp of their figures: what refines them is named, internal entries are left out."""
