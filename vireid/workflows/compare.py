@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -40,7 +39,7 @@ from vireid.evaluation.comparison import Comparison, Trained
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.results import NAME, Results
-from vireid.system import replacing
+from vireid.system import available_cores, replacing
 from vireid.training.record import Run
 from vireid.training.settings import flat, read_yaml, resolve
 from vireid.workflows.evaluation import RESULTS, embedding_run, evaluate_run
@@ -261,7 +260,7 @@ def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str], say: Cal
         for job in ready:
             ended(job, _run(job, None))
         return failures
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, available_cores() // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         waiting = {pool.submit(_run, job, threads): job for job in ready}

@@ -54,7 +54,7 @@ from vireid.search.gallery import (  # fmt: skip
     in_order,
     no_gallery,
 )
-from vireid.system import lock, replacing
+from vireid.system import locked, replacing
 
 TABLE, LOCK, TRAINED = "records", ".writer.lock", "index.json"
 KEPT = timedelta(days=7)  # old versions, until purge; LanceDB's own default
@@ -374,9 +374,8 @@ class LanceGallery:
         """Alone among the threads and processes that write here."""
         if self._db is None:
             raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
-        with self._thread_lock, (self.path / LOCK).open("a+b") as file:
-            lock(file.fileno())
-            yield  # closing the file unlocks it
+        with self._thread_lock, locked(self.path / LOCK):
+            yield
 
 
 def _scalar_indexes() -> dict[str, Any]:
