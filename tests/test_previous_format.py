@@ -20,7 +20,8 @@ from vireid.evaluation.results import Results
 from vireid.layers.embedder import load_embedder
 from vireid.layers.refiner import load_refiner
 from vireid.search.archive import Archive, files_of
-from vireid.search.gallery import Filter, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter
 from vireid.search.searcher import Searcher
 
 RECORDED = Path(__file__).parent / "golden/v0_1/recorded.tar.xz"

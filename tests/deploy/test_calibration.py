@@ -17,7 +17,8 @@ from vireid.data import datasets
 from vireid.data.datasets.sysu import ignore_same_room
 from vireid.data.table import Table, table_from_columns
 from vireid.deploy import calibration
-from vireid.deploy.bundle import export_bundle, file_digest
+from vireid.deploy.bundle import export_bundle
+from vireid.deploy.bundle_config import file_digest
 from vireid.deploy.calibration import BINS, NEEDED, PAIRS, Calibration, calibrate, pair_name
 from vireid.errors import CalibrationError
 from vireid.training.record import EMBEDDER, Run

@@ -19,7 +19,8 @@ from filmed import film, steps
 from served import make_bundle
 
 from vireid.deploy.bundle import Bundle
-from vireid.search.gallery import Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Record
 
 HERE = Path(__file__).parent
 
@@ -33,7 +34,7 @@ from filmed import Walkers
 from vireid.ingest import index as module
 from vireid.search.archive import Archive, Thumbnails
 from vireid.deploy.extractor import FeatureExtractor
-from vireid.search.gallery import open_gallery
+from vireid.search.drivers.open import open_gallery
 from vireid.ingest import boxes, segment
 counts = {}
 

@@ -26,7 +26,8 @@ from vireid.errors import ParallelError
 from vireid.ingest.index import BATCH, index
 from vireid.ingest.ray import TRIES, Job, index_with_ray
 from vireid.search.archive import Archive, Thumbnails
-from vireid.search.gallery import Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Record
 
 HERE = Path(__file__).parent
 ALL = SHORT + LONG

@@ -15,7 +15,8 @@ from crowd import NARROW, WIDE, crowd
 from galleries import DIGEST, DIM, changed, exact, ids, records, unit
 
 from vireid.errors import GalleryError
-from vireid.search.gallery import EVERYTHING, Filter, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import EVERYTHING, Filter
 
 pytest.importorskip("lancedb", reason="extra: search")
 

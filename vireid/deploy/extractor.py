@@ -18,9 +18,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vireid.data.cache import fit
-from vireid.deploy.bundle import Backend, Bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.deploy.pose_input import HEATMAPS, Poser, Seen, to_do
+from vireid.deploy.runtimes import Backend
 from vireid.errors import ArgumentError, PictureError
 from vireid.system import available_cores
 from vireid.types import INFRARED, VISIBLE

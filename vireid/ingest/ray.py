@@ -28,13 +28,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vireid.deploy.bundle import Backend, Bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
+from vireid.deploy.runtimes import Backend
 from vireid.errors import ParallelError
 from vireid.ingest.index import Indexed, Rows, index_piece
 from vireid.ingest.sources import Piece
 from vireid.search.archive import Archive
-from vireid.search.gallery import Gallery, open_gallery, split_url
+from vireid.search.drivers.open import open_gallery, split_url
+from vireid.search.gallery import Gallery
 from vireid.system import available_cores
 
 TRIES = 3  # of a piece whose process dies: of a damaged file, or because memory is short

@@ -13,8 +13,9 @@ from vireid.data import datasets
 from vireid.data.datasets.ignore import IgnoreRule, any_of, same_pid_and_camera
 from vireid.data.protocol import ignore_nothing
 from vireid.data.table import Table
-from vireid.deploy.bundle import CONFIG, WEIGHTS, Bundle, TrainedOn, file_digest
-from vireid.deploy.calibration import NAME, Calibration, calibrate
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import CALIBRATION, CONFIG, WEIGHTS, TrainedOn, file_digest
+from vireid.deploy.calibration import Calibration, calibrate
 from vireid.errors import ArgumentError, CalibrationError
 from vireid.evaluation.embed import BATCH, Embeddings, embed
 from vireid.layers.embedder import load_embedder
@@ -94,7 +95,7 @@ def calibrate_run(
         ignored=words,
     )
     for folder in folders:
-        say(f"wrote {made.save(folder / NAME)}")
+        say(f"wrote {made.save(folder / CALIBRATION)}")
     return made
 
 
