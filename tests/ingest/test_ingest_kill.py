@@ -95,7 +95,7 @@ def prepare(folder: Path, bundle: Bundle) -> None:
 def work(folder: Path, place: str, rows: str, kind: str = "none", nth: int = 0) -> list[str]:
     """The steps that were told by a run that ended, or was killed at the nth step of a kind."""
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]), "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])]), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(folder), place, rows, kind, str(nth)],

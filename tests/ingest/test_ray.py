@@ -63,7 +63,7 @@ def short_path() -> Iterator[str]:
 
 def start(bundle: Bundle, folder: Path, *words: str, temporary: str) -> subprocess.Popen:
     """The program of pieces.py, in a process group of its own."""
-    paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    paths = os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])])
     code = "import sys, pieces; pieces.main(*sys.argv[1:])"
     return subprocess.Popen(
         [sys.executable, "-c", code, str(bundle.path), str(folder), *words], stdout=subprocess.PIPE, text=True,

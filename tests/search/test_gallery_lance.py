@@ -28,7 +28,7 @@ GIVEN = records(300)
 
 def run(code: str, folder: Path, *words: str) -> subprocess.Popen:
     head = "import sys; from galleries import *; folder, *words = sys.argv[1:]\n"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])])}
     return subprocess.Popen(
         [sys.executable, "-c", head + code, str(folder), *words], stdout=subprocess.PIPE, text=True, env=environment
     )

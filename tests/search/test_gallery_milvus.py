@@ -27,7 +27,7 @@ HERE = Path(__file__).parent
 
 def run(code: str, url: str) -> subprocess.Popen:
     head = "import sys; from galleries import *; url = sys.argv[1]\n"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])])}
     return subprocess.Popen(
         [sys.executable, "-c", head + code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment,
