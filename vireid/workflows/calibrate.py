@@ -15,7 +15,8 @@ from vireid.data.protocol import ignore_nothing
 from vireid.data.table import Table
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import CALIBRATION, CONFIG, WEIGHTS, TrainedOn, file_digest
-from vireid.deploy.calibration import Calibration, calibrate
+from vireid.deploy.calibration import Calibration
+from vireid.deploy.calibration_fit import calibrate
 from vireid.errors import ArgumentError, CalibrationError
 from vireid.evaluation.embed import BATCH, Embeddings, embed
 from vireid.layers.embedder import load_embedder
