@@ -14,19 +14,19 @@ demo: $(VENV)/core.installed          ## make data, train AGW and CAJL, evaluate
 search-demo: $(VENV)/serve.installed  ## the search page on a synthetic night archive, with the demo's network
 	$(BIN)/vireid search-demo --root $(DEMO)
 
-test: $(VENV)/dev.installed lint      ## everything that CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+test: $(VENV)/test.installed lint     ## everything that CI runs; OPTIONS=--no-skips fails where a program is missing
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(OPTIONS)
 
-check: $(VENV)/dev.installed lint     ## format, lint, types and the fast tests, in under three minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q
+check: $(VENV)/dev.installed lint     ## format, lint, types and the fast tests, in under three minutes; no large extras
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q $(OPTIONS)
 
 .PHONY: lint
 lint: $(VENV)/dev.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/dev.installed          ## measure; writes benchmarks/results/
+bench: $(VENV)/test.installed         ## measure; writes benchmarks/results/
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
 docs: $(VENV)/dev.installed           ## build the documentation into site/
@@ -47,6 +47,10 @@ $(VENV)/serve.installed: $(VENV)/core.installed
 
 $(VENV)/dev.installed: $(VENV)/core.installed
 	$(BIN)/python -m pip install -q -e '.[dev]'
+	touch $@
+
+$(VENV)/test.installed: $(VENV)/dev.installed
+	$(BIN)/python -m pip install -q -e '.[test]'
 	touch $@
 
 clean:

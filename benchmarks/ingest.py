@@ -33,13 +33,15 @@ import numpy as np
 from machine import describe
 from PIL import Image
 
-from vireid.deploy.bundle import CONFIG, Bundle, export_bundle
+from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle_config import CONFIG
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.ingest.index import Indexed, Piece, index, pieces_of
 from vireid.ingest.segments import VideoSettings
 from vireid.ingest.sources import Crop
 from vireid.search.archive import Archive
-from vireid.search.gallery import Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Record
 from vireid.synthetic.make import CAMERAS, picture
 
 HERE = Path(__file__).parent

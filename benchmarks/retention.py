@@ -23,7 +23,8 @@ from machine import describe
 from PIL import Image
 
 from vireid.search.archive import Archive
-from vireid.search.gallery import Filter, Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter, Record
 
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests" / "serve"))

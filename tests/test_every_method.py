@@ -47,7 +47,14 @@ VENUES = (
     "|arXiv"
 )
 
-pytestmark = pytest.mark.parametrize("name", names())
+
+def refines(name: str) -> bool:
+    """Whether a method refines the embeddings of a `base` and has no embedder of its own."""
+    return "base" in inspect.signature(find(name)).parameters
+
+
+every_method = pytest.mark.parametrize("name", names())
+every_embedder = pytest.mark.parametrize("name", [name for name in names() if not refines(name)])
 
 
 def build(name: str) -> Method:
@@ -60,7 +67,7 @@ def build(name: str) -> Method:
 
 def required(name: str) -> dict[str, str]:
     """The settings without default."""
-    return {"base": vectors()} if "base" in constructor(find(name)) else {}
+    return {"base": vectors()} if refines(name) else {}
 
 
 @cache
@@ -163,9 +170,7 @@ def trained_once(name: str, data: TrainingData) -> Trained:
 
 
 def embedder_of(trained: Trained) -> Embedder:
-    embedder = getattr(trained.method, "embedder", None)
-    if embedder is None:
-        pytest.skip("this method refines embeddings and has no embedder of its own")
+    embedder = trained.method.embedder
     assert isinstance(embedder, Embedder)
     return embedder.eval()
 
@@ -177,6 +182,7 @@ def inputs(embedder: Embedder, batch: Batch, rows: int) -> tuple[Tensor, ...]:
     return images, modality, *(batch.extras[name][:rows] for name in embedder.inputs)
 
 
+@every_method
 def test_settings_and_recipe_are_valid(name: str) -> None:
     for dataset in ("sysu", "regdb", "llcm", "manifest"):
         words = [f"{key}={value}" for key, value in required(name).items()]
@@ -186,6 +192,7 @@ def test_settings_and_recipe_are_valid(name: str) -> None:
         assert find(name)(395, (1, 2, 3, 4, 5, 6), **settings).num_pids == 395
 
 
+@every_method
 def test_every_trainable_parameter_learns(name: str, trained: Trained) -> None:
     listed = trained.method.no_gradient
     trainable = {n for n, p in trained.method.named_parameters() if p.requires_grad}
@@ -196,6 +203,7 @@ def test_every_trainable_parameter_learns(name: str, trained: Trained) -> None:
     assert all(len(reason) > 10 for reason in listed.values())
 
 
+@every_method
 def test_every_group_is_named_once(name: str) -> None:
     method = build(name)
     for recipe in stages(name):
@@ -205,6 +213,7 @@ def test_every_group_is_named_once(name: str) -> None:
         assert len(listed) == len(set(listed)), "a parameter stands in two groups"
 
 
+@every_method
 def test_losses_fall(name: str, trained: Trained) -> None:
     for totals in trained.totals:
         assert np.mean(totals[-3:]) < np.mean(totals[:3]), totals
@@ -228,6 +237,7 @@ def breaking(method: Method, stage: int, iteration: int) -> Method:
     return method
 
 
+@every_method
 def test_resume_equals_no_interruption(name: str, data: TrainingData, tmp_path: Path) -> None:
     recipes = stages(name)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
@@ -260,6 +270,7 @@ def assert_same(a: object, b: object, path: str = "") -> None:
         assert a == b, path
 
 
+@every_embedder
 def test_mixed_and_single_modality_batches_agree(name: str, trained: Trained) -> None:
     embedder = embedder_of(trained)
     given = inputs(embedder, trained.batch, 8)
@@ -274,6 +285,7 @@ def test_mixed_and_single_modality_batches_agree(name: str, trained: Trained) ->
         torch.testing.assert_close(next(iter(layers.values())), together)
 
 
+@every_embedder
 def test_onnx_equals_torch(name: str, trained: Trained, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
@@ -310,13 +322,13 @@ assert not [module for module in sys.modules if module.startswith("vireid.method
 def loaded_elsewhere(folder: Path) -> str:
     """What one fresh process says that loads the embedder of every method and imports none of them."""
     for name in names():
-        embedder = getattr(build(name), "embedder", None)
-        if embedder is not None:
-            save_embedder(embedder, folder / f"{name}.safetensors")
+        if not refines(name):
+            save_embedder(build(name).embedder, folder / f"{name}.safetensors")
     paths = map(str, folder.glob("*.safetensors"))
     return subprocess.run([sys.executable, "-c", LOAD_ALL, *paths], check=True, capture_output=True, text=True).stdout
 
 
+@every_embedder
 def test_embedder_file_needs_no_method(name: str, trained: Trained, data: TrainingData, tmp_path: Path) -> None:
     embedder = embedder_of(trained)
     save_embedder(embedder, tmp_path / "embedder.safetensors")
@@ -326,6 +338,7 @@ def test_embedder_file_needs_no_method(name: str, trained: Trained, data: Traini
     assert f"{name} loaded" in loaded_elsewhere(data.table.root).splitlines()
 
 
+@every_method
 def test_docstring_names_the_paper(name: str) -> None:
     about = inspect.getmodule(find(name)).__doc__ or ""
     assert re.search(rf"\b({VENUES})\b,? \(?(19|20)\d\d", about.replace("\n", " ")), "venue and year of the paper"

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # for editors and type checkers; `__all__` is made from HOME
     from vireid.layers.embedder import load_embedder
     from vireid.method import Method, Recipe
     from vireid.methods import find
-    from vireid.search.gallery import open_gallery
+    from vireid.search.drivers.open import open_gallery
     from vireid.search.searcher import Searcher
     from vireid.workflows.run import Run
     from vireid.workflows.training import train
@@ -34,7 +34,7 @@ HOME = {  # in the order of use
     "Run": "vireid.workflows.run",
     "Model": "vireid.deploy.model",
     "FeatureExtractor": "vireid.deploy.extractor",
-    "open_gallery": "vireid.search.gallery",
+    "open_gallery": "vireid.search.drivers.open",
     "Searcher": "vireid.search.searcher",
     "find": "vireid.methods",
     "Method": "vireid.method",

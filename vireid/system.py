@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 from vireid.errors import ArgumentError, DiskFull
 
 if TYPE_CHECKING:
     import torch
+
+log = logging.getLogger(__name__)
 
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota reached, file size limit
 
@@ -67,20 +72,27 @@ def no_space(error: BaseException | None) -> bool:
     return False
 
 
-def lock(descriptor: int) -> None:
-    """Wait until no other process has locked this file."""
-    if os.name == "nt":
-        import msvcrt
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Alone among all threads and processes that lock this path; the system releases the lock of a killed process.
 
-        while True:
-            try:
-                msvcrt.locking(descriptor, msvcrt.LK_LOCK, 1)  # type: ignore[attr-defined]
-                return
-            except OSError:  # after ten seconds
-                continue
-    import fcntl
+    The file at `path` stays: removing it would let a third process lock a new file of the same name. Not reentrant.
+    """
+    lock = FileLock(path, poll_interval=0.01)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        log.info("waiting for another process or thread that holds %s", path)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+def available_cores() -> int:
+    """The number of cores that this process may use, which a container or batch system may limit."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -17,9 +17,10 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from vireid.cli.app import app
-from vireid.deploy import bundle as bundles
 from vireid.deploy import onnx as onnx_export
 from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle_config import file_digest
+from vireid.deploy.runtimes import Backend
 from vireid.errors import BundleError
 from vireid.layers.embedder import Embedder
 from vireid.training.run_folder import RunFolder
@@ -63,7 +64,7 @@ def test_files_and_config(place: Path) -> None:
     config, embedder = bundle.config, run.embedder()
     assert (config.method, config.size, config.filter, config.layer) == ("AGW", (48, 24), "lanczos", "neck")
     assert config.num_params == sum(p.numel() for p in embedder.parameters())
-    assert config.digest == bundles.file_digest(place / "run/embedder.safetensors")
+    assert config.digest == file_digest(place / "run/embedder.safetensors")
     assert config.trained_on.num_pids == 4 and str(config.trained_on) == "manifest: 4 people of train"
     images, modality = batch()
     with torch.no_grad():
@@ -126,7 +127,7 @@ def test_it_serves_without_the_method(place: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("backend", ["torch", "onnxruntime"])
-def test_threads_share_an_embedder(place: Path, backend: bundles.Backend) -> None:
+def test_threads_share_an_embedder(place: Path, backend: Backend) -> None:
     embed = Bundle.open(place / "run/bundle").embedder(backend, "cpu")
     expected = [embed(*batch(3, seed)) for seed in range(4)]
     found: dict[int, np.ndarray] = {}

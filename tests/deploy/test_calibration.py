@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import minimize
 from small_run import make_run, write_people
 from typer.testing import CliRunner, Result
 
@@ -16,9 +17,10 @@ from vireid.cli.app import app
 from vireid.data import datasets
 from vireid.data.datasets.sysu import ignore_same_room
 from vireid.data.table import Table, table_from_columns
-from vireid.deploy import calibration
-from vireid.deploy.bundle import export_bundle, file_digest
-from vireid.deploy.calibration import BINS, NEEDED, PAIRS, Calibration, calibrate, pair_name
+from vireid.deploy.bundle import export_bundle
+from vireid.deploy.bundle_config import file_digest
+from vireid.deploy.calibration import NEEDED, PAIRS, Calibration, pair_name
+from vireid.deploy.calibration_fit import BINS, calibrate, fit_logistic
 from vireid.errors import CalibrationError
 from vireid.training.run_folder import EMBEDDER, RunFolder
 from vireid.types import INFRARED, VISIBLE
@@ -143,7 +145,7 @@ def test_probability_is_calibrated_monotone_and_follows_the_prior() -> None:
         return np.bincount(((values + 1) * BINS / 2).astype(np.int64), minlength=BINS)
 
     same, other = random.normal(mean[0], deviation, 3000), random.normal(mean[1], deviation, 300_000)
-    offset, slope, cllr = calibration.fit_logistic(histogram(same), histogram(other))
+    offset, slope, cllr = fit_logistic(histogram(same), histogram(other))
     assert slope == pytest.approx((mean[0] - mean[1]) / deviation**2, rel=0.05)
     assert -offset / slope == pytest.approx(0.35, abs=0.01)  # even odds half way
     llr = slope * random.normal(mean[0], deviation, 100_000) + offset
@@ -167,13 +169,44 @@ def test_probability_is_calibrated_monotone_and_follows_the_prior() -> None:
         assert low - 0.15 < share < high + 0.15, (low, high, share)
 
 
+def test_curve_is_that_of_an_independent_fit() -> None:
+    """The cross entropy over the single pairs, without bins, minimized without derivatives."""
+    vectors, table = people(30, images=2, noise=1.0)
+    made = calibrate(vectors, table, embedder="d", split="val")
+    for name, pair in made.pairs.items():
+        same, other = pairs_by_loop(vectors, table, name, room=False)
+        high, low = (len(same) + 1) / (len(same) + 2), 1 / (len(other) + 2)
+
+        def cost(parameters: np.ndarray, same=same, other=other, high=high, low=low) -> float:
+            halves = []
+            for similarity, target in ((same, high), (other, low)):
+                odds = parameters[0] + parameters[1] * similarity
+                halves.append(np.mean(np.logaddexp(0, odds) - target * odds))
+            return float(np.mean(halves))
+
+        options = {"xatol": 1e-9, "fatol": 1e-15, "maxiter": 4000}
+        fitted = minimize(cost, np.zeros(2), method="Nelder-Mead", options=options)
+        assert fitted.success
+        assert (pair.offset, pair.slope) == pytest.approx(tuple(fitted.x), rel=2e-5)  # a bin is 2e-6 wide
+        bits = [np.mean(np.log2(1 + np.exp(-(pair.offset + pair.slope * same)))),
+                np.mean(np.log2(1 + np.exp(pair.offset + pair.slope * other)))]  # fmt: skip
+        assert pair.cllr == pytest.approx(np.mean(bits), rel=1e-5)
+
+
+def test_one_similarity_for_all_pairs_is_refused() -> None:
+    counts = np.zeros(BINS, np.int64)
+    counts[BINS // 2] = 50
+    with pytest.raises(CalibrationError, match="no more alike"):
+        fit_logistic(counts, counts)
+
+
 def test_separated_and_useless_similarities() -> None:
     same, other = np.zeros(BINS, np.int64), np.zeros(BINS, np.int64)
     same[-10], other[BINS // 2] = 50, 1000
-    offset, slope, cllr = calibration.fit_logistic(same, other)
+    offset, slope, cllr = fit_logistic(same, other)
     assert 0 < slope < 1e3 and cllr < 0.1 and offset + slope > 0 > offset
     with pytest.raises(CalibrationError, match="no more alike than those of different people"):
-        calibration.fit_logistic(other, same)
+        fit_logistic(other, same)
 
 
 def test_file_and_digest(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from filmed import film, steps
 from served import make_bundle
 
 from vireid.deploy.bundle import Bundle
-from vireid.search.gallery import Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Record
 
 HERE = Path(__file__).parent
 
@@ -33,7 +34,7 @@ from filmed import Walkers
 from vireid.ingest import index as module
 from vireid.search.archive import Archive, Thumbnails
 from vireid.deploy.extractor import FeatureExtractor
-from vireid.search.gallery import open_gallery
+from vireid.search.drivers.open import open_gallery
 from vireid.ingest import boxes, segment
 counts = {}
 
@@ -94,7 +95,7 @@ def prepare(folder: Path, bundle: Bundle) -> None:
 def work(folder: Path, place: str, rows: str, kind: str = "none", nth: int = 0) -> list[str]:
     """The steps that were told by a run that ended, or was killed at the nth step of a kind."""
     environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])]), "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])]), "OMP_NUM_THREADS": "1",
     }  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-c", WORKER, str(folder), place, rows, kind, str(nth)],

@@ -28,7 +28,8 @@ from vireid.ingest.boxes import Box
 from vireid.ingest.index import index, index_piece, pieces_of
 from vireid.ingest.segments import VideoSettings, chosen
 from vireid.search.archive import Archive
-from vireid.search.gallery import Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Record
 
 START = "2026-11-24T21:04:11+01:00"
 START_S = 1795550651.0

@@ -26,7 +26,8 @@ from vireid.errors import ParallelError
 from vireid.ingest.index import BATCH, index
 from vireid.ingest.ray import TRIES, Job, index_with_ray
 from vireid.search.archive import Archive, Thumbnails
-from vireid.search.gallery import Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Record
 
 HERE = Path(__file__).parent
 ALL = SHORT + LONG
@@ -62,7 +63,7 @@ def short_path() -> Iterator[str]:
 
 def start(bundle: Bundle, folder: Path, *words: str, temporary: str) -> subprocess.Popen:
     """The program of pieces.py, in a process group of its own."""
-    paths = os.pathsep.join([str(HERE), str(HERE.parents[1])])
+    paths = os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])])
     code = "import sys, pieces; pieces.main(*sys.argv[1:])"
     return subprocess.Popen(
         [sys.executable, "-c", code, str(bundle.path), str(folder), *words], stdout=subprocess.PIPE, text=True,

@@ -12,8 +12,6 @@ from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
 from vireid.method import Progress
 from vireid.methods.agw import AGW
-from vireid.training.optim import SGD, Optimizers
-from vireid.types import INFRARED, VISIBLE
 
 
 def test_losses_are_cross_entropy_and_wrt() -> None:
@@ -52,20 +50,6 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
     names = {id(p): name for name, p in method.named_parameters()}
     assert any("nonlocal3" in names[id(p)] for p in groups["backbone"])
     assert {"embedder.pool.p"} <= {names[id(p)] for p in groups["backbone"]}
-
-
-def test_recipe_is_the_published_one() -> None:
-    recipe = AGW.recipe
-    assert not isinstance(recipe, tuple)
-    assert (recipe.size, recipe.epochs, recipe.sampler.pids, recipe.sampler.images) == ((288, 144), 81, 8, 4)  # pyright: ignore
-    assert [view.modality for view in recipe.views] == [VISIBLE, INFRARED]
-    for name, lr in (("backbone", 0.01), ("head", 0.1)):
-        spec = recipe.optimizers[name]
-        assert isinstance(spec, SGD)
-        assert (spec.lr, spec.momentum, spec.nesterov, spec.weight_decay) == (lr, 0.9, True, 5e-4)
-    factors = [recipe.schedule(Progress(epoch=epoch, epochs=81)) for epoch in (0, 9, 10, 19, 20, 49, 50, 80)]
-    assert factors == pytest.approx([0.1, 1, 1, 1, 0.1, 0.1, 0.01, 0.01])
-    Optimizers(AGW(4, **TINY).params(), recipe)  # names of groups and optimizers agree
 
 
 def test_official_checkpoint_fills_network_and_classifier() -> None:

@@ -83,14 +83,6 @@ def test_channel_operations_of_the_views(method: type[CAJL], dataset: str, infra
     assert float(from_infrared) == pytest.approx(infrared, abs=0.05)
 
 
-def test_recipe_is_the_published_one() -> None:
-    recipe = CAJL.recipe
-    assert isinstance(recipe, Recipe)
-    assert (recipe.epochs, recipe.size) == (100, (288, 144))
-    assert tuple(view.modality for view in recipe.views) == VIEWS
-    assert CAJL.recipe_for("sysu") is recipe and CAJLPlus.recipe_for("regdb") == recipe
-
-
 def test_settings_that_mean_nothing_here_are_refused() -> None:
     with pytest.raises(TypeError, match="triplet"):
         CAJL(4, triplet="hard", **TINY)  # pyright: ignore[reportCallIssue]

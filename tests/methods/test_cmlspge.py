@@ -14,7 +14,7 @@ from vireid.losses.center_triplet import center_triplet
 from vireid.losses.part_triplet import part_triplet, path_triplet
 from vireid.method import Method, Progress, Recipe
 from vireid.methods.cmlspge import CMLSPGE
-from vireid.training.optim import SGD, Optimizers
+from vireid.training.optim import Optimizers
 from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
 
@@ -261,25 +261,6 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
         "embedder.trunk",
     }
     assert len(groups["head"]) == 1 + 2 + 2 * 3 + 2  # neck, classifiers of g and eg, stripes and theirs
-
-
-def test_recipe() -> None:
-    own = recipe()
-    assert (own.size, own.epochs, own.sampler.pids, own.sampler.images) == ((288, 144), 60, 6, 8)  # pyright: ignore
-    assert [view.modality for view in own.views] == [VISIBLE, INFRARED]
-    for name, lr in (("backbone", 0.01), ("head", 0.1)):
-        spec = own.optimizers[name]
-        assert isinstance(spec, SGD) and (spec.lr, spec.momentum, spec.nesterov, spec.weight_decay) == (
-            lr,
-            0.9,
-            True,
-            5e-4,
-        )
-    factors = [own.schedule(Progress(epoch=epoch, epochs=60)) for epoch in (0, 9, 19, 20, 49, 50, 59)]
-    assert factors == pytest.approx([0.1, 1, 1, 0.1, 0.1, 0.01, 0.01])
-    regdb = CMLSPGE.recipe_for("regdb")
-    assert (regdb.sampler.pids, regdb.sampler.images, regdb.epochs) == (8, 4, 60)  # pyright: ignore
-    assert CMLSPGE.recipe_for("llcm") is own
 
 
 def test_settings_by_name() -> None:

@@ -27,7 +27,7 @@ from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.method import Batch, Progress, Recipe
 from vireid.methods.d2rl import D2RL, FEATURES, IMAGES
 from vireid.training.loop import train
-from vireid.training.optim import SGD, Adam, Constant, IterationSteps, Optimizers
+from vireid.training.optim import Constant, Optimizers
 from vireid.types import INFRARED, VISIBLE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "unit_step_rgb3_ir1.npz"
@@ -468,24 +468,6 @@ def test_samples_show_what_the_network_sees() -> None:
 
 
 # --- recipes, weights, settings ---------------------------------------------------------------------------------------
-
-
-def test_recipes_are_the_specified_ones() -> None:
-    for dataset, epochs in (("sysu", 60), ("llcm", 60), ("regdb", 20)):
-        first, second, third = D2RL.recipe_for(dataset)
-        assert isinstance(first.sampler, UnpairedBatches)
-        assert (first.sampler.images, first.epochs * first.sampler.batches) == (4, epochs * 1000)
-        assert (second.epochs, third.epochs) == (60, 20)
-        assert second.sampler == third.sampler == IdentityBatches(pids=8, images=4)
-        assert {recipe.size for recipe in (first, second, third)} == {(256, 128)}
-    rates = [{name: spec.lr for name, spec in recipe.optimizers.items()} for recipe in STAGES]
-    assert [tuple(r.values()) for r in rates] == [(1e-4, 1e-4, 0, 0), (0, 0, 0.01, 0.1), (1e-5, 1e-5, 0.001, 0.01)]
-    for recipe in STAGES:
-        for name in IMAGES:
-            spec = recipe.optimizers[name]
-            assert isinstance(spec, Adam) and (spec.betas, spec.weight_decay) == ((0.5, 0.999), 1e-4)
-        assert all(isinstance(recipe.optimizers[name], SGD) for name in FEATURES)
-    assert STAGES[0].schedule == IterationSteps(every=100_000, gamma=0.5)
 
 
 def test_rate_that_a_stage_does_not_use_is_refused() -> None:

@@ -10,7 +10,6 @@ from golden_files import GOLDEN
 from small_batch import TINY, batch
 from torch import Tensor, nn
 
-from vireid.data.transforms import Erase, Normalize
 from vireid.losses.marginal_center import marginal_center_aggregation
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods.agw import AGW
@@ -244,24 +243,6 @@ def test_camera_labels_are_positions_among_the_training_cameras(
     for other in (0, 8, 10):
         with pytest.raises(ValueError, match="this method was built for"):
             method.camera_label(torch.tensor([*given, other]))
-
-
-def test_recipe_is_the_published_one() -> None:
-    own = recipe()
-    assert (own.size, own.epochs, own.sampler.pids, own.sampler.images) == ((288, 144), 201, 8, 4)  # pyright: ignore
-    assert MCLNet.recipe_for("regdb") is own
-    assert own.optimizers["modality"] == SGD(0.1, momentum=0.9, nesterov=True, weight_decay=5e-4)
-    for view, modality in zip(own.views, (0, 1), strict=True):
-        *_, before, last = view.transform.steps  # pyright: ignore[reportAttributeAccessIssue]
-        assert view.modality == modality and isinstance(before, Normalize)
-        assert last == Erase(0.8, area=(0.1, 0.8), aspect=(0.3, 1 / 0.3))
-    optim = Optimizers(small().params(), own)
-    rates = []
-    for epoch in (0, 9, 19, 20, 49, 50, 200):
-        optim.scale(own.schedule(Progress(epoch=epoch, epochs=201)))
-        rates.append(tuple(optim.lr[name] for name in ("backbone", "head", "modality")))
-    extractor = [(0.001, 0.01), (0.01, 0.1), (0.01, 0.1), (0.001, 0.01), (0.001, 0.01), (1e-4, 1e-3), (1e-4, 1e-3)]
-    np.testing.assert_allclose(rates, [(*pair, 0.1) for pair in extractor], rtol=1e-12)
 
 
 def test_settings_by_name() -> None:

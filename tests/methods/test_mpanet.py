@@ -13,13 +13,11 @@ from torch import Tensor
 from vireid.data.protocol import Protocol
 from vireid.data.samplers import Chunks
 from vireid.data.table import Table, table_from_columns
-from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import evaluate
 from vireid.losses.center_cluster import center_cluster
 from vireid.method import Batch, Progress, Recipe
 from vireid.methods.mpanet import MPANet, averaging_rate, overlap
-from vireid.training.optim import Adam, Optimizers
 from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
 
@@ -184,29 +182,6 @@ def test_published_counts() -> None:
     frozen = sum(p.numel() for p in method.parameters() if not p.requires_grad)
     assert frozen + 2 * method.visible_average.numel() == 52_517_958 - 41_178_182
     assert sum(p.numel() for p in method.embedder.parameters()) == 24_204_358  # what is deployed
-
-
-def test_recipes_are_the_published_ones() -> None:
-    for dataset, size, pids, images, factors in (
-        ("sysu", (384, 128), 16, 4, {0: 1, 79: 1, 80: 0.1, 119: 0.1, 120: 0.01, 139: 0.01}),
-        ("regdb", (256, 128), 12, 5, {0: 1, 109: 1, 110: 0.1, 139: 0.1}),
-        ("llcm", (384, 128), 16, 4, {80: 0.1}),
-        ("manifest", (384, 128), 16, 4, {80: 0.1}),
-    ):
-        recipe = MPANet.recipe_for(dataset)
-        assert (recipe.size, recipe.epochs, recipe.sampler) == (size, 140, Chunks(pids=pids, images=images))
-        assert recipe.filter == "bilinear"
-        spec = recipe.optimizers["main"]
-        assert isinstance(spec, Adam) and (spec.lr, spec.weight_decay, spec.betas) == (3.5e-4, 5e-4, (0.9, 0.999))
-        for epoch, factor in factors.items():
-            assert recipe.schedule(Progress(epoch=epoch, epochs=140)) == pytest.approx(factor)
-        assert [view.modality for view in recipe.views] == [VISIBLE, INFRARED]
-        for view in recipe.views:
-            assert isinstance(view.transform, Chain)
-            flip, crop, normalize, erase = view.transform.steps
-            assert (flip, crop, normalize) == (Flip(0.5), PadCrop(10, 127), Normalize())
-            assert erase == Erase(0.5, (0.02, 0.33), (0.3, 3.3), (0.0, 0.0, 0.0), tries=10)
-    Optimizers(build().params(), MPANet.recipe_for("sysu"))
 
 
 def people(count: int, images: int) -> Table:

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from small_batch import TINY, batch
 from torch import Tensor, nn
 
-from vireid.data.transforms import Erase, Normalize
 from vireid.layers.msclnet import NormalizedPooling, Synergy
 from vireid.losses.center_cascade import center_cascade
 from vireid.method import Batch, Progress, Recipe
 from vireid.methods.agw import AGW
 from vireid.methods.msclnet import MSCLNet, center_distance, stripe_distance
-from vireid.training.optim import SGD, Optimizers
+from vireid.training.optim import Optimizers
 from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
 
@@ -316,20 +315,6 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
         assert sorted(listed) == sorted(id(p) for p in method.parameters() if p.requires_grad)
         assert len(groups["backbone"]) == len(AGW(4, **TINY).params()["backbone"])  # pyright: ignore
     assert not [name for name, _ in small(head_neck=False).heads.named_parameters() if ".0." in name]
-
-
-def test_recipe_is_the_published_one() -> None:
-    own = MSCLNet.recipe
-    assert isinstance(own, Recipe) and MSCLNet.recipe_for("regdb") is own
-    assert (own.size, own.epochs, own.sampler.pids, own.sampler.images) == ((288, 144), 200, 8, 4)  # pyright: ignore
-    for view, modality in zip(own.views, (VISIBLE, INFRARED), strict=True):
-        *_, before, last = view.transform.steps  # pyright: ignore[reportAttributeAccessIssue]
-        assert view.modality == modality and isinstance(before, Normalize)
-        assert isinstance(last, Erase) and (last.p, last.area) == (0.8, (0.2, 0.8))
-    assert own.optimizers == {"backbone": SGD(lr=0.01), "head": SGD(lr=0.1)}
-    rates = [0.1 * own.schedule(Progress(epoch=e, epochs=200)) for e in (9, 19, 20, 49, 50, 99, 100, 199)]  # pyright: ignore
-    np.testing.assert_allclose(rates, [0.1, 0.1, 0.05, 0.05, 0.01, 0.01, 0.001, 0.001])
-    assert own.schedule(Progress(epoch=0, epochs=200)) == pytest.approx(0.1)
 
 
 def test_settings_by_name() -> None:

@@ -119,17 +119,11 @@ def test_triplet_in_blocks_is_the_triplet(monkeypatch: pytest.MonkeyPatch, block
 # --- recipe -----------------------------------------------------------------------------------------------------------
 
 
-def test_recipe_is_the_published_one(tmp_path: Path) -> None:
-    first, second = NFormer.recipe  # pyright: ignore[reportGeneralTypeIssues]
-    assert (first.epochs, first.sampler.pids * first.sampler.images * 2, second.epochs) == (120, 64, 20)
-    assert first.optimizers["network"] == Adam(lr=3.5e-4, weight_decay=5e-4)
-    assert second.optimizers["network"] == Adam(lr=1e-5)
-    assert second.sampler == NearbySets(7000, 2, 30) and isinstance(second.schedule, Constant)
-    factors = [first.schedule(Progress(epoch=e))["network"] for e in (0, 4, 8, 9, 38, 39, 68, 69, 119)]
-    assert factors == pytest.approx([0.109, 0.505, 0.901, 1, 1, 0.1, 0.1, 0.01, 0.01])
-    assert (
-        first.schedule(Progress(epoch=50))["centers"] == 1 and WarmupFrom(warmup_epochs=0)(Progress())["network"] == 1
-    )
+def test_warm_up_of_no_epochs_starts_at_the_full_rate() -> None:
+    assert WarmupFrom(warmup_epochs=0)(Progress())["network"] == 1
+
+
+def test_defaults_are_the_published_ones(tmp_path: Path) -> None:
     method = NFormer(PIDS, base=base(tmp_path))
     assert (method.refiner.k, method.refiner.k_cross, method.refiner.landmarks) == (20, 10, 5)
     assert len(method.refiner.transformer.layers) == 4 and method.refiner.transformer.layers[0].dropout.p == 0.1

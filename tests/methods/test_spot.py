@@ -16,8 +16,6 @@ from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
 from vireid.method import Batch, Progress, Recipe
 from vireid.methods.spot import SPOT
-from vireid.training.optim import SGD
-from vireid.types import INFRARED, VISIBLE
 
 NAMES = ["identity", "triplet"]
 NAMES += [f"{branch}_{loss}" for branch in ("base", "structure", "parts") for loss in ("identity", "triplet")]
@@ -120,14 +118,6 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
     assert parts["backbone"] == {f"embedder.{part}" for part in ("visible", "infrared", "trunk", "pool")}
     assert parts["branches"] == {f"embedder.{part}" for part in ("relation", "fusion", "asr", "masks", "tpi", "gamma")}
     assert {name.split(".")[0] for name in groups["head"]} == {"embedder", "necks", "classifiers"}
-
-
-def test_recipe_is_that_of_agw() -> None:
-    own = recipe()
-    assert (own.size, own.epochs, own.sampler.pids, own.sampler.images) == ((288, 144), 81, 8, 4)  # pyright: ignore
-    assert [view.modality for view in own.views] == [VISIBLE, INFRARED]
-    assert {name: spec.lr for name, spec in own.optimizers.items()} == {"backbone": 0.01, "branches": 0.01, "head": 0.1}
-    assert all(isinstance(s, SGD) and s.weight_decay == 5e-4 and s.nesterov for s in own.optimizers.values())
 
 
 def test_batches_bring_maps_drawn_as_the_embedder_says() -> None:

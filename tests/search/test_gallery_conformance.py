@@ -24,7 +24,8 @@ from galleries import (
 )
 
 from vireid.errors import GalleryError
-from vireid.search.gallery import EVERYTHING, Filter, Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import EVERYTHING, Filter, Record
 
 PERSISTENT = [driver for driver in DRIVERS if driver != "memory"]
 GIVEN = records(120)

@@ -15,7 +15,8 @@ from crowd import NARROW, WIDE, crowd
 from galleries import DIGEST, DIM, changed, exact, ids, records, unit
 
 from vireid.errors import GalleryError
-from vireid.search.gallery import EVERYTHING, Filter, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import EVERYTHING, Filter
 
 pytest.importorskip("lancedb", reason="extra: search")
 
@@ -27,7 +28,7 @@ GIVEN = records(300)
 
 def run(code: str, folder: Path, *words: str) -> subprocess.Popen:
     head = "import sys; from galleries import *; folder, *words = sys.argv[1:]\n"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])])}
     return subprocess.Popen(
         [sys.executable, "-c", head + code, str(folder), *words], stdout=subprocess.PIPE, text=True, env=environment
     )

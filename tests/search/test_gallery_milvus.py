@@ -14,7 +14,8 @@ from crowd import NARROW, WIDE, crowd
 from galleries import DIGEST, DIM, changed, exact, ids, records, unit
 
 from vireid.errors import GalleryError
-from vireid.search.gallery import EVERYTHING, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import EVERYTHING
 
 pytest.importorskip("pymilvus", reason="extra: milvus")
 pytest.importorskip("milvus_lite", reason="extra: milvus")
@@ -26,7 +27,7 @@ HERE = Path(__file__).parent
 
 def run(code: str, url: str) -> subprocess.Popen:
     head = "import sys; from galleries import *; url = sys.argv[1]\n"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE), str(HERE.parents[1])])}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])])}
     return subprocess.Popen(
         [sys.executable, "-c", head + code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=environment,
@@ -158,15 +159,12 @@ def test_milvus_lite_listens_on_loopback_alone(tmp_path):
     assert set(listening) <= loopback
 
 
-def test_more_than_milvus_returns_at_a_time(tmp_path):
+def test_more_than_milvus_returns_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vireid.search.drivers.exact.MAX_TIED", 20)
     gallery = open_gallery(f"milvus:{tmp_path / 'g.db'}", dim=DIM)
     given = records(60)
     gallery.add(given)
-    gallery_limit, milvus.MOST_TIED = milvus.MOST_TIED, 20
-    try:
-        assert ids(gallery.search(unit(2), 45)) == exact(given, unit(2), 45)
-    finally:
-        milvus.MOST_TIED = gallery_limit
+    assert ids(gallery.search(unit(2), 45)) == exact(given, unit(2), 45)
     gallery.close()
 
 

@@ -14,12 +14,13 @@ from galleries import changed
 from vireid import types
 from vireid.errors import GalleryError
 from vireid.search import gallery
-from vireid.search.gallery import Filter, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter
 
 
 def test_the_protocol_and_memory_import_neither_torch_nor_an_engine():
     code = (
-        "import sys; from vireid.search.gallery import open_gallery; open_gallery('memory:', dim=4); "
+        "import sys; from vireid.search.drivers.open import open_gallery; open_gallery('memory:', dim=4); "
         "print([name for name in ('torch', 'lancedb', 'pymilvus', 'pyarrow') if name in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

@@ -14,7 +14,8 @@ from vireid.deploy.calibration import Calibration, Pair
 from vireid.errors import GalleryError, SearchError
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.rerank import KReciprocal
-from vireid.search.gallery import Filter, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter
 from vireid.search.searcher import Marks, Searcher, mean_vector, rocchio
 from vireid.search.tracks import merged
 

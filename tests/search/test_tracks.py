@@ -11,7 +11,8 @@ from galleries import DIGEST, DRIVERS, exact, open_new, passes, records, unit
 
 from vireid.evaluation.rerank import KReciprocal
 from vireid.search import tracks as module
-from vireid.search.gallery import EVERYTHING, Filter, Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import EVERYTHING, Filter, Record
 from vireid.search.searcher import Marks, Searcher
 from vireid.search.tracks import nearest_tracks, track_of
 

@@ -24,7 +24,8 @@ from vireid.errors import AuditError, GalleryError
 from vireid.ingest.index import Crop, SourceError, crops_of, index
 from vireid.search.archive import Archive, files_of
 from vireid.search.audit import START, Audit
-from vireid.search.gallery import Filter, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter
 from vireid.server.app import Service, forget_older
 
 

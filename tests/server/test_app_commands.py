@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 from vireid.cli.app import app
 from vireid.deploy.bundle import Bundle
-from vireid.search.gallery import open_gallery
+from vireid.search.drivers.open import open_gallery
 
 
 @pytest.fixture(scope="module")

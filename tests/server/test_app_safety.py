@@ -272,7 +272,8 @@ def test_a_filter_is_a_value_and_no_program(api: TestClient, name: str, text: st
 @pytest.mark.parametrize("text", HOSTILE)
 def test_nor_is_it_in_lancedb(text: str, bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip("lancedb", reason="needs the extra `search`")
-    from vireid.search.gallery import Filter, open_gallery
+    from vireid.search.drivers.open import open_gallery
+    from vireid.search.gallery import Filter
 
     opened = open_gallery(f"lance:{tmp_path / 'g'}", bundle.config.dim, bundle.config.digest)
     assert opened.count(Filter(cameras=(text,))) == 0 == opened.delete(filter=Filter(pids=(text,)))

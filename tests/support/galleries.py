@@ -9,7 +9,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vireid.search.gallery import Filter, Gallery, Record, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter, Gallery, Record
 
 DIM = 16
 DIGEST = "a" * 64

@@ -16,7 +16,8 @@ from vireid.deploy.calibration import Calibration, Pair, Row
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.ingest.index import Crop, index
 from vireid.search.archive import Archive
-from vireid.search.gallery import Gallery, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Gallery
 from vireid.search.searcher import Searcher
 from vireid.server.app import Example, Service, create_app, reranks_of
 from vireid.server.attention import Attention

@@ -38,6 +38,7 @@ from PIL import Image
 
 from vireid.data.table import Table
 from vireid.errors import ArgumentError, DataError
+from vireid.system import available_cores, locked
 
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic", "bilinear")}
 CHUNK = 32  # pictures per task of a thread
@@ -111,7 +112,7 @@ def pixels(
             raise OSError(
                 error.errno, f"cannot make the cache folder ({error.strerror}); name another one", str(path.parent)
             ) from error
-        with _locked(path.with_suffix(".lock"), progress):
+        with locked(path.with_suffix(".lock")):
             if not _is_current(path, stamps):  # another process may have built it meanwhile
                 _build(table, size, path, stamps, workers, progress, filter)
     return np.load(path, mmap_mode="r")
@@ -198,33 +199,6 @@ def _finished(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
 def _is_current(path: Path, stamps: np.ndarray) -> bool:
     record = _finished(path)
     return record is not None and len(record[1]) == len(stamps) and bool(_same(record[1], stamps).all())
-
-
-@contextmanager
-def _locked(path: Path, progress: bool) -> Iterator[None]:
-    """Hold a lock that the operating system releases even when the process is killed."""
-    with open(path, "a+b") as file:
-        if os.name == "nt":
-            import msvcrt
-
-            while True:
-                try:
-                    msvcrt.locking(file.fileno(), msvcrt.LK_LOCK, 1)  # gives up after 10 s, hence the loop
-                    break
-                except OSError as error:
-                    if error.errno != errno.EDEADLK:
-                        raise
-        else:
-            import fcntl
-
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if progress and sys.stderr.isatty():
-                    print(f"waiting for another process that builds {path.with_suffix('.npy')}", file=sys.stderr)
-                fcntl.flock(file, fcntl.LOCK_EX)
-        # The lock file stays: removing it would let a third process lock a new file of the same name.
-        yield
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
@@ -367,7 +341,7 @@ def _decode_all(
         pending.clear()
 
     chunks = [rows[start : start + CHUNK].tolist() for start in range(0, len(rows), CHUNK)]
-    pool = ThreadPoolExecutor(_cores() if workers is None else max(workers, 1))
+    pool = ThreadPoolExecutor(available_cores() if workers is None else max(workers, 1))
     with _bar(len(rows), progress) as advance, pool:
         tasks = [pool.submit(_decode, table, chunk, size, filter, array) for chunk in chunks]
         for task in as_completed(tasks):
@@ -393,10 +367,6 @@ class Decoded:
     rows: list[int]
     sizes: np.ndarray
     faults: list[tuple[int, str]]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _decode(table: Table, rows: list[int], size: tuple[int, int], filter: str, array: np.memmap) -> Decoded:

@@ -19,98 +19,35 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from vireid.data.table import Table
-from vireid.deploy.card import figures_of, model_card
-from vireid.deploy.runtimes import (
-    BACKENDS,
-    BATCHES,
-    Backend,
-    Embed,
-    convert_to_openvino,
-    open_onnxruntime,
-    open_openvino,
-    torch_embed,
+from vireid.deploy.bundle_config import (
+    CALIBRATION,
+    CARD,
+    CONFIG,
+    FILES,
+    FORMAT,
+    ONNX,
+    OPENVINO,
+    OPENVINO_WEIGHTS,
+    PARITY,
+    WEIGHTS,
+    BundleConfig,
+    TrainedOn,
 )
+from vireid.deploy.card import figures_of, model_card
+from vireid.deploy.parity import LIMIT, example_inputs, export_runtimes
+from vireid.deploy.runtimes import BACKENDS, Backend, Embed, open_onnxruntime, open_openvino, torch_embed
 from vireid.errors import ArgumentError, BundleError
 from vireid.layers.embedder import Embedder, load_embedder
 from vireid.system import choose_device, file_digest, remove_partials, replacing
-from vireid.training.record import RunRecord
 from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.types import INFRARED, VISIBLE
 from vireid.version import __version__
-
-FORMAT = "vireid bundle 1"
-WEIGHTS, CONFIG, CARD, PARITY = "embedder.safetensors", "config.json", "README.md", "parity.json"
-ONNX, OPENVINO, OPENVINO_WEIGHTS = "embedder.onnx", "embedder.xml", "embedder.bin"
-CALIBRATION = "calibration.json"
-FILES = (WEIGHTS, CARD, ONNX, OPENVINO, OPENVINO_WEIGHTS, PARITY, CALIBRATION, CONFIG)  # in the order of writing
-LIMIT = 1e-4  # of a coordinate of the L2-normalized vectors; float32 runtimes differ by about 1e-7 to 1e-5
-
-
-class TrainedOn(BaseModel):
-    """Which people an embedder has seen: calibrating on them would flatter it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    dataset: str
-    partition: str
-    data: str  # fingerprint of the training rows
-    splits: tuple[str, ...]
-    held_out_pids: tuple[int, ...]
-    num_pids: int
-
-    @classmethod
-    def of(cls, record: RunRecord) -> TrainedOn:
-        """What a run's record says."""
-        return cls(
-            dataset=record.dataset,
-            partition=record.partition,
-            data=record.data,
-            splits=record.trained_on or ("train",),
-            held_out_pids=record.held_out_pids,
-            num_pids=record.num_pids,
-        )
-
-    def same_data(self, table: Table) -> bool:
-        """Whether a table, all splits of it, is the one that was trained on."""
-        rows = table.where(self.splits)
-        rows = rows[~np.isin(rows.pid, self.held_out_pids)]
-        same = (self.dataset, self.partition) == (table.dataset, table.partition)
-        return same and rows.fingerprint == self.data
-
-    def __str__(self) -> str:
-        named = (
-            self.partition if self.partition.startswith(self.dataset) else f"{self.dataset} {self.partition}".strip()
-        )
-        return f"{named}: {self.num_pids} people of {' and '.join(self.splits)}"
-
-
-class BundleConfig(BaseModel):
-    """config.json. `size` is (height, width); `digest` is the sha256 of the weights' file; `stamp` that of the run."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal["vireid bundle 1"]
-    method: str
-    size: tuple[int, int]
-    filter: Literal["lanczos", "bicubic", "bilinear"]
-    similarity: Literal["cosine", "euclidean"]  # that the run is evaluated with; search compares by cosine
-    layer: str
-    dim: int
-    inputs: tuple[str, ...]
-    num_params: int
-    trained_on: TrainedOn
-    stamp: dict[str, str]
-    digest: str
-    vireid: str
 
 
 @dataclass(frozen=True)
@@ -201,7 +138,7 @@ def export_bundle(
     _check_folder(folder)
     with _draft(folder) as draft:
         shutil.copyfile(opened.path / WEIGHTS, draft / WEIGHTS)
-        runtimes = _export_runtimes(network, size, draft, onnx, openvino, say)
+        runtimes = export_runtimes(network, size, draft, onnx, openvino, say)
         config = _config(opened, network, file_digest(draft / WEIGHTS))
         report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
         _write(draft / PARITY, json.dumps(report, indent=2) + "\n")
@@ -214,77 +151,7 @@ def export_bundle(
     return Bundle.open(folder)
 
 
-def compare(network: Embedder, other: Embed, size: tuple[int, int]) -> list[dict[str, Any]]:
-    """How L2-normalized vectors of `other` differ from torch's on made-up pictures, a line for each batch.
-
-    One visible and one infrared picture alone, then mixed batches: pictures are smooth noise, as photographs are.
-    """
-    random = np.random.RandomState(0)
-    reference, lines = torch_embed(network), []
-    for batch, modality in [(1, np.array([VISIBLE])), *((n, np.arange(n) % 2 ^ INFRARED) for n in BATCHES)]:
-        images = _pictures(random, batch, size)
-        inputs = [random.rand(batch, *example.shape[1:]).astype(np.float32) for example in examples(network, size)]
-        given = (images, modality.astype(np.int64), *inputs)
-        expected, found = _unit(reference(*given)), _unit(other(*given))
-        lines.append({
-            "batch": batch,
-            "modality": modality.tolist(),
-            "largest_difference": float(np.abs(expected - found).max()),
-            "smallest_cosine": float(np.sum(expected * found, axis=1).min()),
-        })  # fmt: skip
-    return lines
-
-
-def examples(network: Embedder, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
-    """Two rows of each input that the embedder declares; BundleError where their shape is not known."""
-    if not network.inputs:
-        return ()
-    from vireid.deploy.onnx import examples as known
-
-    found = known(network, size)
-    if len(found) != len(network.inputs):
-        raise BundleError(
-            f"{type(network).__name__} also takes {', '.join(network.inputs)}, whose shape is not known here, so no "
-            "ONNX file can be made; export with --no-onnx and serve through torch"
-        )
-    return found
-
-
 # --- making a bundle --------------------------------------------------------------------------------------------------
-
-
-def _export_runtimes(
-    network: Embedder, size: tuple[int, int], draft: Path, onnx: bool, openvino: bool, say: Callable[[str], None]
-) -> dict[str, Any]:
-    """Write the files of the other runtimes into `draft` and compare each with torch."""
-    runtimes: dict[str, Any] = {}
-    if not onnx:
-        return runtimes
-    from vireid.deploy.onnx import export_onnx
-
-    network.eval()
-    export_onnx(network, size, draft / ONNX, examples(network, size))
-    names = ("images", "modality", *network.inputs)
-    made: list[tuple[str, tuple[str, ...], Callable[..., Embed]]] = [("onnxruntime", (ONNX,), open_onnxruntime)]
-    if openvino:
-        convert_to_openvino(draft / ONNX, draft / OPENVINO)
-        made.append(("openvino", (OPENVINO, OPENVINO_WEIGHTS), open_openvino))
-    for name, files, open_runtime in made:
-        lines = compare(network, open_runtime(draft / files[0], names, "cpu"), size)
-        worst = max(line["largest_difference"] for line in lines)
-        if not worst <= LIMIT:
-            raise BundleError(
-                f"{name} differs from torch by {worst:.2g} in a coordinate of the L2-normalized vectors, more than "
-                f"{LIMIT:g}: {json.dumps(lines)}. Nothing was written; please report it with the method and its "
-                "settings, and export with --no-onnx to serve through torch"
-            )
-        runtimes[name] = {
-            "version": version(name),
-            "files": {file: file_digest(draft / file) for file in files},
-            "batches": lines,
-        }
-        say(f"{name}: largest difference from torch {worst:.1e} at batches of {', '.join(map(str, BATCHES))}")
-    return runtimes
 
 
 def _config(run: RunFolder, network: Embedder, digest: str) -> BundleConfig:
@@ -294,7 +161,7 @@ def _config(run: RunFolder, network: Embedder, digest: str) -> BundleConfig:
     layer, dim = "", 0
     network.eval()
     with torch.no_grad():
-        layers = network.layers(network.normalize(given[0]), given[1], *examples(network, use.size))
+        layers = network.layers(network.normalize(given[0]), given[1], *example_inputs(network, use.size))
         layer, first = next(iter(layers.items()))
         dim = int(first.shape[1])
     return BundleConfig(
@@ -366,18 +233,6 @@ def _put(draft: Path, folder: Path) -> None:
 def _write(path: Path, text: str) -> None:
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
-
-
-def _pictures(random: np.random.RandomState, count: int, size: tuple[int, int]) -> np.ndarray:
-    """uint8 (count, 3, H, W): coarse noise, blown up, under fine noise."""
-    coarse = random.randint(0, 256, (count, 3, 6, 3)).astype(np.float32)
-    rows, columns = np.arange(size[0]) * 6 // size[0], np.arange(size[1]) * 3 // size[1]
-    fine = random.normal(0, 12, (count, 3, *size))
-    return np.clip(coarse[:, :, rows][:, :, :, columns] + fine, 0, 255).astype(np.uint8)
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
 
 
 def _no_bundle(folder: Path) -> str:

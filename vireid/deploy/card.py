@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from vireid.deploy.bundle_config import BundleConfig
 from vireid.deploy.runtimes import BATCHES
-
-if TYPE_CHECKING:
-    from vireid.deploy.bundle import BundleConfig
+from vireid.evaluation.results import Results
 
 RESULTS = "results.json"
 
@@ -69,7 +68,5 @@ def figures_of(run: Path, digest: str) -> str:
     """The run's table where results.json is of these weights, as Markdown."""
     if not (run / RESULTS).is_file():
         return ""
-    from vireid.evaluation.results import Results
-
     rows = [row for row in Results.load(run / RESULTS).rows if row.stamp.get("embedder") == digest[:8]]
     return Results(tuple(rows)).markdown() if rows else ""

@@ -18,10 +18,12 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from vireid.data.cache import fit
-from vireid.deploy.bundle import Backend, Bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.deploy.pose_input import HEATMAPS, Poser, Seen, to_do
+from vireid.deploy.runtimes import Backend
 from vireid.errors import ArgumentError, PictureError
+from vireid.system import available_cores
 from vireid.types import INFRARED, VISIBLE
 
 Modality = Literal["visible", "infrared", "auto"]
@@ -94,7 +96,9 @@ class FeatureExtractor:
                 + (f", or {told}" if told else "")
             )
         stream = enumerate(_with_modality(_singles(pictures), modality))
-        with ThreadPoolExecutor(_cores(), thread_name_prefix="decode") as pool:  # Pillow works without Python's lock
+        with ThreadPoolExecutor(
+            available_cores(), thread_name_prefix="decode"
+        ) as pool:  # Pillow works without Python's lock
 
             def ahead() -> list[Future[tuple[np.ndarray, int, Seen | None]]]:
                 return [
@@ -255,7 +259,3 @@ def _normalized(vectors: np.ndarray, start: int) -> np.ndarray:
     if len(bad):
         raise ArgumentError(f"the vector of picture {start + bad[0]} is zero or not finite; the weights are damaged")
     return (vectors / norms).astype(np.float32, copy=False)
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 
 from vireid import models
-from vireid.deploy.bundle import CALIBRATION, CONFIG, Backend, Bundle, export_bundle
+from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle_config import CALIBRATION, CONFIG
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor, Modality, Picture
+from vireid.deploy.runtimes import Backend
 from vireid.system import file_digest
 from vireid.training.run_folder import EMBEDDER, RECIPE, RunFolder
 

@@ -22,7 +22,8 @@ from torch import Tensor
 from vireid.data.pose.heatmaps import POINTS, HeatMaps, PoseEstimator, template
 from vireid.data.pose.sources import found_in, letterbox
 from vireid.data.transforms import scale_keypoints
-from vireid.deploy.bundle import WEIGHTS, Bundle
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import WEIGHTS
 from vireid.errors import PoseError
 from vireid.layers.embedder import load_embedder
 from vireid.system import choose_device

@@ -28,13 +28,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vireid.deploy.bundle import Backend, Bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
+from vireid.deploy.runtimes import Backend
 from vireid.errors import ParallelError
 from vireid.ingest.index import Indexed, Rows, index_piece
 from vireid.ingest.sources import Piece
 from vireid.search.archive import Archive
-from vireid.search.gallery import Gallery, open_gallery, split_url
+from vireid.search.drivers.open import open_gallery, split_url
+from vireid.search.gallery import Gallery
+from vireid.system import available_cores
 
 TRIES = 3  # of a piece whose process dies: of a damaged file, or because memory is short
 STORE_BYTES = 128 << 20  # of Ray's object store on this machine; only names and counts pass through it
@@ -96,7 +99,10 @@ def index_with_ray(
     listed = list(pieces)
     left = {piece.name for piece in listed}
     found, done = Indexed(0, 0), 0
-    with _session(address, workers or _cores()), closing(job.gallery_opened()) as gallery:  # Ray forks, so it is first
+    with (
+        _session(address, workers or available_cores()),
+        closing(job.gallery_opened()) as gallery,
+    ):  # Ray forks, so it is first
         for row in _worked(job, listed, workers) if listed else ():
             left.discard(row["name"])
             failed = (f"{row['name']}: {row['error']}",) if row["error"] else ()
@@ -229,10 +235,6 @@ def _for_many(url: str) -> str:
     if driver == "milvus" and "://" not in place:
         raise ParallelError(f"one process at a time can open {url}; start a Milvus server, or leave --workers out")
     return url if driver == "milvus" else f"lance:{Path(place).resolve()}"
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _ray() -> Any:

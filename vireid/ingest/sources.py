@@ -30,7 +30,8 @@ from PIL import Image
 from vireid.deploy.extractor import Modality, read_picture
 from vireid.errors import SourceError
 from vireid.ingest import video
-from vireid.search.gallery import NO_VECTOR, VISIBLE, Record
+from vireid.search.gallery import NO_VECTOR, Record
+from vireid.types import VISIBLE
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")

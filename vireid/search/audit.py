@@ -13,14 +13,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
 from vireid.errors import AuditError
+from vireid.system import locked
 
 NAME = "audit.jsonl"
 START = "0" * 64
@@ -32,7 +30,6 @@ class Audit:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._lock = threading.Lock()
 
     def write(self, what: str, who: str, role: str, address: str = "", **more: Any) -> None:
         """Append a line and bring it to the disk."""
@@ -40,7 +37,8 @@ class Audit:
         entry = {"at": at, "who": who, "role": role, "from": address, "what": what, **more}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND
-        with self._lock, os.fdopen(os.open(self.path, flags, 0o600), "r+b") as file, _locked(file):
+        lock = locked(self.path.with_name(f"{self.path.name}.lock"))
+        with lock, os.fdopen(os.open(self.path, flags, 0o600), "r+b") as file:
             last = _last_line(file)
             # a line that a full disk or a pulled plug cut in the middle stays as it is, and the next begins below it
             cut = b"" if last is None or last.endswith(b"\n") else b"\n"
@@ -98,18 +96,3 @@ def _last_line(file: IO[bytes]) -> bytes | None:
         return None
     file.seek(max(0, size - TAIL))
     return file.read().splitlines(keepends=True)[-1]
-
-
-@contextmanager
-def _locked(file: IO[bytes]) -> Iterator[None]:
-    """Other processes wait; on Windows, which has no such lock, one process serves."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)

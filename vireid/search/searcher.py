@@ -29,20 +29,10 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vireid.errors import GalleryError, SearchError
-from vireid.search.gallery import (  # fmt: skip
-    EVERYTHING,
-    INFRARED,
-    VISIBLE,
-    Filter,
-    Gallery,
-    Hit,
-    Record,
-    check_k,
-    check_vectors,
-    similarities,
-    with_vector,
-)
+from vireid.search.drivers import checks, exact
+from vireid.search.gallery import EVERYTHING, Filter, Gallery, Hit, Record
 from vireid.search.tracks import MOST_ROWS, Track, nearest, nearest_tracks, track_of
+from vireid.types import INFRARED, VISIBLE
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for alpha = 1
 SHORTLIST = 100
@@ -173,8 +163,8 @@ class Searcher:
         ones than each of them. That rate is for one comparison: among N people who are not the one, up to N times as
         many searches find somebody. Raises GalleryError, SearchError and the calibration's errors.
         """
-        check_k(k)
-        asked = check_vectors(vectors, self.gallery.dim)
+        checks.hit_count(k)
+        asked = checks.unit_vectors(vectors, self.gallery.dim)
         kinds = np.asarray(list(modality), np.int64)
         if not len(asked) or kinds.shape != (len(asked),):
             raise SearchError(f"expected vectors (P, D) and modality (P,), got {asked.shape} and {kinds.shape}")
@@ -235,7 +225,7 @@ class Searcher:
                     probability = min(float(self.calibration.probability(alike, pair, prior)) for pair in pairs)
                 except ValueError as error:  # no table for this pair: said, and the list is still an answer
                     reasons[str(error)] = None
-            hits.append(Ranked(with_vector(hit.record, None), similarity, probability, float(value)))
+            hits.append(Ranked(hit.record.with_vector(None), similarity, probability, float(value)))
         return hits, "; ".join(reasons)
 
     def _anybody(
@@ -285,7 +275,7 @@ def rocchio(query: np.ndarray, right: Sequence[np.ndarray], wrong: Sequence[np.n
 
 def similarities_of(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """(P, n) cosine similarity of unit vectors."""
-    return np.stack([similarities(query, vectors) for query in queries])
+    return np.stack([exact.similarities(query, vectors) for query in queries])
 
 
 def reranked(

@@ -11,7 +11,7 @@ from collections.abc import Collection
 
 import numpy as np
 
-from vireid.search.gallery import Filter, Gallery, Hit, Record, with_vector
+from vireid.search.gallery import Filter, Gallery, Hit, Record
 
 ROUND = 4  # times as many rows are asked for as tracks are wanted, and again in each further round
 MOST_ROWS = 50_000  # that are looked through for tracks; the caller is told where a list ends there
@@ -65,4 +65,4 @@ def nearest_tracks(
         rows *= ROUND
     vectors = {r.id: r.vector for r in gallery.fetch([hit.record.id for hit in hits], missing="skip")}
     kept = [hit for hit in hits if hit.record.id in vectors]  # one may have been deleted meanwhile
-    return [Hit(with_vector(hit.record, vectors[hit.record.id]), hit.similarity) for hit in kept], cut
+    return [Hit(hit.record.with_vector(vectors[hit.record.id]), hit.similarity) for hit in kept], cut

@@ -18,7 +18,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vireid.data.cache import fit
-from vireid.deploy.bundle import WEIGHTS, Bundle
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import WEIGHTS
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.errors import ArgumentError
 from vireid.layers.embedder import load_embedder

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vireid.errors import ArgumentError
-from vireid.search.gallery import LIMITS_BYTES, MOST_TAGS, Filter
+from vireid.search.gallery import LIMITS_BYTES, MAX_TAGS, Filter
 from vireid.search.searcher import EVEN
 from vireid.types import MODALITIES
 
@@ -33,7 +33,7 @@ class Where(Strict):
     after_s: Seconds | None = None
     before_s: Seconds | None = None
     modality: Word | None = None
-    tags: tuple[Text, ...] = Field(default=(), max_length=MOST_TAGS)
+    tags: tuple[Text, ...] = Field(default=(), max_length=MAX_TAGS)
     pids: tuple[Text, ...] = Field(default=(), max_length=500)
     tracks: tuple[Text, ...] = Field(default=(), max_length=500)
 
@@ -111,7 +111,7 @@ class NewRecord(Strict):
     modality: Literal["auto", "visible", "infrared"] = "auto"
     track: Text = ""
     pid: Text = ""
-    tags: tuple[Text, ...] = Field(default=(), max_length=MOST_TAGS)
+    tags: tuple[Text, ...] = Field(default=(), max_length=MAX_TAGS)
 
 
 class Forget(Strict):

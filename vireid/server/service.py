@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vireid.deploy.bundle import WEIGHTS, Bundle
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import WEIGHTS
 from vireid.deploy.calibration import Calibration
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.rerank import KReciprocal

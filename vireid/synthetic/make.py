@@ -32,6 +32,7 @@ from vireid.synthetic.camera import CAMERAS, INFRARED, Camera
 from vireid.synthetic.photograph import Photograph as Picture
 from vireid.synthetic.photograph import person, photograph
 from vireid.synthetic.tube import PARTS
+from vireid.system import available_cores
 
 __all__ = ["CAMERAS", "PARTS", "Camera", "Picture", "make", "picture"]
 
@@ -116,7 +117,7 @@ def make(
         building.mkdir()
         plan = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}[layout](building, people, images, seed, trials)
         jobs = [_Job(building, pid, shots, seed, (height, width), masks) for pid, shots in plan.items()]
-        paths, keypoints = _render(jobs, workers or os.cpu_count() or 1)
+        paths, keypoints = _render(jobs, workers or available_cores())
         np.savez(building / "keypoints.npz", path=np.array(paths), keypoints=np.stack(keypoints))
         (building / MARK).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
         if root.exists():

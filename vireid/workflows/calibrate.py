@@ -15,8 +15,10 @@ from vireid.data.datasets.ignore import IgnoreRule, any_of, same_pid_and_camera
 from vireid.data.protocol import ignore_nothing
 from vireid.data.table import Table
 from vireid.declaration import configured
-from vireid.deploy.bundle import CONFIG, WEIGHTS, Bundle, TrainedOn
-from vireid.deploy.calibration import NAME, Calibration, calibrate
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import CALIBRATION, CONFIG, WEIGHTS, TrainedOn
+from vireid.deploy.calibration import Calibration
+from vireid.deploy.calibration_fit import calibrate
 from vireid.deploy.model import RUN_BUNDLE
 from vireid.errors import ArgumentError, CalibrationError
 from vireid.evaluation.embed import embed
@@ -96,7 +98,7 @@ def calibrate_run(
         ignored=ignored,
     )
     for folder in folders:
-        log.info("wrote %s", made.save(folder / NAME))
+        log.info("wrote %s", made.save(folder / CALIBRATION))
     return made
 
 

@@ -22,7 +22,6 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
@@ -40,7 +39,7 @@ from vireid.evaluation.comparison import Comparison, Trained
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.results import NAME, Results
-from vireid.system import replacing
+from vireid.system import available_cores, replacing
 from vireid.training.settings import flat, read_yaml, resolve
 from vireid.workflows.methods import value_text
 from vireid.workflows.run import Run
@@ -264,7 +263,7 @@ def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str]) -> dict[
         for job in ready:
             ended(job, _run(job, None))
         return failures
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    threads = max(1, available_cores() // jobs)
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, mp_context=context, max_tasks_per_child=1) as pool:
         waiting = {pool.submit(_run, job, threads): job for job in ready}

@@ -12,6 +12,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from vireid.system import available_cores
 from vireid.version import __version__
 
 CORE = ("torch", "numpy", "scipy", "pillow", "safetensors", "pydantic", "pyyaml", "typer", "rich")
@@ -60,7 +61,7 @@ def examine(folder: Path | None = None) -> Report:
     report.facts.append(("system", platform.platform()))
     _packages(report)
     _torch(report)
-    report.facts.append(("cores", f"{_cores()} usable of {os.cpu_count()}"))
+    report.facts.append(("cores", f"{available_cores()} usable of {os.cpu_count()}"))
     report.facts.append(("memory", _memory()))
     _folders(report, folder)
     _font(report)
@@ -97,10 +98,6 @@ def _torch(report: Report) -> None:
             report.facts.append((f"GPU {index}", f"{about.name}, {about.total_memory / 2**30:.1f} GiB, {bf16}"))
     else:
         report.facts.append(("GPU", "none that this torch can use; training a full ResNet-50 needs one"))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> str:

@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.progress import track
 
 from vireid.data.datasets import load
-from vireid.deploy.calibration import NAME as CALIBRATION
+from vireid.deploy.bundle_config import CALIBRATION
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
 from vireid.ingest.index import Crop, index
 from vireid.search.archive import Archive, files_of
-from vireid.search.gallery import Filter, Gallery, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter, Gallery
 from vireid.server.app import Example
 from vireid.synthetic.make import CAMERAS, make, picture
 from vireid.training.run_folder import EMBEDDER

@@ -8,12 +8,13 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vireid.deploy.bundle import Backend, Bundle
-from vireid.deploy.calibration import NAME as CALIBRATION
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import CALIBRATION
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor, Modality
 from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import to_do
+from vireid.deploy.runtimes import Backend
 from vireid.errors import ServiceError, SourceError
 from vireid.ingest.index import Indexed, Rows, index, pieces_of
 from vireid.ingest.segments import FOLDER as BOXES
@@ -21,7 +22,8 @@ from vireid.ingest.segments import VideoSettings
 from vireid.ingest.sources import seconds
 from vireid.search.archive import AUDIT, Archive, files_of
 from vireid.search.audit import Audit
-from vireid.search.gallery import Filter, open_gallery
+from vireid.search.drivers.open import open_gallery
+from vireid.search.gallery import Filter
 from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
 

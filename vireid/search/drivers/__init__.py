@@ -1,1 +1,1 @@
-"""Drivers of the gallery protocol (serve/gallery.py), one file each."""
+"""Drivers of the gallery protocol (search/gallery.py), one file each."""

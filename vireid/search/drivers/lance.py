@@ -32,29 +32,10 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vireid.errors import GalleryError
+from vireid.search.drivers import checks, exact
 from vireid.search.drivers.lance_rows import among, condition, quoted, records_of, vectors_of
-from vireid.search.gallery import (  # fmt: skip
-    EVERYTHING,
-    FORMAT,
-    MOST_TIED,
-    SLACK,
-    TIED,
-    Facets,
-    Filter,
-    GalleryInfo,
-    Hit,
-    Record,
-    already_there,
-    check_batch,
-    check_delete,
-    check_k,
-    check_missing,
-    check_stored,
-    check_vectors,
-    in_order,
-    no_gallery,
-)
-from vireid.system import lock, replacing
+from vireid.search.gallery import EVERYTHING, FORMAT, Facets, Filter, GalleryInfo, Hit, Record
+from vireid.system import locked, replacing
 
 TABLE, LOCK, TRAINED = "records", ".writer.lock", "index.json"
 KEPT = timedelta(days=7)  # old versions, until purge; LanceDB's own default
@@ -76,14 +57,14 @@ T = TypeVar("T")
 
 
 class LanceGallery:
-    """See serve/gallery.py and this file's head."""
+    """See search/gallery.py and this file's head."""
 
     def __init__(self, path: Path, dim: int | None, bundle_digest: str | None) -> None:
         lancedb, _ = _libraries()
         self.path, self._thread_lock, self._writes = path, threading.RLock(), 0
         there = (path / f"{TABLE}.lance").is_dir()
         if not there and dim is None:
-            raise no_gallery(str(path))
+            raise checks.no_gallery(str(path))
         if not there and path.exists() and (not path.is_dir() or any(p.name != LOCK for p in path.iterdir())):
             raise GalleryError(f"{path} is no gallery but holds other files; take a folder that is empty or new")
         path.mkdir(parents=True, exist_ok=True)
@@ -96,7 +77,7 @@ class LanceGallery:
                     self._create(int(dim or 0), bundle_digest or "")
         self._table: Any = self._db.open_table(TABLE)
         self.dim, self._digest = self._stored()
-        check_stored(f"lance:{path}", dim, bundle_digest, self.dim, self._digest)
+        checks.stored(f"lance:{path}", dim, bundle_digest, self.dim, self._digest)
 
     def info(self) -> GalleryInfo:
         size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
@@ -111,17 +92,17 @@ class LanceGallery:
         return self._reading(self._facets)
 
     def add(self, records: Iterable[Record]) -> int:
-        given, vectors = check_batch(records, self.dim)
+        given, vectors = checks.batch(records, self.dim)
         with self._writing():
             if there := self._there([record.id for record in given]):
-                raise already_there(there)
+                raise checks.already_there(there)
             if given:
                 self._table.add(self._batch(given, vectors))
             self._wrote()
         return len(given)
 
     def upsert(self, records: Iterable[Record]) -> int:
-        given, vectors = check_batch(records, self.dim)
+        given, vectors = checks.batch(records, self.dim)
         with self._writing():
             if self._there([record.id for record in given]):
                 merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
@@ -132,7 +113,7 @@ class LanceGallery:
         return len(given)
 
     def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        check_delete(ids, filter)
+        checks.deletion(ids, filter)
         found = 0
         with self._writing():
             wheres = [condition(filter)] if filter is not None else [among("id", part) for part in _parts(ids)]
@@ -151,8 +132,8 @@ class LanceGallery:
     def search(
         self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
-        check_k(k)
-        queries, where = check_vectors(vectors, self.dim), condition(filter)
+        checks.hit_count(k)
+        queries, where = checks.unit_vectors(vectors, self.dim), condition(filter)
         if not len(queries):
             return []
 
@@ -166,7 +147,7 @@ class LanceGallery:
         return self._reading(find)
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
-        check_missing(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
+        checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
 
         def read() -> dict[str, Record]:
             found: dict[str, Record] = {}
@@ -176,7 +157,7 @@ class LanceGallery:
             return found
 
         there = self._reading(read)
-        check_missing(ids, there, missing)
+        checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
     def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
@@ -289,7 +270,7 @@ class LanceGallery:
     ) -> list[Hit]:
         """Candidates by the index (or by comparing all, probes None), then the exact order."""
         want = min(k, passing)
-        limit = min(want + SLACK, passing)
+        limit = min(want + exact.SLACK, passing)
         while True:
             search = self._table.search(query, vector_column_name="vector").distance_type("l2").limit(limit)
             if where:
@@ -300,11 +281,11 @@ class LanceGallery:
                 search = search.nprobes(probes).refine_factor(REFINE_FILTERED if where else REFINE)
             found = search.to_arrow()
             distance = found["_distance"].to_numpy()
-            tied = len(distance) == limit < passing and distance[-1] - distance[want - 1] <= TIED
-            if not tied or limit >= MOST_TIED:
+            tied = len(distance) == limit < passing and distance[-1] - distance[want - 1] <= exact.TIED
+            if not tied or limit >= exact.MAX_TIED:
                 vectors = vectors_of(found)
-                return in_order(query, records_of(found, None), vectors, k, with_vectors)
-            limit = min(4 * limit, passing, MOST_TIED)
+                return exact.in_order(query, records_of(found, None), vectors, k, with_vectors)
+            limit = min(4 * limit, passing, exact.MAX_TIED)
 
     def _probes(self, passing: int, filtered: bool) -> int | None:
         """How many partitions to look into where this many rows pass; None compares them all without the index."""
@@ -374,9 +355,8 @@ class LanceGallery:
         """Alone among the threads and processes that write here."""
         if self._db is None:
             raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
-        with self._thread_lock, (self.path / LOCK).open("a+b") as file:
-            lock(file.fileno())
-            yield  # closing the file unlocks it
+        with self._thread_lock, locked(self.path / LOCK):
+            yield
 
 
 def _scalar_indexes() -> dict[str, Any]:

@@ -8,26 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from vireid.errors import GalleryError
-from vireid.search.gallery import (  # fmt: skip
-    EVERYTHING,
-    MOST_TIED,
-    SLACK,
-    TIED,
-    Facets,
-    Filter,
-    GalleryInfo,
-    Hit,
-    Record,
-    already_there,
-    check_batch,
-    check_delete,
-    check_k,
-    check_missing,
-    check_vectors,
-    facets_of,
-    in_order,
-    with_vector,
-)
+from vireid.search.drivers import checks, exact
+from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
 
 BLOCK = 1 << 22  # similarities at a time
 
@@ -47,7 +29,7 @@ class Codes:
 
 
 class MemoryGallery:
-    """See serve/gallery.py. Rows lie in arrays with room to grow; the last row takes the place of a deleted one."""
+    """See search/gallery.py. Rows lie in arrays with room to grow; the last row takes the place of a deleted one."""
 
     def __init__(self, dim: int | None, bundle_digest: str = "") -> None:
         if dim is None:
@@ -67,22 +49,22 @@ class MemoryGallery:
 
     def facets(self) -> Facets:
         with self._lock:
-            return facets_of((r.camera, r.modality, r.time_s, r.tags) for r in self._records)
+            return exact.facets_of((r.camera, r.modality, r.time_s, r.tags) for r in self._records)
 
     def add(self, records: Iterable[Record]) -> int:
-        given, vectors = check_batch(records, self.dim)
+        given, vectors = checks.batch(records, self.dim)
         with self._lock:
             if there := [record.id for record in given if record.id in self._place]:
-                raise already_there(there)
+                raise checks.already_there(there)
             return self._put(given, vectors)
 
     def upsert(self, records: Iterable[Record]) -> int:
-        given, vectors = check_batch(records, self.dim)
+        given, vectors = checks.batch(records, self.dim)
         with self._lock:
             return self._put(given, vectors)
 
     def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        check_delete(ids, filter)
+        checks.deletion(ids, filter)
         with self._lock:
             if filter is not None:
                 ids = [self._records[row].id for row in self._passing(filter)]
@@ -98,17 +80,17 @@ class MemoryGallery:
     def search(
         self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
-        check_k(k)
-        queries = check_vectors(vectors, self.dim)
+        checks.hit_count(k)
+        queries = checks.unit_vectors(vectors, self.dim)
         with self._lock:
             rows = self._passing(filter)
             return [self._nearest(query, rows, k, with_vectors) for query in queries]
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
         with self._lock:
-            check_missing(ids, self._place, missing)
+            checks.unknown_ids(ids, self._place, missing)
             rows = [self._place[each] for each in ids if each in self._place]
-            return [with_vector(self._records[row], self._vectors[row]) for row in rows]
+            return [self._records[row].with_vector(self._vectors[row]) for row in rows]
 
     def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         with self._lock:
@@ -132,7 +114,7 @@ class MemoryGallery:
             row = self._place.setdefault(record.id, len(self._records))
             if row == len(self._records):
                 self._records.append(record)
-            self._records[row] = with_vector(record, None)
+            self._records[row] = record.with_vector(None)
             self._vectors[row] = vector
             for name, codes in self._codes.items():
                 self._columns[name][row] = codes(getattr(record, name))
@@ -189,11 +171,11 @@ class MemoryGallery:
             part = slice(start, start + step)
             vectors = self._vectors[: len(rows)][part] if everything else self._vectors[rows[part]]
             similarity[part] = vectors @ query
-        if k + SLACK < len(rows):
-            bar = np.partition(similarity, len(rows) - k)[len(rows) - k] - TIED
+        if k + exact.SLACK < len(rows):
+            bar = np.partition(similarity, len(rows) - k)[len(rows) - k] - exact.TIED
             near = np.flatnonzero(similarity >= bar)
-            near = near[np.argsort(-similarity[near], kind="stable")][: max(MOST_TIED, k + SLACK)]
+            near = near[np.argsort(-similarity[near], kind="stable")][: max(exact.MAX_TIED, k + exact.SLACK)]
         else:
             near = np.arange(len(rows))
         rows = rows[near]
-        return in_order(query, [self._records[row] for row in rows], self._vectors[rows], k, with_vectors)
+        return exact.in_order(query, [self._records[row] for row in rows], self._vectors[rows], k, with_vectors)

@@ -25,31 +25,8 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from vireid.errors import GalleryError
-from vireid.search.gallery import (  # fmt: skip
-    EVERYTHING,
-    FORMAT,
-    LIMITS_BYTES,
-    MOST_TAGS,
-    MOST_TIED,
-    SLACK,
-    TIED,
-    Facets,
-    Filter,
-    GalleryInfo,
-    Hit,
-    Record,
-    already_there,
-    check_batch,
-    check_delete,
-    check_k,
-    check_missing,
-    check_stored,
-    check_vectors,
-    facets_of,
-    in_order,
-    no_gallery,
-    similarities,
-)
+from vireid.search.drivers import checks, exact
+from vireid.search.gallery import EVERYTHING, FORMAT, LIMITS_BYTES, MAX_TAGS, Facets, Filter, GalleryInfo, Hit, Record
 
 TOKEN = "VIREID_MILVUS_TOKEN"
 COLLECTION, REWRITTEN = "vireid", "_rewritten"
@@ -64,26 +41,26 @@ COLUMNS = ("id", "time_s", "modality", "tags", *TEXTS)
 
 
 class MilvusGallery:
-    """See serve/gallery.py and this file's head. A call of more than a few thousand records is several of Milvus's."""
+    """See search/gallery.py and this file's head. A call of more than a few thousand records is several of Milvus's."""
 
     def __init__(self, place: str, dim: int | None, bundle_digest: str | None) -> None:
         self._uri, self._name, index = _place(place)
         self.lite = "://" not in self._uri
         if self.lite and dim is None and not Path(self._uri).exists():
-            raise no_gallery(f"milvus:{self._uri}")
+            raise checks.no_gallery(f"milvus:{self._uri}")
         self._client = _connect(self._uri)
         try:
             self._finish_purge()
             if not self._client.has_collection(self._name):
                 if dim is None:
-                    raise no_gallery(f"milvus:{place}")
+                    raise checks.no_gallery(f"milvus:{place}")
                 self._create(self._name, dim, bundle_digest or "", index or "FLAT")
             about = self._client.describe_collection(self._name)
             self.dim, self._digest = _stored(about, place)
             self.index = str(self._client.describe_index(self._name, "vector")["index_type"])
             if index and index != self.index:
                 raise GalleryError(f"{place} was made with the index {self.index}; leave ?index={index} out")
-            check_stored(f"milvus:{place}", dim, bundle_digest, self.dim, self._digest)
+            checks.stored(f"milvus:{place}", dim, bundle_digest, self.dim, self._digest)
             self._client.load_collection(self._name)
         except BaseException:
             self.close()
@@ -99,20 +76,20 @@ class MilvusGallery:
 
     def facets(self) -> Facets:
         rows = self._all("", ["camera", "modality", "time_s", "tags"])
-        return facets_of((r["camera"], r["modality"], _time(r["time_s"]), r["tags"] or ()) for r in rows)
+        return exact.facets_of((r["camera"], r["modality"], _time(r["time_s"]), r["tags"] or ()) for r in rows)
 
     def add(self, records: Iterable[Record]) -> int:
-        given, vectors = check_batch(records, self.dim)
+        given, vectors = checks.batch(records, self.dim)
         if there := self._there([record.id for record in given]):
-            raise already_there(there)
+            raise checks.already_there(there)
         return self._put(given, vectors)  # not insert: Milvus would keep two rows of one id that came meanwhile
 
     def upsert(self, records: Iterable[Record]) -> int:
-        given, vectors = check_batch(records, self.dim)
+        given, vectors = checks.batch(records, self.dim)
         return self._put(given, vectors)
 
     def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        check_delete(ids, filter)
+        checks.deletion(ids, filter)
         found = 0
         for where in [condition(filter)] if filter is not None else [_among("id", part) for part in _parts(ids)]:
             if count := self._count(where):
@@ -126,24 +103,24 @@ class MilvusGallery:
     def search(
         self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
-        check_k(k)
-        queries, where = check_vectors(vectors, self.dim), condition(filter)
+        checks.hit_count(k)
+        queries, where = checks.unit_vectors(vectors, self.dim), condition(filter)
         passing = self._count(where) if len(queries) else 0
         if not passing:
             return [[] for _ in queries]
         want = min(k, passing)
-        if want > MOST_TIED or (self.index != "FLAT" and passing <= EXACT_ROWS):
+        if want > exact.MAX_TIED or (self.index != "FLAT" and passing <= EXACT_ROWS):
             return self._compare_all(queries, want, where, with_vectors)
         total = passing if where == "" else self._count("")
         return [self._nearest(query, want, where, passing, total, with_vectors) for query in queries]
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
-        check_missing(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
+        checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
         there: dict[str, Record] = {}
         for part in _parts(list(dict.fromkeys(ids))):
             found = self._client.query(self._name, filter=_among("id", part), output_fields=[*COLUMNS, "vector"])
             there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in found}
-        check_missing(ids, there, missing)
+        checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
     def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
@@ -193,7 +170,7 @@ class MilvusGallery:
         schema.add_field("time_s", DataType.DOUBLE, nullable=True)
         schema.add_field("modality", DataType.INT8)
         schema.add_field(
-            "tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=MOST_TAGS,
+            "tags", DataType.ARRAY, element_type=DataType.VARCHAR, max_capacity=MAX_TAGS,
             max_length=LIMITS_BYTES["tags"],
         )  # fmt: skip
         for column in TEXTS:
@@ -247,7 +224,7 @@ class MilvusGallery:
     def _nearest(
         self, query: np.ndarray, want: int, where: str, passing: int, total: int, with_vectors: bool
     ) -> list[Hit]:
-        limit = min(want + SLACK, passing, MOST_TIED)
+        limit = min(want + exact.SLACK, passing, exact.MAX_TIED)
         while True:
             params = {}
             if self.index == "HNSW":
@@ -257,22 +234,22 @@ class MilvusGallery:
                 search_params={"metric_type": "IP", "params": params},
             )[0]  # fmt: skip
             similarity = [hit["distance"] for hit in found]
-            tied = len(found) == limit < passing and similarity[want - 1] - similarity[-1] <= TIED
-            if not tied or limit >= MOST_TIED:
+            tied = len(found) == limit < passing and similarity[want - 1] - similarity[-1] <= exact.TIED
+            if not tied or limit >= exact.MAX_TIED:
                 rows = [hit["entity"] for hit in found]
                 vectors = np.array([row["vector"] for row in rows], np.float32)
-                return in_order(query, [_record(row, None) for row in rows], vectors, want, with_vectors)
-            limit = min(4 * limit, passing, MOST_TIED)
+                return exact.in_order(query, [_record(row, None) for row in rows], vectors, want, with_vectors)
+            limit = min(4 * limit, passing, exact.MAX_TIED)
 
     def _compare_all(self, queries: np.ndarray, want: int, where: str, with_vectors: bool) -> list[list[Hit]]:
         rows = list(self._all(where, ["id", "vector"]))
         vectors = np.array([row["vector"] for row in rows], np.float32)
         found = []
         for query in queries:
-            near = np.argsort(-similarities(query, vectors), kind="stable")[:want]  # rows come by id
+            near = np.argsort(-exact.similarities(query, vectors), kind="stable")[:want]  # rows come by id
             records = self.fetch([rows[at]["id"] for at in near], missing="skip")
             kept = np.array([record.vector for record in records])
-            found.append(in_order(query, records, kept, want, with_vectors))
+            found.append(exact.in_order(query, records, kept, want, with_vectors))
         return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from PIL import Image
 
-from vireid.search.archive import Mark, as_csv, marks_json, to_json
+from vireid.search.marks import Mark, as_csv, marks_json, to_json
 from vireid.server.auth import Caller
 from vireid.server.deps import Door
 from vireid.server.schemas import Ask, Browse, NewMarks

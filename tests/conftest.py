@@ -1,0 +1,42 @@
+"""Option of every test run: `--no-skips` turns a skipped test into a failure."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import pytest
+
+collect_ignore = ["support"]  # no tests lie there, and some of it needs an extra
+ALLOWED = ("is kept back",)  # arrays of code under a non-commercial licence are not passed on
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-skips", action="store_true", help="Fail where a test is skipped because a package or program is missing."
+    )
+
+
+def refuse_skip(report: pytest.TestReport | pytest.CollectReport, config: pytest.Config) -> None:
+    """Make a failure of a skip that `--no-skips` does not allow; an expected failure stays what it is."""
+    if not (config.getoption("--no-skips") and report.skipped) or hasattr(report, "wasxfail"):
+        return
+    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
+    if not any(allowed in reason for allowed in ALLOWED):
+        report.outcome = "failed"
+        report.longrepr = f"{report.nodeid}: --no-skips allows no skip, this one says: {reason}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    refuse_skip(report, item.config)
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    report = yield
+    refuse_skip(report, collector.config)
+    return report

@@ -1,0 +1,79 @@
+"""What the system gives: a lock that threads and processes wait for, and that a killed process lets go."""
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from vireid.system import available_cores, locked
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from vireid.system import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def holder(path: Path, seconds: float) -> subprocess.Popen:
+    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path), str(seconds)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stdout.readline() == "held\n"
+    return process
+
+
+def test_another_process_is_waited_for_and_the_wait_is_logged(tmp_path, caplog):
+    path = tmp_path / "a.lock"
+    process = holder(path, 0.3)
+    caplog.set_level(logging.INFO, "vireid")
+    with locked(path):
+        process.communicate(timeout=10)
+        assert str(path) in caplog.text
+    assert process.returncode == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_a_killed_process_lets_its_lock_go(tmp_path):
+    process = holder(tmp_path / "a.lock", 600)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    with locked(tmp_path / "a.lock"):
+        pass
+
+
+def test_one_thread_at_a_time(tmp_path):
+    inside, most, path = 0, 0, tmp_path / "a.lock"
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(5):
+            with locked(path):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.001)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == 1 and inside == 0
+
+
+def test_an_error_inside_lets_the_lock_go(tmp_path):
+    with pytest.raises(KeyError), locked(tmp_path / "a.lock"):
+        raise KeyError
+    with locked(tmp_path / "a.lock"):
+        pass
+
+
+def test_cores_are_those_that_this_process_may_use():
+    assert 1 <= available_cores() <= (os.cpu_count() or 1)

@@ -1,0 +1,71 @@
+"""What stands in a bundle's folder: the names of its files, and its config.json as a checked object."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from vireid.data.table import Table
+
+FORMAT = "vireid bundle 1"
+WEIGHTS, CONFIG, CARD, PARITY = "embedder.safetensors", "config.json", "README.md", "parity.json"
+ONNX, OPENVINO, OPENVINO_WEIGHTS = "embedder.onnx", "embedder.xml", "embedder.bin"
+CALIBRATION = "calibration.json"
+FILES = (WEIGHTS, CARD, ONNX, OPENVINO, OPENVINO_WEIGHTS, PARITY, CALIBRATION, CONFIG)  # in the order of writing
+
+
+class TrainedOn(BaseModel):
+    """Which people an embedder has seen: calibrating on them would flatter it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset: str
+    partition: str
+    data: str  # fingerprint of the training rows
+    splits: tuple[str, ...]
+    held_out_pids: tuple[int, ...]
+    num_pids: int
+
+    @classmethod
+    def of(cls, record: RunRecord) -> TrainedOn:
+        """What a run's record says."""
+        return cls(
+            dataset=record.dataset,
+            partition=record.partition,
+            data=record.data,
+            splits=record.trained_on or ("train",),
+            held_out_pids=record.held_out_pids,
+            num_pids=record.num_pids,
+        )
+
+    def same_data(self, table: Table) -> bool:
+        """Whether a table, all splits of it, is the one that was trained on."""
+        rows = table.where(self.splits)
+        rows = rows[~np.isin(rows.pid, self.held_out_pids)]
+        same = (self.dataset, self.partition) == (table.dataset, table.partition)
+        return same and rows.fingerprint == self.data
+
+    def __str__(self) -> str:
+        return f"{data_name(self.dataset, self.partition)}: {self.num_pids} people of {' and '.join(self.splits)}"
+
+
+class BundleConfig(BaseModel):
+    """config.json. `size` is (height, width); `digest` is the sha256 of the weights' file; `stamp` that of the run."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal["vireid bundle 1"]
+    method: str
+    size: tuple[int, int]
+    filter: ResizeFilter
+    similarity: Similarity  # that the run is evaluated with; search compares by cosine
+    layer: str
+    dim: int
+    inputs: tuple[str, ...]
+    num_params: int
+    trained_on: TrainedOn
+    stamp: dict[str, str]
+    digest: str
+    vireid: str

@@ -1,0 +1,112 @@
+"""Parity: the other runtimes of a bundle, each compared with torch before it is written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vireid.deploy.bundle_config import ONNX, OPENVINO, OPENVINO_WEIGHTS
+from vireid.deploy.runtimes import (
+    BATCHES,
+    Embed,
+    convert_to_openvino,
+    open_onnxruntime,
+    open_openvino,
+    torch_embed,
+)
+from vireid.errors import BundleError
+from vireid.layers.embedder import Embedder
+from vireid.system import file_digest
+from vireid.types import INFRARED, VISIBLE
+
+LIMIT = 1e-4  # of a coordinate of the L2-normalized vectors; float32 runtimes differ by about 1e-7 to 1e-5
+
+
+def export_runtimes(
+    network: Embedder, size: tuple[int, int], draft: Path, onnx: bool, openvino: bool, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Write the files of the other runtimes into `draft` and compare each with torch."""
+    runtimes: dict[str, Any] = {}
+    if not onnx:
+        return runtimes
+    from vireid.deploy.onnx import export_onnx
+
+    network.eval()
+    export_onnx(network, size, draft / ONNX, example_inputs(network, size))
+    names = ("images", "modality", *network.inputs)
+    made: list[tuple[str, tuple[str, ...], Callable[..., Embed]]] = [("onnxruntime", (ONNX,), open_onnxruntime)]
+    if openvino:
+        convert_to_openvino(draft / ONNX, draft / OPENVINO)
+        made.append(("openvino", (OPENVINO, OPENVINO_WEIGHTS), open_openvino))
+    for name, files, open_runtime in made:
+        lines = compare(network, open_runtime(draft / files[0], names, "cpu"), size)
+        worst = max(line["largest_difference"] for line in lines)
+        if not worst <= LIMIT:
+            raise BundleError(
+                f"{name} differs from torch by {worst:.2g} in a coordinate of the L2-normalized vectors, more than "
+                f"{LIMIT:g}: {json.dumps(lines)}. Nothing was written; please report it with the method and its "
+                "settings, and export with --no-onnx to serve through torch"
+            )
+        runtimes[name] = {
+            "version": version(name),
+            "files": {file: file_digest(draft / file) for file in files},
+            "batches": lines,
+        }
+        say(f"{name}: largest difference from torch {worst:.1e} at batches of {', '.join(map(str, BATCHES))}")
+    return runtimes
+
+
+def compare(network: Embedder, other: Embed, size: tuple[int, int]) -> list[dict[str, Any]]:
+    """How L2-normalized vectors of `other` differ from torch's on made-up pictures, a line for each batch.
+
+    One visible and one infrared picture alone, then mixed batches: pictures are smooth noise, as photographs are.
+    """
+    random = np.random.RandomState(0)
+    reference, lines = torch_embed(network), []
+    for batch, modality in [(1, np.array([VISIBLE])), *((n, np.arange(n) % 2 ^ INFRARED) for n in BATCHES)]:
+        images = _pictures(random, batch, size)
+        inputs = [
+            random.rand(batch, *example.shape[1:]).astype(np.float32) for example in example_inputs(network, size)
+        ]
+        given = (images, modality.astype(np.int64), *inputs)
+        expected, found = _unit(reference(*given)), _unit(other(*given))
+        lines.append({
+            "batch": batch,
+            "modality": modality.tolist(),
+            "largest_difference": float(np.abs(expected - found).max()),
+            "smallest_cosine": float(np.sum(expected * found, axis=1).min()),
+        })  # fmt: skip
+    return lines
+
+
+def example_inputs(network: Embedder, size: tuple[int, int]) -> tuple[torch.Tensor, ...]:
+    """Two rows of each input that the embedder declares; BundleError where their shape is not known."""
+    if not network.inputs:
+        return ()
+    from vireid.deploy.onnx import examples
+
+    inputs = examples(network, size)
+    if len(inputs) != len(network.inputs):
+        raise BundleError(
+            f"{type(network).__name__} also takes {', '.join(network.inputs)}, whose shape is not known here, so no "
+            "ONNX file can be made; export with --no-onnx and serve through torch"
+        )
+    return inputs
+
+
+def _pictures(random: np.random.RandomState, count: int, size: tuple[int, int]) -> np.ndarray:
+    """uint8 (count, 3, H, W): coarse noise, blown up, under fine noise."""
+    coarse = random.randint(0, 256, (count, 3, 6, 3)).astype(np.float32)
+    rows, columns = np.arange(size[0]) * 6 // size[0], np.arange(size[1]) * 3 // size[1]
+    fine = random.normal(0, 12, (count, 3, *size))
+    return np.clip(coarse[:, :, rows][:, :, :, columns] + fine, 0, 255).astype(np.uint8)
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)

@@ -1,0 +1,93 @@
+"""Checks that every driver of a gallery makes: vectors, batches, ids, what a stored gallery is for."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Sequence
+
+import numpy as np
+
+from vireid.errors import GalleryError
+from vireid.search.gallery import Filter, Record
+
+UNIT_TOLERANCE = 1e-3  # of a vector's length; float16 embeddings stay within
+
+
+def unit_vectors(vectors: np.ndarray, dim: int) -> np.ndarray:
+    """(N, D) float32; GalleryError unless every row is finite, of this length and of norm 1."""
+    found = np.asarray(vectors)
+    if found.ndim != 2 or found.shape[1] != dim or found.dtype.kind != "f":
+        raise GalleryError(
+            f"this gallery takes vectors (N, {dim}) of floats, got {found.shape} of {found.dtype}; were they made with "
+            "the bundle that the gallery was made with?"
+        )
+    found = np.ascontiguousarray(found, np.float32)
+    norms = np.sqrt(np.einsum("nd,nd->n", found, found, dtype=np.float64))
+    if not np.isfinite(norms).all():
+        raise GalleryError(f"vector {int(np.flatnonzero(~np.isfinite(norms))[0])} holds NaN or infinite numbers")
+    if (off := np.abs(norms - 1) > UNIT_TOLERANCE).any():
+        row = int(np.flatnonzero(off)[0])
+        raise GalleryError(
+            f"vector {row} has length {norms[row]:.4g}, expected 1; FeatureExtractor returns unit vectors, those of "
+            "`vireid embed` are divided by their length first"
+        )
+    return found
+
+
+def batch(records: Iterable[Record], dim: int) -> tuple[list[Record], np.ndarray]:
+    """The records and their vectors (N, D); GalleryError for a wrong vector or an id that comes twice."""
+    found = list(records)
+    seen: set[str] = set()
+    for record in found:
+        if record.id in seen:
+            raise GalleryError(f"id {record.id!r} comes twice in one call; every record has an id of its own")
+        seen.add(record.id)
+    shapes = {np.shape(record.vector) for record in found}
+    if wrong := shapes - {(dim,)}:
+        raise GalleryError(f"this gallery takes vectors of {dim} numbers, got {', '.join(map(str, sorted(wrong)))}")
+    return found, unit_vectors(np.stack([r.vector for r in found]) if found else np.zeros((0, dim), np.float32), dim)
+
+
+def hit_count(k: int) -> None:
+    if k < 1 or k != int(k):
+        raise GalleryError(f"k is the number of hits, 1 or more, got {k}")
+
+
+def deletion(ids: Sequence[str], filter: Filter | None) -> None:
+    """GalleryError unless rows to delete are named, by ids or by a filter that is not empty."""
+    if isinstance(ids, str):
+        raise GalleryError(f"ids is a list of ids, got the text {ids[:40]!r}")
+    if bool(len(ids)) == (filter is not None):
+        raise GalleryError("delete takes ids or a filter, and not both")
+    if filter is not None and filter.empty:
+        raise GalleryError("an empty filter would delete everything; name a condition, or remove the gallery itself")
+
+
+def stored(url: str, dim: int | None, digest: str | None, stored_dim: int, stored_digest: str) -> None:
+    """GalleryError if a gallery is not for vectors of this length or this bundle."""
+    if digest is not None and digest != stored_digest:
+        whose = f"bundle {stored_digest[:12]}..." if stored_digest else "an unknown bundle"
+        raise GalleryError(
+            f"{url} holds embeddings of {whose}, this is {digest[:12]}...: vectors of two networks are not comparable. "
+            "Use that bundle, or index the pictures again into a new gallery"
+        )
+    if dim is not None and dim != stored_dim:
+        raise GalleryError(f"{url} holds vectors of {stored_dim} numbers, not {dim}; use the bundle it was made with")
+
+
+def already_there(ids: Sequence[str]) -> GalleryError:
+    named = ", ".join(repr(each) for each in ids[:3]) + (", ..." if len(ids) > 3 else "")
+    return GalleryError(f"{len(ids)} of these ids are in the gallery already: {named}; upsert replaces them")
+
+
+def unknown_ids(ids: Sequence[str], there: Container[str], missing: str) -> None:
+    """GalleryError for unknown ids unless they are to be skipped."""
+    if isinstance(ids, str) or missing not in ("refuse", "skip"):
+        raise GalleryError(f"fetch takes a list of ids and missing is refuse or skip, got {ids[:3]!r} and {missing!r}")
+    unknown = [each for each in ids if each not in there] if missing == "refuse" else []
+    if unknown:
+        named = ", ".join(repr(each) for each in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
+        raise GalleryError(f"{len(unknown)} of these ids are not in the gallery (deleted?): {named}")
+
+
+def no_gallery(url: str) -> GalleryError:
+    return GalleryError(f"there is no gallery at {url}; `vireid index` makes one, or open_gallery with dim=")

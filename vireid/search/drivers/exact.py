@@ -1,0 +1,44 @@
+"""The exact part of a search that all drivers share: similarity in float64, the order of hits, counts over rows."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from vireid.search.gallery import Facets, Hit, Record
+
+TIED = 2e-6  # squared distances closer than this are not told apart by float32, so more rows are looked at
+SLACK = 16  # rows beyond k that a driver takes before the exact order
+MAX_TIED = 16_384  # rows looked at for the sake of ties; Milvus gives no more at a time
+
+
+def in_order(
+    query: np.ndarray, records: Sequence[Record], vectors: np.ndarray, k: int, with_vectors: bool
+) -> list[Hit]:
+    """The k best of these candidates (n, D), exactly: the answer that all drivers agree on."""
+    similarity = similarities(query, vectors)
+    places = sorted(range(len(records)), key=lambda at: (-similarity[at], records[at].id))[:k]
+    return [Hit(records[at].with_vector(vectors[at] if with_vectors else None), float(similarity[at])) for at in places]
+
+
+def similarities(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+    """Cosine similarity (n,) float32 of a unit vector (D,) to others (n, D), summed in float64."""
+    return np.einsum("nd,d->n", vectors, query, dtype=np.float64).astype(np.float32)
+
+
+def facets_of(rows: Iterable[tuple[str, int, float, Sequence[str]]]) -> Facets:
+    """Facets by looking at camera, modality, time_s and tags of one row after the other."""
+    cameras: Counter[str] = Counter()
+    modalities: Counter[int] = Counter()
+    tags: Counter[str] = Counter()
+    first = last = math.nan
+    for camera, modality, time_s, of_row in rows:
+        cameras[camera] += 1
+        modalities[int(modality)] += 1
+        tags.update(of_row)
+        first, last = (time_s, time_s) if math.isnan(first) else (min(first, time_s), max(last, time_s))
+    counts = [dict(sorted(counter.items())) for counter in (cameras, modalities, tags)]
+    return Facets(*counts, first, last)  # type: ignore[arg-type]

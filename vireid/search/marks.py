@@ -1,0 +1,109 @@
+"""Marks: which hits of a query were marked right or wrong, by whom and when, in a file of SQLite; and their export."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sqlite3
+import threading
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vireid.search.gallery import Record
+
+NAME = "marks.sqlite"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a person said about one hit of one query (the sha256 of its pictures)."""
+
+    query: str
+    id: str
+    right: bool
+    who: str
+    at: float  # Unix seconds
+    similarity: float | None = None
+    probability: float | None = None
+
+
+MARK_COLUMNS = ("query", "id", "right", "who", "at", "similarity", "probability")
+
+
+class MarkStore:
+    """Marks in a file of SQLite; the last word about a hit counts."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        self._base.execute("pragma secure_delete = on")  # what is deleted is overwritten
+        self._base.execute("pragma busy_timeout = 10000")
+        self._base.execute(
+            "create table if not exists marks (query text, id text, right integer, who text, at real, similarity real, "
+            "probability real, primary key (query, id))"
+        )
+        self._base.execute("create index if not exists by_id on marks (id)")
+
+    def put(self, marks: Iterable[Mark]) -> None:
+        rows = [tuple(getattr(mark, name) for name in MARK_COLUMNS) for mark in marks]
+        with self._lock:
+            self._base.executemany("insert or replace into marks values (?, ?, ?, ?, ?, ?, ?)", rows)
+
+    def take_back(self, query: str, ids: Sequence[str]) -> None:
+        with self._lock:
+            self._base.executemany("delete from marks where query = ? and id = ?", [(query, id) for id in ids])
+
+    def of(self, query: str | None = None) -> list[Mark]:
+        """The marks of a query, or all, the oldest first."""
+        where, values = ("", ()) if query is None else (" where query = ?", (query,))
+        with self._lock:
+            rows = self._base.execute(f"select * from marks{where} order by at, id", values).fetchall()
+        return [Mark(row[0], row[1], bool(row[2]), *row[3:]) for row in rows]
+
+    def forget(self, ids: Iterable[str]) -> int:
+        """Remove the marks of rows that are deleted."""
+        with self._lock:
+            before = self._base.total_changes
+            self._base.executemany("delete from marks where id = ?", [(id,) for id in ids])
+            return self._base.total_changes - before
+
+    def forget_before(self, at: float) -> int:
+        """Remove marks that were made before a moment."""
+        with self._lock:
+            return self._base.execute("delete from marks where at < ?", (at,)).rowcount
+
+    def close(self) -> None:
+        with self._lock:
+            self._base.close()
+
+
+def to_json(mark: Mark, record: Record | None) -> dict[str, Any]:
+    """A mark with what is known of its row, as it is exported."""
+    row: dict[str, Any] = {"query": mark.query, "id": mark.id, "right": mark.right}
+    for name in ("camera", "time_s", "modality", "track", "pid"):
+        row[name] = None if record is None else getattr(record, name)
+    row["time_s"] = None if row["time_s"] is None or row["time_s"] != row["time_s"] else row["time_s"]
+    return {**row, "similarity": mark.similarity, "probability": mark.probability, "who": mark.who, "at": mark.at}
+
+
+def marks_json(rows: Sequence[dict[str, Any]]) -> str:
+    return json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n"
+
+
+def as_csv(rows: Sequence[dict[str, Any]]) -> str:
+    """Rows as CSV whose texts no spreadsheet takes for a formula."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(rows[0]) if rows else list(MARK_COLUMNS))
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _harmless(value) for key, value in row.items()})
+    return out.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    """A text that a spreadsheet would run begins with an apostrophe."""
+    return "'" + value if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
