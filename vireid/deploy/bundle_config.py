@@ -8,6 +8,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vireid.data.table import Table
+from vireid.training.record import RunRecord, data_name
+from vireid.types import ResizeFilter, Similarity
 
 FORMAT = "vireid bundle 1"
 WEIGHTS, CONFIG, CARD, PARITY = "embedder.safetensors", "config.json", "README.md", "parity.json"
