@@ -88,7 +88,8 @@ def train_with(
     kind = method if isinstance(method, type) else methods.find(method)
     table = data if isinstance(data, Table) else load_data(data, options.trial)
     given = [*recorded_settings(former, kind, overrides), *overrides] if former else overrides
-    recipes, values = resolve(kind, table.dataset, given, options.config)
+    recipes, chosen = resolve(kind, table.dataset, given, options.config)
+    values = dataclasses.asdict(chosen)
     rows, held_out = training_rows(table, options)
     place = distributed.start(choose_device(options.device))
     try:
@@ -160,13 +161,9 @@ def recorded_recipes(record: RunRecord, kind: type[Method[Any]]) -> dict[str, An
     stages = [recipe.model_dump(mode="json") for recipe in record.recipes]
     values: dict[str, Any] = {}
     for setting in describe(kind, record.dataset):
-        if setting.recipe:
-            stage, name = 0, setting.name
-            if name.startswith("stages."):
-                _, number, name = name.split(".", 2)
-                stage = int(number)
-            value: Any = stages[stage]
-            for part in name.split("."):
+        if setting.stage is not None:
+            value: Any = stages[setting.stage]
+            for part in setting.name.removeprefix(f"stages.{setting.stage}.").split("."):
                 value = value[int(part)] if isinstance(value, list) else value[part]
             values[setting.name] = value
     return values
