@@ -1,5 +1,6 @@
 """CM-LSP-GE: the losses and who is in them, enhancement and embedding, training by the path, settings."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -285,7 +286,7 @@ def test_recipe() -> None:
 def test_settings_by_name() -> None:
     words = ["local_triplet=lsp", "candidates=cross", "first_stripe=2", "ge=bn_weight", "part=0.5", "stripe_share=0.2"]
     (_,), settings = resolve(CMLSPGE, "sysu", words)
-    method: Method = CMLSPGE(4, (1, 2), **{**settings, **TINY, **PARTS})
+    method: Method = CMLSPGE(4, (1, 2), **{**asdict(settings), **TINY, **PARTS})
     assert isinstance(method, CMLSPGE) and method.triplets == ("lsp",) and method.part == 0.5
     for wrong, message in (
         ({"ge": "in"}, "'bn' or 'bn_weight'"),
