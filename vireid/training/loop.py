@@ -268,8 +268,6 @@ def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None) -> tuple[
     if not stages:
         raise ArgumentError("a training needs at least one recipe, got none")
     for stage, recipe in enumerate(stages):
-        if recipe.epochs < 1:
-            raise ArgumentError(f"the recipe of stage {stage} has epochs={recipe.epochs}; at least 1 is needed")
         if not callable(getattr(method, recipe.step, None)):
             raise ArgumentError(
                 f"the recipe of stage {stage} names step={recipe.step!r}; {type(method).__name__} has none"
