@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from vireid import distributed
+from vireid.declaration import defaults
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods import find, names
 from vireid.training.optim import Optimizers
-from vireid.declaration import defaults
 from vireid.training.settings import settings_class
 
 PIDS, IMAGES, STEPS = 4, 2, 3
