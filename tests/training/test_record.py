@@ -37,6 +37,23 @@ def trained(tmp_path):
     return RunFolder.open(tmp_path / "run"), method
 
 
+def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
+    def record(**settings):
+        more = {"seed": 0, "precision": "float32", "checkpoint": "last epoch"}
+        return describe(small(), (recipe(1),), SmallData().table, {"settings": settings}, **more)
+
+    new, now = {"width": 64, "last_stride": 1, "unused": 3}, record(width=4, blocks=[1, 2], last_stride=1)
+    RunFolder.begin(tmp_path / "run", record(width=4, blocks=[1, 2]))
+    assert RunFolder.begin(tmp_path / "run", now, resume=True, defaults=new).record.settings == {
+        "width": 4, "blocks": [1, 2]}  # fmt: skip
+    with pytest.raises(RunError, match=r"settings\.last_stride: nothing -> 1"):
+        RunFolder.begin(tmp_path / "run", now, resume=True)
+    with pytest.raises(RunError, match=r"settings\.last_stride: 2 -> 1"):
+        RunFolder.begin(tmp_path / "run", now, resume=True, defaults={**new, "last_stride": 2})
+    with pytest.raises(RunError, match=r"settings\.width: 4 -> 64"):
+        RunFolder.begin(tmp_path / "run", record(width=64, blocks=[1, 2], last_stride=1), resume=True, defaults=new)
+
+
 def test_recipe_says_what_was_run(trained):
     about = trained[0].record.plain()
     assert (about["method"], about["class"], about["num_pids"], about["camids"]) == (

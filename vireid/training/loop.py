@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from vireid import distributed
+from vireid.declaration import defaults
 from vireid.errors import ArgumentError
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.training.failures import OutOfMemory, TrainingDiverged
@@ -86,7 +87,7 @@ def train(
         "checkpoint": rule,
     }
     record = describe(method, stages, data.table, stamp or {}, **more)
-    folder = RunFolder.begin(run, record, resume) if main else RunFolder(Path(run), record)
+    folder = RunFolder.begin(run, record, resume, defaults(method.Settings)) if main else RunFolder(Path(run), record)
     distributed.barrier()
     state = folder.checkpoint() if (folder.path / LAST).exists() else None
     if state is not None and state["finished"] and state["progress"]["epoch"] >= stages[-1].epochs:

@@ -119,6 +119,11 @@ class RunRecord(Frozen):
         had, now = self.plain(), other.plain()
         return differences({key: had.get(key) for key in COMPARED}, {key: now.get(key) for key in COMPARED})
 
+    def completed(self, defaults: Mapping[str, Any]) -> RunRecord:
+        """This record, in which settings that did not exist when it was written have their `defaults`."""
+        new = {name: to_jsonable(value) for name, value in defaults.items() if name not in self.settings}
+        return self.model_copy(update={"settings": {**self.settings, **new}})
+
     def is_longer(self, other: RunRecord) -> bool:
         """Whether `other` is this training with more epochs in its last stage and nothing else changed."""
         if len(self.recipes) != len(other.recipes) or not other.last_recipe.epochs > self.last_recipe.epochs:
