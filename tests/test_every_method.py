@@ -184,7 +184,7 @@ def test_settings_and_recipe_are_valid(name: str) -> None:
         recipes, settings = resolve(find(name), dataset, ["epochs=3", *words])
         assert [recipe.epochs for recipe in recipes] == [3] * len(recipes)
     with torch.device("meta"):  # the published size builds too
-        assert find(name)(395, (1, 2, 3, 4, 5, 6), **dataclasses.asdict(settings)).num_pids == 395
+        assert find(name)(395, (1, 2, 3, 4, 5, 6), settings).num_pids == 395
 
 
 def test_every_trainable_parameter_learns(name: str, trained: Trained) -> None:

@@ -57,7 +57,7 @@ def make_run(
     recipes, settings = resolve(kind, "manifest", words)
     rows = training_rows(table, held_out)
     torch.manual_seed(seed)
-    model = kind(len(rows.pids), tuple(rows.camids.tolist()), **dataclasses.asdict(settings))
+    model = kind(len(rows.pids), tuple(rows.camids.tolist()), settings)
     with torch.no_grad():
         size = recipes[-1].size
         images = torch.randint(0, 256, (8, 3, *size), dtype=torch.uint8)

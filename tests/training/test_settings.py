@@ -107,6 +107,13 @@ class Needy(One):
     Settings = NeedySettings
 
 
+class Keywords(Method):
+    recipe = RECIPE
+
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), *, width: int = 64, margin: float = 0.3) -> None:
+        super().__init__(num_pids, camids)
+
+
 class Undeclared(One):
     @dataclass(frozen=True)
     class Settings:
@@ -236,6 +243,9 @@ def test_a_setting_named_like_a_recipe_field_is_refused() -> None:
 
 
 def test_settings_that_are_not_declared() -> None:
+    (fault,) = faults(Keywords)
+    assert "Keywords has width, margin as keywords of its constructor" in fault
+    assert "@vireid.declaration.settings" in fault and "docs/add-a-method.md" in fault
     assert "Undeclared has Settings undeclared" in faults(Undeclared, "width=3")[0]
 
 

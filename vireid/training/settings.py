@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from vireid.declaration import adapter, defaults, documentation, faults_of, settings, suggestion, wording
+from vireid.declaration import adapter, defaults, documentation, faults_of, suggestion, wording
 from vireid.errors import SettingsError
 from vireid.training.key_values import Given, read_file, read_words
 
@@ -90,12 +90,6 @@ def describe(method_class: type[Method], dataset: str) -> list[Setting]:
 def settings_class(method_class: type[Method]) -> type:
     """The class of a method's settings; SettingsError where a setting is declared in another way."""
     name, kind = method_class.__name__, method_class.Settings
-    if own := keywords_of(method_class):  # TO REMOVE
-        fields = [
-            (word, type_, *([] if value is inspect.Parameter.empty else [dataclasses.field(default=value)]))
-            for word, (type_, value) in own.items()
-        ]
-        return settings(dataclasses.make_dataclass(f"{name}Settings", fields, kw_only=True, frozen=True))
     parameters = inspect.signature(method_class).parameters.values()
     words = [one.name for one in parameters if one.kind is not one.VAR_KEYWORD and one.name not in GIVEN]
     if words or "__pydantic_fields__" not in vars(kind):
@@ -108,24 +102,6 @@ def settings_class(method_class: type[Method]) -> type:
             ]
         )
     return kind
-
-
-def keywords_of(method_class: type[Method]) -> dict[str, tuple[Any, Any]]:
-    """TO REMOVE: (annotation, default) of each constructor keyword, following **keywords up to the parent."""
-    found: dict[str, tuple[Any, Any]] = {}
-    for parent in method_class.__mro__:
-        if "__init__" not in vars(parent):
-            continue
-        parameters = inspect.signature(parent.__init__).parameters.values()
-        hints = typing.get_type_hints(parent.__init__, include_extras=True)
-        for parameter in parameters:
-            named = parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
-            if named and parameter.name not in ("self", *GIVEN):
-                kind = hints.get(parameter.name, type(parameter.default))
-                found.setdefault(parameter.name, (kind, parameter.default))
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
-            break
-    return found
 
 
 def recipes_of(method_class: type[Method], dataset: str) -> tuple[Recipe, ...]:

@@ -88,16 +88,18 @@ def train_with(
     kind = method if isinstance(method, type) else methods.find(method)
     table = data if isinstance(data, Table) else load_data(data, options.trial)
     given = [*recorded_settings(former, kind, overrides), *overrides] if former else overrides
-    recipes, chosen = resolve(kind, table.dataset, given, options.config)
-    values = dataclasses.asdict(chosen)
+    recipes, settings = resolve(kind, table.dataset, given, options.config)
+    words = dataclasses.asdict(settings)
     rows, held_out = training_rows(table, options)
     place = distributed.start(choose_device(options.device))
     try:
         name = kind.__name__.lower() if isinstance(method, type) else Path(method).stem
         folder = distributed.gather_objects(str(run or default_run(table.dataset, name)))[0]  # one process's clock
         torch.manual_seed(options.seed)
-        model = kind(len(rows.pids), tuple(rows.camids.tolist()), **values)
-        stamp = {"settings": values, "source": source(table, options), **training_stamp(table, options, held_out)}
+        model = kind(
+            len(rows.pids), tuple(rows.camids.tolist()), **words
+        )  # a method without settings has no `settings`
+        stamp = {"settings": words, "source": source(table, options), **training_stamp(table, options, held_out)}
         stamp |= {"init": former.init} if former else initial_weights(model, recipes, options)
         check_batches(kind, rows, recipes)
         if distributed.is_main():
