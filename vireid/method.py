@@ -15,9 +15,9 @@ import torch
 from pydantic import Field, SkipValidation, model_validator
 from torch import Tensor, nn
 
-from vireid.declaration import Count, Index, Rate, configured, settings, value_text
+from vireid.declaration import Count, Index, Rate, configured, settings
 from vireid.errors import ArgumentError
-from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity
+from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity, Size
 
 EmbedderT = TypeVar("EmbedderT", bound=nn.Module)
 
@@ -85,6 +85,14 @@ class Sampler(Protocol):
         ...
 
 
+class VectorSampler(Protocol):
+    """Draws sets of images by their vectors, for a method that refines embeddings and reads no pictures."""
+
+    def draw(self, vectors: Tensor, random: np.random.RandomState) -> np.ndarray:
+        """The rows (n,) of one set, from the vectors (R, D) of all training rows."""
+        ...
+
+
 @runtime_checkable
 class Schedule(Protocol):
     """Maps progress to the factor by which every learning rate is multiplied, or to one factor per optimizer name."""
@@ -117,9 +125,9 @@ class View:
 class Recipe:
     """What one training stage needs. `step` names the method's function that takes one training step."""
 
-    size: tuple[Index, Index]
-    """Height and width in pixels that pictures are resized to; 0, 0 in a stage without views."""
-    sampler: Annotated[Sampler, SkipValidation]
+    size: tuple[Count, Count] | None
+    """Height and width in pixels that pictures are resized to; null in a stage that reads none."""
+    sampler: Annotated[Sampler | VectorSampler, SkipValidation]
     """Which rows make each batch."""
     views: tuple[View, ...]
     """The image streams of a batch."""
@@ -138,9 +146,16 @@ class Recipe:
 
     @model_validator(mode="after")
     def sized(self) -> Self:
-        if self.views and 0 in self.size:
-            raise ArgumentError(f"`size`: expected a height and width of 1 pixel or more, got {value_text(self.size)}")
+        if self.views and self.size is None:
+            raise ArgumentError("a stage with views reads pictures and needs a `size`, e.g. size=[288,144]")
         return self
+
+    @property
+    def picture_size(self) -> Size:
+        """`size` of a stage that reads pictures; ArgumentError in one that reads none."""
+        if self.size is None:
+            raise ArgumentError("this stage reads no pictures, so that it has no size")
+        return self.size
 
 
 # --- what a step gets -------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ from vireid.layers.embedder import Embedder
 from vireid.system import replacing
 from vireid.training.loop import train
 from vireid.training.random_state import random_state, set_random_state
-from vireid.training.record import describe, differences, to_jsonable
+from vireid.training.record import RunRecord, describe, differences, to_jsonable
 from vireid.training.run_folder import RunFolder
 
 
@@ -68,6 +68,16 @@ def test_recipe_says_what_was_run(trained):
         **{"method": "Small", "dataset": "small", "data": about["data"], "seed": "0", "init": "weights abc"},
         **{"checkpoint": "last epoch", "precision": "float32", "run": "run", "vireid": about["versions"]["vireid"]},
     }
+
+
+def test_a_stage_without_pictures_that_0_1_recorded_opens():
+    about = {"method": "NFormer", "class": "vireid.methods.nformer.NFormer", "num_pids": 4, "dataset": "small"}
+    recipes = [{"size": [288, 144], "epochs": 1}, {"size": [0, 0], "epochs": 1}]
+    record = RunRecord.model_validate({**about, "data": "abc", "recipes": recipes})
+    assert [recipe.size for recipe in record.recipes] == [(288, 144), None]
+    assert record.plain()["recipes"][1]["size"] is None
+    with pytest.raises(RunError, match="reads no pictures"):
+        record.deployment  # noqa: B018
 
 
 def test_checkpoint_opens_without_pickled_code(trained):

@@ -26,7 +26,7 @@ from vireid.evaluation.frozen import Frozen
 from vireid.evaluation.refine import RefinedBy
 from vireid.layers.refiner import Refiner
 from vireid.layers.weights import load_state, locate
-from vireid.method import Method, Progress, Recipe
+from vireid.method import Method, Progress, Recipe, Sampler
 from vireid.system import choose_device, file_digest
 from vireid.training.loop import train as run_loop
 from vireid.training.record import RunRecord
@@ -183,7 +183,7 @@ def training_data(rows: Table, recipes: Sequence[Recipe], place: torch.device, o
     """The rows with their pictures decoded; an unreadable picture stops here, before the run folder is made."""
     progress = options.progress and distributed.is_main()
     for recipe in (recipe for recipe in recipes if recipe.views):
-        cache.pixels(rows, recipe.size, progress=progress, filter=recipe.filter)
+        cache.pixels(rows, recipe.picture_size, progress=progress, filter=recipe.filter)
     rank, world = distributed.rank(), distributed.world()
     return TrainingData(rows, device=place, seed=options.seed, rank=rank, world=world, progress=progress)
 
@@ -234,7 +234,8 @@ def selection(table: Table, held_out: Table | None, select: str, recipe: Recipe)
         if isinstance(base, Frozen):
             embeddings, refine = base.embeddings(rows), RefinedBy(cast(Refiner, method.artifacts()["refiner"]))
         else:
-            embeddings, refine = embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False), None
+            size, refine = recipe.picture_size, None
+            embeddings = embed(method.embedder, rows, size, filter=recipe.filter, progress=False)
         return evaluate(embeddings, protocol, refine, similarity=recipe.similarity).mean["mAP"]
 
     return Selection(mean_precision, rule)
@@ -250,7 +251,7 @@ def _infrared_to_visible() -> Protocol:
 def check_batches(kind: type[Method], rows: Table, recipes: Sequence[Recipe]) -> None:
     """Draw one batch of every stage: rows or settings that give none stop here, before the run folder is made."""
     for recipe in recipes:
-        if kind.batches is not Method.batches:
+        if kind.batches is not Method.batches or not isinstance(recipe.sampler, Sampler):
             continue
         drawn = next(iter(recipe.sampler.epoch(rows, np.random.RandomState(0))), None)
         if drawn is not None and drawn.shape[1] % distributed.world():
