@@ -58,13 +58,13 @@ def run_one(form: str, images: int, dim: int, target: Path) -> None:
         from dense_nformer import dense, dense_form
 
         tokens = network.tokens(x)
-        mask = dense(reciprocal(nearest(tokens, network.k, network.k_cross, modality).rows), images)
+        mask = dense(reciprocal(nearest(tokens, network.settings.k, network.settings.k_cross, modality).rows), images)
         refined = torch.nn.functional.normalize(
             dense_form(network.transformer, tokens, mask, network.draws_of(modality)[0])[1], dim=1
         )
     else:
         tokens = network.tokens(x)
-        lists = reciprocal(nearest(tokens, network.k, network.k_cross, modality).rows)
+        lists = reciprocal(nearest(tokens, network.settings.k, network.settings.k_cross, modality).rows)
         told["neighbors_s"] = time.perf_counter() - start
         refined = network.transform(tokens, lists, network.draws_of(modality))
     told["seconds"] = time.perf_counter() - start

@@ -31,13 +31,14 @@ from torch import Tensor
 from vireid.data.pipeline import TrainingData
 from vireid.data.samplers import PivotPairs
 from vireid.data.table import Table, table_from_columns
+from vireid.declaration import defaults
 from vireid.evaluation.embed import Embeddings
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods import find, names
 from vireid.training.loop import train
 from vireid.training.optim import Constant, Optimizers
-from vireid.training.settings import constructor, resolve
+from vireid.training.settings import resolve, settings_class
 from vireid.types import INFRARED, VISIBLE
 
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
@@ -59,7 +60,7 @@ every_embedder = pytest.mark.parametrize("name", [name for name in names() if no
 
 def build(name: str) -> Method:
     kind = find(name)
-    known = constructor(kind)
+    known = defaults(settings_class(kind))
     settings = kind.tiny or {key: value for key, value in TINY.items() if key in known}
     torch.manual_seed(0)
     return kind(PIDS, (1, 2), **settings, **required(name))  # a wrong word in `tiny` is an error
@@ -189,7 +190,7 @@ def test_settings_and_recipe_are_valid(name: str) -> None:
         recipes, settings = resolve(find(name), dataset, ["epochs=3", *words])
         assert [recipe.epochs for recipe in recipes] == [3] * len(recipes)
     with torch.device("meta"):  # the published size builds too
-        assert find(name)(395, (1, 2, 3, 4, 5, 6), **settings).num_pids == 395
+        assert find(name)(395, (1, 2, 3, 4, 5, 6), settings).num_pids == 395
 
 
 @every_method

@@ -22,11 +22,12 @@ from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 import pydantic
 from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from vireid.errors import SettingsError
 
 T = TypeVar("T")
+REQUIRED = PydanticUndefined  # in place of the default of a field that has none
 CONFIG = ConfigDict(extra="forbid", use_attribute_docstrings=True, arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
@@ -45,14 +46,16 @@ def not_a_switch(value: Any) -> Any:
 
 # --- types of fields --------------------------------------------------------------------------------------------------
 
-Integer = Annotated[int, BeforeValidator(not_a_switch)]
-Number = Annotated[float, BeforeValidator(not_a_switch)]
-Count = Annotated[int, BeforeValidator(not_a_switch), Field(ge=1)]  # how many, 1 or more
-Index = Annotated[int, BeforeValidator(not_a_switch), Field(ge=0)]  # 0 or more
-Weight = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0)]  # of a loss; 0 leaves it out
-Positive = Annotated[float, BeforeValidator(not_a_switch), Field(gt=0)]
-Share = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, le=1)]  # also a probability
-BelowOne = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, lt=1)]  # e.g. a dropout or label smoothing
+NoSwitch = BeforeValidator(not_a_switch)  # for a Literal of numbers
+Integer = Annotated[int, NoSwitch]
+Number = Annotated[float, NoSwitch]
+Count = Annotated[int, NoSwitch, Field(ge=1)]  # how many, 1 or more
+Index = Annotated[int, NoSwitch, Field(ge=0)]  # 0 or more
+Weight = Annotated[float, NoSwitch, Field(ge=0)]  # of a loss; 0 leaves it out
+Rate = Weight  # a learning rate or a factor of it, 0 or more
+Positive = Annotated[float, NoSwitch, Field(gt=0)]
+Share = Annotated[float, NoSwitch, Field(ge=0, le=1)]  # also a probability
+BelowOne = Annotated[float, NoSwitch, Field(ge=0, lt=1)]  # e.g. a dropout or the decay of a running mean
 
 
 # --- making -----------------------------------------------------------------------------------------------------------
@@ -60,9 +63,13 @@ BelowOne = Annotated[float, BeforeValidator(not_a_switch), Field(ge=0, lt=1)]  #
 
 @functools.cache
 def adapter(kind: Any) -> TypeAdapter[Any]:
-    """The checker of a settings class or of a field's annotation."""
+    """The checker of a settings class, of a plain dataclass or of a field's annotation."""
     own: Any = kind
-    return TypeAdapter(own, config=None if hasattr(kind, "__pydantic_config__") else CONFIG)
+    if not dataclasses.is_dataclass(kind):
+        return TypeAdapter(own, config=CONFIG)
+    if not hasattr(kind, "__pydantic_config__"):  # a user's part of a recipe that is a plain dataclass
+        pydantic.with_config(CONFIG)(own)
+    return TypeAdapter(own)
 
 
 def configured(kind: type[T], given: object | None, words: Mapping[str, Any]) -> T:
@@ -83,11 +90,14 @@ def configured(kind: type[T], given: object | None, words: Mapping[str, Any]) ->
     try:
         return adapter(kind).validate_python(dict(words))
     except ValidationError as error:
-        raise SettingsError(faults_of(error, kind)) from None
+        raise SettingsError(list(faults_of(error, kind, words).values())) from None
 
 
-def faults_of(error: ValidationError, kind: type, prefix: str = "") -> list[str]:
-    """One sentence for each fault that pydantic found in the fields of a settings class."""
+def faults_of(error: ValidationError, kind: type, given: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """By field, one sentence for each fault that pydantic reports in the `given` values of a settings class.
+
+    `prefix` is written before the names. The fault of a check across fields stands under "".
+    """
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
     hints = typing.get_type_hints(kind, include_extras=True)
     faults: dict[str, str] = {}
@@ -95,13 +105,16 @@ def faults_of(error: ValidationError, kind: type, prefix: str = "") -> list[str]
         name = str(one["loc"][0]) if one["loc"] else ""
         if name not in fields:
             reason = one["msg"].removeprefix("Value error, ")
+            reason = f"`{prefix.removesuffix('.')}`: {reason}" if prefix else reason
             faults[name] = f"`{prefix}{name}` is unknown; {suggestion(name, list(fields))}" if name else reason
         elif one["type"] == "missing" and len(one["loc"]) == 1:  # deeper: a list that is too short
             faults[name] = f"`{prefix}{name}` has no default: give {prefix}{name}=({wording(hints[name])})"
         elif name not in faults:
             reason = reason_of(one["type"], one["msg"])
-            faults[name] = f"`{prefix}{name}`: expected {wording(hints[name])}, got {one['input']!r}{reason}"
-    return list(faults.values())
+            value = given.get(name, one["input"])
+            value = repr(value) if isinstance(value, str | float) else value_text(value)
+            faults[name] = f"`{prefix}{name}`: expected {wording(hints[name])}, got {value}{reason}"
+    return faults
 
 
 def reason_of(kind: str, message: str) -> str:
@@ -136,6 +149,21 @@ def documentation(kind: type) -> dict[str, str]:
             name: " ".join((field.description or lines.get(name, "")).split()) for name, field in declared.items()
         }
     return lines
+
+
+def defaults(kind: type) -> dict[str, Any]:
+    """The default of each field of a settings class, `REQUIRED` where it has none."""
+    declared: Mapping[str, Any] = vars(kind)["__pydantic_fields__"]
+    return {name: field.get_default(call_default_factory=True) for name, field in declared.items()}
+
+
+def value_text(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(value_text(item) for item in value) + "]"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def wording(kind: Any) -> str:

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from pydantic import SkipValidation
+from pydantic import Field, SkipValidation, model_validator
 from torch import Tensor, nn
 
-from vireid.declaration import Count, Positive, configured, settings
+from vireid.declaration import Count, Index, Rate, configured, settings
 from vireid.errors import ArgumentError
-from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity
+from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity, Size
 
 EmbedderT = TypeVar("EmbedderT", bound=nn.Module)
 
@@ -69,12 +69,14 @@ class BaseRun(Protocol):
 # --- recipes ----------------------------------------------------------------------------------------------------------
 
 
+@runtime_checkable
 class Transform(Protocol):
     """Changes a dict of aligned whole-batch tensors; `images` (N, 3, H, W) are uint8 until Normalize, then float."""
 
     def __call__(self, sample: dict[str, Tensor], generator: torch.Generator) -> dict[str, Tensor]: ...
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Draws the rows of each batch; row i of both lines is the same person."""
 
@@ -83,6 +85,15 @@ class Sampler(Protocol):
         ...
 
 
+class VectorSampler(Protocol):
+    """Draws sets of images by their vectors, for a method that refines embeddings and reads no pictures."""
+
+    def draw(self, vectors: Tensor, random: np.random.RandomState) -> np.ndarray:
+        """The rows (n,) of one set, from the vectors (R, D) of all training rows."""
+        ...
+
+
+@runtime_checkable
 class Schedule(Protocol):
     """Maps progress to the factor by which every learning rate is multiplied, or to one factor per optimizer name."""
 
@@ -93,7 +104,7 @@ class Schedule(Protocol):
 class OptimizerSpec:
     """Settings of one named optimizer; the kinds are in training/optim.py."""
 
-    lr: Positive
+    lr: Rate
     """Learning rate before the schedule's factor."""
 
     def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
@@ -104,8 +115,8 @@ class OptimizerSpec:
 class View:
     """One image stream of the batch: which modality it reads and how its images are transformed."""
 
-    modality: int
-    """VISIBLE or INFRARED."""
+    modality: Annotated[Index, Field(le=1)]
+    """VISIBLE (0) or INFRARED (1)."""
     transform: Annotated[Transform, SkipValidation]
     """What is done to its images."""
 
@@ -114,9 +125,9 @@ class View:
 class Recipe:
     """What one training stage needs. `step` names the method's function that takes one training step."""
 
-    size: tuple[Count, Count]
-    """Height and width in pixels that pictures are resized to."""
-    sampler: Annotated[Sampler, SkipValidation]
+    size: tuple[Count, Count] | None
+    """Height and width in pixels that pictures are resized to; null in a stage that reads none."""
+    sampler: Annotated[Sampler | VectorSampler, SkipValidation]
     """Which rows make each batch."""
     views: tuple[View, ...]
     """The image streams of a batch."""
@@ -132,6 +143,19 @@ class Recipe:
     """How pictures are resized once, before training."""
     similarity: Similarity = "cosine"
     """By which the published system compares embeddings."""
+
+    @model_validator(mode="after")
+    def sized(self) -> Self:
+        if self.views and self.size is None:
+            raise ArgumentError("a stage with views reads pictures and needs a `size`, e.g. size=[288,144]")
+        return self
+
+    @property
+    def picture_size(self) -> Size:
+        """`size` of a stage that reads pictures; ArgumentError in one that reads none."""
+        if self.size is None:
+            raise ArgumentError("this stage reads no pictures, so that it has no size")
+        return self.size
 
 
 # --- what a step gets -------------------------------------------------------------------------------------------------

@@ -229,7 +229,7 @@ def test_settings_faults_are_listed_together(place: Path, tmp_path: Path) -> Non
     words = ("epoch=3", "lr=0.1", "width=many", "sampler.pids=true")
     message = error_of(call("train", "agw", "--data", place / "data", "--run", tmp_path / "run", *words))
     assert "4 settings are wrong" in message and "did you mean `epochs`" in message
-    assert "`optimizers.backbone.lr`" in message and "expected whole number, got many" in message
+    assert "`optimizers.backbone.lr`" in message and "expected whole number >= 1, got many" in message
     assert not (tmp_path / "run").exists()
 
 

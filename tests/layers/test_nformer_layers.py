@@ -310,11 +310,11 @@ def test_released_names() -> None:
     ("settings", "message"),
     [
         ({"heads": 3}, "multiple of heads"),
-        ({"depth": 0}, "depth is 1 or more"),
-        ({"landmarks": 0}, "landmarks and draws"),
-        ({"draws": 0}, "landmarks and draws"),
-        ({"k": 0, "k_cross": None}, "k is 1 or more"),
-        ({"k": 4, "k_cross": 4}, "k_cross from 0"),
+        ({"depth": 0}, "`depth`: expected whole number >= 1"),
+        ({"landmarks": 0}, "`landmarks`: expected whole number >= 1"),
+        ({"draws": 0}, "`draws`: expected whole number >= 1"),
+        ({"k": 0, "k_cross": None}, "`k`: expected whole number >= 1"),
+        ({"k": 4, "k_cross": 4}, "k_cross is from 0 to k - 1 or null, got 4"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, message: str) -> None:
@@ -328,7 +328,9 @@ def test_wrong_settings_are_refused(settings: dict, message: str) -> None:
 def whole_form(network: NFormerRefiner, gallery: RefinedGallery, x: Tensor, modality: Tensor) -> Tensor:
     """All images together with the gallery's landmarks."""
     tokens = network.tokens(x)
-    return network.transform(tokens, mutual_neighbors(tokens, network.k, network.k_cross, modality), gallery.draws)
+    return network.transform(
+        tokens, mutual_neighbors(tokens, network.settings.k, network.settings.k_cross, modality), gallery.draws
+    )
 
 
 @pytest.mark.parametrize("k_cross", [None, 4])

@@ -1,6 +1,7 @@
 """The method written out in docs/add-a-method.md is found, built and takes steps."""
 
 import re
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -21,9 +22,9 @@ def test_the_page_holds_a_complete_method(tmp_path: Path) -> None:
     path.write_text(found[1])
     kind = find(path)
     (recipe,), settings = resolve(kind, "sysu", ["weight=0.2", "sampler.pids=4"])
-    assert isinstance(recipe, Recipe) and settings["weight"] == 0.2
+    assert isinstance(recipe, Recipe) and settings.weight == 0.2
     torch.manual_seed(0)
-    method, given, at = kind(4, **{**settings, **TINY}), batch(), Progress(epoch=10)
+    method, given, at = kind(4, **{**asdict(settings), **TINY}), batch(), Progress(epoch=10)
     optim = Optimizers(method.params(), recipe)
     totals = []
     for _ in range(5):

@@ -1,5 +1,6 @@
 """CM-LSP-GE: the losses and who is in them, enhancement and embedding, training by the path, settings."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -163,7 +164,7 @@ def test_triplets_may_begin_later() -> None:
     assert list(later.losses(given, Progress(epoch=2))) == NAMES
     assert list(tiny().losses(given, Progress(epoch=0))) == NAMES
     for settings in ({"triplets_from": -1}, {"triplets_from": 1, "center": 0, "part": 0}):
-        with pytest.raises(ValueError, match="triplets_from is the epoch"):
+        with pytest.raises(ValueError, match=r"triplets_from(`: expected whole number >= 0|=1 is the epoch)"):
             tiny(**settings)
 
 
@@ -266,18 +267,18 @@ def test_groups_hold_every_trainable_parameter_once() -> None:
 def test_settings_by_name() -> None:
     words = ["local_triplet=lsp", "candidates=cross", "first_stripe=2", "ge=bn_weight", "part=0.5", "stripe_share=0.2"]
     (_,), settings = resolve(CMLSPGE, "sysu", words)
-    method: Method = CMLSPGE(4, (1, 2), **{**settings, **TINY, **PARTS})
-    assert isinstance(method, CMLSPGE) and method.triplets == ("lsp",) and method.part == 0.5
+    method: Method = CMLSPGE(4, (1, 2), **{**asdict(settings), **TINY, **PARTS})
+    assert isinstance(method, CMLSPGE) and method.triplets == ("lsp",) and method.settings.part == 0.5
     for wrong, message in (
-        ({"ge": "in"}, "'bn' or 'bn_weight'"),
-        ({"local_triplet": "dtw"}, "stripe, lsp, both, got 'dtw'"),
-        ({"candidates": "same"}, "both, cross"),
-        ({"reduction": "none"}, "mean, sum"),
+        ({"ge": "in"}, "expected bn or bn_weight, got 'in'"),
+        ({"local_triplet": "dtw"}, "stripe or lsp or both, got 'dtw'"),
+        ({"candidates": "same"}, "both or cross, got 'same'"),
+        ({"reduction": "none"}, "mean or sum, got 'none'"),
         ({"first_stripe": 3}, "from 1 to parts=2, got 3"),
-        ({"first_stripe": 0}, "from 1 to parts=2, got 0"),
+        ({"first_stripe": 0}, "first_stripe`: expected whole number >= 1, got 0"),
         ({"local": 0, "part": 0}, "leave them out with parts=0"),
-        ({"parts": -1}, "got"),
-        ({"stripe_share": 1.0}, "between 0 and 1"),
+        ({"parts": -1}, "parts`: expected whole number >= 0, got -1"),
+        ({"stripe_share": 1.0}, "stripe_share`: expected number > 0 < 1, got 1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             tiny(**wrong)

@@ -346,13 +346,13 @@ def test_defaults() -> None:
 
 def test_image_size_is_the_recipe_s() -> None:
     (found,), settings = resolve(CMTR, "sysu", ["size=[96,48]"])
-    assert settings["image_size"] == (256, 128)
+    assert settings.image_size == (256, 128)
     with pytest.raises(
         ValueError, match=r"made for images of 64x32, the recipe's size is 96x48: set image_size=\[96,48\]"
     ):
         tiny().batches(None, found, Progress())  # pyright: ignore[reportArgumentType]
     (found,), settings = resolve(CMTR, "sysu", ["size=[96,48]", "image_size=[96,48]", "dim=16", "heads=2", "depth=1"])
-    assert CMTR(4, **settings).embedder.trunk.settings.image_size == found.size
+    assert CMTR(4, settings=settings).embedder.trunk.settings.image_size == found.size
 
 
 @pytest.mark.parametrize(

@@ -192,9 +192,9 @@ def test_unified_image_is_red_green_blue_infrared_whatever_it_came_from() -> Non
 
 
 def test_exported_selection_equals_the_one_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, given = tiny().embedder, batch()
+    given = batch()
     for zeroed in (False, True):
-        network.zero_translated = zeroed
+        network = tiny(zero_translated=zeroed).embedder
         by_rows = network.unify(given.images, given.modality)
         monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
         torch.testing.assert_close(network.unify(given.images, given.modality), by_rows, rtol=1e-4, atol=1e-5)
@@ -545,14 +545,14 @@ def test_numbers_of_the_page() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"recon": -1.0}, "weights are 0 or more.*got recon=-1.0"),
-        ({"recon": 0.0, "cycle": 0.0, "gan": 0.0}, "one of recon, gan and cycle above 0"),
-        ({"lambda_f": 0.0}, "lambda_f and one of"),
-        ({"image_every": 0}, "image_every is 1 or more"),
-        ({"smoothing": 1.0}, "smoothing from 0 to below 1"),
-        ({"image_blocks": 0}, "image_blocks of 1 or more"),
-        ({"scales": 0}, "one network per scale"),
-        ({"blocks": (1, 1)}, "four positive counts"),
+        ({"recon": -1.0}, "`recon`: expected number >= 0, got -1.0"),
+        ({"recon": 0.0, "cycle": 0.0, "gan": 0.0}, "one of the weights recon, gan and cycle must be above 0"),
+        ({"lambda_f": 0.0}, "`lambda_f`: expected number > 0"),
+        ({"image_every": 0}, "`image_every`: expected whole number >= 1"),
+        ({"smoothing": 1.0}, "`smoothing`: expected number >= 0 < 1"),
+        ({"image_blocks": 0}, "`image_blocks`: expected whole number >= 1"),
+        ({"scales": 0}, "`scales`: expected whole number >= 1"),
+        ({"blocks": (1, 1)}, "`blocks`: expected list of 4 whole numbers >= 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, message: str) -> None:

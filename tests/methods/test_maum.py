@@ -334,8 +334,9 @@ def test_erasing_and_defaults() -> None:
         gray = ((inner[:, 0] < 2.2) & (inner[:, 0] > 0)).flatten(1).any(1)
         assert 0.1 < float(gray.double().mean()) < 0.5
     defaults = MAUM(4, **TINY)  # pyright: ignore[reportArgumentType]
-    assert (defaults.alpha, defaults.delta, defaults.beta, defaults.specific) == (32, 0.2, 1, 1)
-    assert (defaults.start_epoch, defaults.enqueue_every) == (10, 1)
+    own = defaults.settings
+    assert (own.alpha, own.delta, own.beta, own.specific) == (32, 0.2, 1, 1)
+    assert (own.start_epoch, own.enqueue_every) == (10, 1)
     assert isinstance(defaults.embedder.neck, torch.nn.Identity) and defaults.embedder.stripes is None
     assert [len(bank.snapshots) for bank in heads(defaults)[0].banks] == [16, 16]  # pyright: ignore
 
@@ -367,15 +368,15 @@ def test_training_too_short_for_the_banks_is_refused() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"parts": -1}, "number of stripes"),
+        ({"parts": -1}, "parts`: expected whole number >= 0, got -1"),
         ({"with_global": False}, "with_global=False needs parts"),
         ({"with_global": False, "neck": True, **PARTS}, "no global embedding for neck=True"),
-        ({"enqueue_every": 0}, "enqueue_every is 1 or more"),
-        ({"start_epoch": -1}, "start_epoch an epoch from 0"),
+        ({"enqueue_every": 0}, "enqueue_every`: expected whole number >= 1, got 0"),
+        ({"start_epoch": -1}, "start_epoch`: expected whole number >= 0, got -1"),
         ({"alpha": 0.0}, "positive alpha"),
         ({"specific": 0.0}, "trained with a positive weight"),
-        ({"snapshots_infrared": 0}, "1 snapshot or more"),
-        ({"pooling": "max"}, "pooling is one of"),
+        ({"snapshots_infrared": 0}, "snapshots_infrared`: expected whole number >= 1, got 0"),
+        ({"pooling": "max"}, "pooling`: expected gem or gem-learned or average, got 'max'"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, message: str) -> None:

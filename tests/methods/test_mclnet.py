@@ -1,6 +1,7 @@
 """MCLNet: modality classifier and alternating step against recorded arrays, centers, cameras, recipe, settings."""
 
 import copy
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -248,12 +249,12 @@ def test_camera_labels_are_positions_among_the_training_cameras(
 def test_settings_by_name() -> None:
     words = ["centers=learned", "images_per_pid=8", "hinge=sample", "schedule.extractor.milestones=[50,100]"]
     (own,), settings = resolve(MCLNet, "sysu", [*words, "optimizers.centers.lr=0.1"])
-    method: Method = MCLNet(4, (1, 2), **{**settings, **TINY})
+    method: Method = MCLNet(4, (1, 2), **{**asdict(settings), **TINY})
     optim = Optimizers(method.params(), own)
     optim.scale(own.schedule(Progress(epoch=50)))
     assert optim.lr == pytest.approx({"backbone": 0.001, "head": 0.01, "modality": 0.1, "centers": 0.1})
     (_,), settings = resolve(MCLNet, "sysu", ["images_per_pid=null"])
-    assert settings["images_per_pid"] is None
+    assert settings.images_per_pid is None
     for wrong in ({"hinge": "mean"}, {"centers": "moving"}, {"images_per_pid": 0}):
         with pytest.raises(ValueError, match="got"):
             small(**wrong)

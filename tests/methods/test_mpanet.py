@@ -204,7 +204,7 @@ def test_settings_can_be_set_by_name() -> None:
     words = ["modality_sum=config", "margin=0.3", "views.1.transform.steps.3.p=0.1", "sampler.pids=4", "parts=2"]
     (recipe,), settings = resolve(MPANet, "regdb", words)
     assert isinstance(recipe, Recipe) and recipe.sampler == Chunks(pids=4, images=5)
-    assert (settings["modality_sum"], settings["margin"], settings["parts"]) == ("config", 0.3, 2)
+    assert (settings.modality_sum, settings.margin, settings.parts) == ("config", 0.3, 2)
     assert recipe.views[1].transform.steps[3].p == 0.1  # pyright: ignore
     assert recipe.views[0].transform.steps[3].p == 0.5  # pyright: ignore
 

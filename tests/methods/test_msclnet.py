@@ -1,5 +1,6 @@
 """MSCLNet: the printed equations as recorded, which loss moves what, pairs and cameras, bounds, recipe, settings."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -321,7 +322,7 @@ def test_settings_by_name() -> None:
     words = ["div_cap=null", "local_form=literal", "cascade=separate", "schedule.milestones=[5]", "parts=3"]
     (own,), settings = resolve(MSCLNet, "sysu", [*words, "schedule.factors=[0.2]", "schedule.warmup_epochs=0"])
     assert own.schedule(Progress(epoch=5)) == 0.2 and own.schedule(Progress(epoch=4)) == 1
-    method = MSCLNet(4, (1, 2), **{**settings, **TINY})
+    method = MSCLNet(4, (1, 2), **{**asdict(settings), **TINY})
     given = method.settings
     assert (given.div_cap, given.local_form, given.cascade) == (None, "literal", "separate")
     for wrong, expected in (

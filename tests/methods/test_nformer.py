@@ -125,7 +125,8 @@ def test_warm_up_of_no_epochs_starts_at_the_full_rate() -> None:
 
 def test_defaults_are_the_published_ones(tmp_path: Path) -> None:
     method = NFormer(PIDS, base=base(tmp_path))
-    assert (method.refiner.k, method.refiner.k_cross, method.refiner.landmarks) == (20, 10, 5)
+    own = method.refiner.settings
+    assert (own.k, own.k_cross, own.landmarks) == (20, 10, 5)
     assert len(method.refiner.transformer.layers) == 4 and method.refiner.transformer.layers[0].dropout.p == 0.1
 
 
@@ -158,7 +159,7 @@ def test_sets_are_drawn_from_the_nearest_by_inner_product() -> None:
     assert [sampler.size(n) for n in (10, 83, 84, 10_000)] == [6, 49, 50, 50]
     assert [NearbySets().size(n) for n in (4_120, 34_167)] == [2472, 7000]
     assert [NearbySets().iterations(n) for n in (34_167, 59, 3)] == [569, 1, 1]
-    with pytest.raises(ValueError, match="1 or more"):
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
         NearbySets(sets=0)
 
 

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from vireid import distributed
+from vireid.declaration import defaults
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.methods import find, names
 from vireid.training.optim import Optimizers
-from vireid.training.settings import constructor
+from vireid.training.settings import settings_class
 
 PIDS, IMAGES, STEPS = 4, 2, 3
 PARTED = ("hicmd",)
@@ -26,7 +27,7 @@ TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 
 def reading() -> list[str]:
     """The methods whose batches are pictures."""
-    own = [name for name in names() if "base" not in constructor(find(name))]
+    own = [name for name in names() if "base" not in defaults(settings_class(find(name)))]
     return [name for name in own if name not in PARTED]
 
 
@@ -47,7 +48,7 @@ def batch(recipe: Recipe, step: int, rank: int, world: int) -> Batch:
 def steps(name: str) -> dict[str, Tensor]:
     """The method's state after a few steps per stage."""
     kind = find(name)
-    settings = {k: v for k, v in (kind.tiny or TINY).items() if k in constructor(kind)}
+    settings = {k: v for k, v in (kind.tiny or TINY).items() if k in defaults(settings_class(kind))}
     torch.manual_seed(0)
     method: Method = kind(PIDS, (1, 2), **settings).double().train()
     for part in method.modules():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -53,17 +54,17 @@ def make_run(
 ) -> RunFolder:
     """What `vireid train` would leave, but for last.pt; batch norms have statistics of noise."""
     kind, table = find(method), datasets.load(f"manifest={data}")
-    recipes, keywords = resolve(kind, "manifest", words)
+    recipes, settings = resolve(kind, "manifest", words)
     rows = training_rows(table, held_out)
     torch.manual_seed(seed)
-    model = kind(len(rows.pids), tuple(rows.camids.tolist()), **keywords)
+    model = kind(len(rows.pids), tuple(rows.camids.tolist()), settings)
     with torch.no_grad():
         size = recipes[-1].size
         images = torch.randint(0, 256, (8, 3, *size), dtype=torch.uint8)
         inputs = [torch.rand(8, *shape.shape[1:]) for shape in examples(model.embedder, size)]
         model.embedder.train()(images, torch.arange(8) % 2, *inputs)
     stamp = {
-        "settings": keywords,
+        "settings": dataclasses.asdict(settings),
         "source": {"data": f"manifest={data}", "trial": None},
         "trained_on": ("train",),
         "held_out_pids": held_out,

@@ -161,7 +161,7 @@ def test_other_schedules():
     assert [Steps((2, 4), 0.5)(Progress(epoch=e)) for e in range(5)] == [1, 1, 0.5, 0.5, 0.25]
     halved = IterationSteps(every=4, gamma=0.5)
     assert [halved(Progress(epoch=9, iteration=i)) for i in (0, 3, 4, 7, 8)] == [1, 1, 0.5, 0.5, 0.25]
-    with pytest.raises(ValueError, match="1 or more, got 0"):
+    with pytest.raises(ValueError, match="greater than or equal to 1"):
         IterationSteps(every=0)
     assert WarmupSteps(0, (1,), 0.1)(Progress(epoch=0)) == 1 == Constant()(Progress(epoch=9))
     cosine = [Cosine(2, final=0.1)(Progress(epoch=e, epochs=6)) for e in range(6)]

@@ -19,7 +19,7 @@ from vireid.layers.embedder import Embedder
 from vireid.system import replacing
 from vireid.training.loop import train
 from vireid.training.random_state import random_state, set_random_state
-from vireid.training.record import describe, differences, to_jsonable
+from vireid.training.record import RunRecord, describe, differences, to_jsonable
 from vireid.training.run_folder import RunFolder
 
 
@@ -37,6 +37,23 @@ def trained(tmp_path):
     return RunFolder.open(tmp_path / "run"), method
 
 
+def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
+    def record(**settings):
+        more = {"seed": 0, "precision": "float32", "checkpoint": "last epoch"}
+        return describe(small(), (recipe(1),), SmallData().table, {"settings": settings}, **more)
+
+    new, now = {"width": 64, "last_stride": 1, "unused": 3}, record(width=4, blocks=[1, 2], last_stride=1)
+    RunFolder.begin(tmp_path / "run", record(width=4, blocks=[1, 2]))
+    assert RunFolder.begin(tmp_path / "run", now, resume=True, defaults=new).record.settings == {
+        "width": 4, "blocks": [1, 2]}  # fmt: skip
+    with pytest.raises(RunError, match=r"settings\.last_stride: nothing -> 1"):
+        RunFolder.begin(tmp_path / "run", now, resume=True)
+    with pytest.raises(RunError, match=r"settings\.last_stride: 2 -> 1"):
+        RunFolder.begin(tmp_path / "run", now, resume=True, defaults={**new, "last_stride": 2})
+    with pytest.raises(RunError, match=r"settings\.width: 4 -> 64"):
+        RunFolder.begin(tmp_path / "run", record(width=64, blocks=[1, 2], last_stride=1), resume=True, defaults=new)
+
+
 def test_recipe_says_what_was_run(trained):
     about = trained[0].record.plain()
     assert (about["method"], about["class"], about["num_pids"], about["camids"]) == (
@@ -51,6 +68,16 @@ def test_recipe_says_what_was_run(trained):
         **{"method": "Small", "dataset": "small", "data": about["data"], "seed": "0", "init": "weights abc"},
         **{"checkpoint": "last epoch", "precision": "float32", "run": "run", "vireid": about["versions"]["vireid"]},
     }
+
+
+def test_a_stage_without_pictures_that_0_1_recorded_opens():
+    about = {"method": "NFormer", "class": "vireid.methods.nformer.NFormer", "num_pids": 4, "dataset": "small"}
+    recipes = [{"size": [288, 144], "epochs": 1}, {"size": [0, 0], "epochs": 1}]
+    record = RunRecord.model_validate({**about, "data": "abc", "recipes": recipes})
+    assert [recipe.size for recipe in record.recipes] == [(288, 144), None]
+    assert record.plain()["recipes"][1]["size"] is None
+    with pytest.raises(RunError, match="reads no pictures"):
+        record.deployment  # noqa: B018
 
 
 def test_checkpoint_opens_without_pickled_code(trained):

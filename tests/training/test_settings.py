@@ -1,19 +1,19 @@
-"""Settings: what key=value words and YAML files change, and that every fault is told at once."""
+"""Settings: what key=value words and YAML files change, and that every fault is reported at once."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import pytest
-from pydantic import Field
-from torch import nn
+from pydantic import Field, model_validator
 
-from vireid.errors import SettingsError
+from vireid.declaration import REQUIRED, Count, Number, settings, value_text, wording
+from vireid.errors import ArgumentError, SettingsError
 from vireid.method import Method, Recipe, View
 from vireid.training.optim import SGD, Adam, WarmupSteps
-from vireid.training.settings import describe, resolve, wording
+from vireid.training.settings import describe, resolve
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Draw:
     pids: int = 8
     images: Annotated[int, Field(ge=1)] = 4
     ratio: float = 0.5
+    odds: dict[str, float] = field(default_factory=lambda: {"day": 1.0, "night": 2.0})
 
     def __post_init__(self) -> None:
         if self.pids < 2:
@@ -51,28 +52,47 @@ RECIPE = Recipe(
 )
 
 
+@settings
+class OneSettings:
+    gamma: Number = 1.0
+    """Weight of the second loss."""
+    blocks: tuple[Count, ...] = (3, 4)
+    mode: Literal["on", "off"] = "on"
+    square: bool = True
+    name: str = "x"
+    limit: Count | None = None
+
+
+@settings
+class ChildSettings(OneSettings):
+    extra: Count = 3
+
+    @model_validator(mode="after")
+    def fitting(self) -> Self:
+        if self.extra > 9 and not self.square:
+            raise ArgumentError("extra > 9 needs square=true")
+        return self
+
+
+@settings
+class ClashSettings:
+    epochs: Count = 3
+
+
+@settings
+class NeedySettings:
+    base: Path
+    """Folder of another run."""
+    gamma: Number = 1.0
+
+
 class One(Method):
     recipe = RECIPE
-
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        gamma: float = 1.0,
-        blocks: tuple[int, ...] = (3, 4),
-        mode: Literal["on", "off"] = "on",
-        square: bool = True,
-        name: str = "x",
-        limit: int | None = None,
-    ) -> None:
-        super().__init__(num_pids, camids)
-        self.embedder = nn.Identity()
+    Settings = OneSettings
 
 
 class Child(One):
-    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), *, extra: int = 3, **more: object) -> None:
-        super().__init__(num_pids, camids, **more)  # pyright: ignore[reportArgumentType]
+    Settings = ChildSettings
 
 
 class Stages(One):
@@ -80,8 +100,24 @@ class Stages(One):
 
 
 class Clash(One):
-    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), *, epochs: int = 3) -> None:
+    Settings = ClashSettings
+
+
+class Needy(One):
+    Settings = NeedySettings
+
+
+class Keywords(Method):
+    recipe = RECIPE
+
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), *, width: int = 64, margin: float = 0.3) -> None:
         super().__init__(num_pids, camids)
+
+
+class Undeclared(One):
+    @dataclass(frozen=True)
+    class Settings:
+        width: int = 64
 
 
 def faults(method: type[Method], *words: str, file: Path | None = None) -> list[str]:
@@ -94,9 +130,9 @@ def test_words_change_keywords_and_recipe_and_leave_the_class_alone() -> None:
     words = """gamma=2 blocks=[1,1] mode=off name=2024 limit=null epochs=60 sampler.pids=4 size=[96,48]
         optimizers.backbone.lr=2e-2 optimizers.head.betas=[0.5,0.9] views.0.transform.steps.0.pad=3
         schedule.milestones=[5,8] optimizers.backbone.clip=1"""
-    (recipe,), settings = resolve(One, "sysu", words.split())
-    assert settings == {"gamma": 2.0, "blocks": (1, 1), "mode": "off", "square": True, "name": "2024", "limit": None}
-    assert isinstance(settings["gamma"], float)
+    (recipe,), given = resolve(One, "sysu", words.split())
+    assert given == OneSettings(gamma=2.0, blocks=(1, 1), mode="off", square=True, name="2024", limit=None)
+    assert isinstance(given.gamma, float)
     assert (recipe.epochs, recipe.size, recipe.sampler) == (60, (96, 48), Draw(pids=4))
     assert recipe.optimizers["backbone"] == SGD(lr=0.02, clip=1.0)
     assert recipe.optimizers["head"] == Adam(lr=0.1, betas=(0.5, 0.9))
@@ -106,13 +142,25 @@ def test_words_change_keywords_and_recipe_and_leave_the_class_alone() -> None:
 
 
 def test_nothing_given_is_the_default() -> None:
-    assert resolve(One, "sysu")[0] == (RECIPE,)
-    assert resolve(Child, "sysu")[1]["extra"] == 3
-    assert resolve(Child, "sysu", ["gamma=3", "extra=4"])[1] | {} == {
-        **resolve(One, "sysu")[1],
-        "gamma": 3.0,
-        "extra": 4,
-    }
+    assert resolve(One, "sysu") == ((RECIPE,), OneSettings())
+    assert resolve(Child, "sysu", ["gamma=3", "extra=4"])[1] == ChildSettings(gamma=3.0, extra=4)
+
+
+def test_words_that_yaml_would_read_as_another_kind() -> None:
+    given = resolve(One, "sysu", ["mode=on", "name=1e3", "square=off", "gamma=1e-3", "limit=7"])[1]
+    assert given == OneSettings(mode="on", name="1e3", square=False, gamma=0.001, limit=7)
+    given = resolve(One, "sysu", ["name=2024-01-05", "limit=~"])[1]
+    assert (given.name, given.limit) == ("2024-01-05", None)
+
+
+def test_parts_that_are_plain_dataclasses() -> None:
+    words = ["sampler.ratio=1", "sampler.odds.night=3", "views.0.transform.steps.0.pad=2"]
+    (recipe,), _ = resolve(One, "sysu", words)
+    assert recipe.sampler == Draw(ratio=1.0, odds={"day": 1.0, "night": 3.0})
+    assert recipe.step == "step" and RECIPE.sampler == Draw()
+    for word in ("sampler.pids=true", "sampler.ratio=.nan", "sampler.odds.day=much", "views.0.transform.steps.0.pad=x"):
+        name = word.partition("=")[0].removesuffix(".day")
+        assert f"`{name}`: expected" in faults(One, word)[0]
 
 
 @pytest.mark.parametrize("text", ["true", "many", "[1]", "null", ".nan", ".inf", "nan", "1,5"])
@@ -149,8 +197,8 @@ def test_every_fault_is_told_at_once_with_the_closest_name() -> None:
         "did you mean `gamma`",
         "`optimizers.backbone.lr` or `optimizers.head.lr`",
         "did you mean `sampler.pids`",
-        "expected whole number, got many",
-        "`sampler` is a group (Draw); set `sampler.pids`",
+        "expected whole number >= 1, got many",
+        "`sampler` is a group (Draw); set `sampler.pids`, `sampler.images`",
         "did you mean `schedule.milestones`",
         "`zzz` is unknown",
         "`foo` is not a setting",
@@ -162,7 +210,7 @@ def test_every_fault_is_told_at_once_with_the_closest_name() -> None:
 
 def test_ranges_of_annotations_and_of_dataclasses() -> None:
     assert "greater than or equal to 1" in faults(One, "sampler.images=0")[0]
-    assert faults(One, "sampler.pids=1") == ["`sampler.pids`: Draw needs 2 people or more, got 1"]
+    assert faults(One, "sampler.pids=1") == ["`sampler`: Draw needs 2 people or more, got 1"]
     assert "a function" in faults(One, "views.1.transform=3")[0]
 
 
@@ -178,8 +226,27 @@ def test_stages() -> None:
     assert "is unknown" in faults(Stages, "stages.0.optimizers.late.lr=1")[0]
 
 
-def test_a_keyword_named_like_a_recipe_field_is_refused() -> None:
-    assert "names a constructor keyword `epochs` like a recipe field" in faults(Clash)[0]
+def test_a_check_across_fields() -> None:
+    assert faults(Child, "extra=10", "square=off", "gama=1")[1] == "extra > 9 needs square=true"
+    assert resolve(Child, "sysu", ["extra=10"])[1].extra == 10
+
+
+def test_a_setting_without_default() -> None:
+    assert faults(Needy) == ["`base` has no default: give base=(path)"]
+    assert faults(Needy, "gama=1")[0].startswith("`gama` is unknown")
+    assert resolve(Needy, "sysu", ["base=2024"])[1].base == Path("2024")
+    assert {one.name: one.default for one in describe(Needy, "sysu")}["base"] is REQUIRED
+
+
+def test_a_setting_named_like_a_recipe_field_is_refused() -> None:
+    assert "names its setting `epochs` like a recipe field" in faults(Clash)[0]
+
+
+def test_settings_that_are_not_declared() -> None:
+    (fault,) = faults(Keywords)
+    assert "Keywords has width, margin as keywords of its constructor" in fault
+    assert "@vireid.declaration.settings" in fault and "docs/add-a-method.md" in fault
+    assert "Undeclared has Settings undeclared" in faults(Undeclared, "width=3")[0]
 
 
 def test_yaml_nested_and_dotted_and_words_win(tmp_path: Path) -> None:
@@ -187,18 +254,27 @@ def test_yaml_nested_and_dotted_and_words_win(tmp_path: Path) -> None:
     file.write_text(
         "gamma: 1e-3\nepochs: 7\nsampler: {pids: 4}\noptimizers.head.lr: 0.5\nviews:\n  0: {transform.steps.0.pad: 2}\n"
     )
-    (recipe,), settings = resolve(One, "sysu", ["epochs=8"], file)
-    assert settings["gamma"] == 0.001 and recipe.epochs == 8 and recipe.sampler == Draw(4)
+    (recipe,), given = resolve(One, "sysu", ["epochs=8"], file)
+    assert given.gamma == 0.001 and recipe.epochs == 8 and recipe.sampler == Draw(4)
     assert recipe.optimizers["head"].lr == 0.5
     file.write_text("- epochs: 1\n")
     assert "holds list" in faults(One, file=file)[0]
+    file.write_text("mode: on\nname: 2024\nblocks:\n- 1\n- 2\nsampler:\n  <<: {pids: 2, images: 5}\n  images: 6\n")
+    (recipe,), given = resolve(One, "sysu", (), file)
+    assert given == OneSettings(mode="on", name="2024", blocks=(1, 2)) and recipe.sampler == Draw(2, 6)
+    file.write_text("stages:\n  1: {epochs: 3}\nsampler.pids: 9\n")
+    assert [r.epochs for r in resolve(Stages, "sysu", ["epochs=6"], file)[0]] == [6, 6]
     file.write_text("stages:\n  - {epochs: 3}\n  - {epochs: 4}\n")
     assert [r.epochs for r in resolve(Stages, "sysu", (), file)[0]] == [3, 4]
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
+        ("gamma: 1\nepochs: many\n", "a.yaml line 2: `epochs`: expected whole number >= 1, got many"),
+        ("sampler:\n  pids: 4\n  images: 0\n", "a.yaml line 3: `sampler.images`: expected whole number >= 1, got 0"),
+        ("sampler:\n  pid: 4\n", "a.yaml line 2: `sampler.pid` is unknown; did you mean `sampler.pids`"),
+        ("gamma: 2\n\nblocks: [1, x]\n", "a.yaml line 3: `blocks`: expected list of whole numbers >= 1, got [1,x]"),
         ("epochs: 1\nepochs: 2\n", "line 2: `epochs` is given twice"),
         ("sampler.pids: 1\nsampler: {pids: 2}\n", "nested and dotted"),
         ("epochs: [1\n", "expected YAML"),
@@ -207,10 +283,10 @@ def test_yaml_nested_and_dotted_and_words_win(tmp_path: Path) -> None:
         ("sampler:\n", "is a group"),
     ],
 )
-def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, told: str) -> None:
+def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, message: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a.yaml").write_text(text)
-    assert told in "\n".join(faults(One, file=Path("a.yaml")))
+    assert message in "\n".join(faults(One, file=Path("a.yaml")))
     assert not Path("executed").exists()
     assert "no settings file" in faults(One, file=Path("b.yaml"))[0]
     Path("c.yaml").write_bytes(b"\xff\xfe\x00")
@@ -219,10 +295,17 @@ def test_bad_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, t
 
 def test_describe_lists_every_setting_and_each_can_be_set() -> None:
     found = {s.name: s for s in describe(One, "sysu")}
-    assert found["gamma"].type == "number" and found["gamma"].default == 1.0 and not found["gamma"].recipe
-    assert found["optimizers.backbone.lr"].recipe and "views.0.transform.steps.0.pad" in found
+    assert (found["gamma"].type, found["gamma"].default, found["gamma"].stage) == ("number", 1.0, None)
+    assert found["gamma"].documentation == "Weight of the second loss."
+    assert found["optimizers.backbone.lr"].stage == 0 and "views.0.transform.steps.0.pad" in found
+    assert found["optimizers.backbone.lr"].documentation.startswith("Learning rate")
+    assert found["sampler.pids"].documentation == ""  # a plain dataclass
     assert "step" not in found and "views.1.transform" not in found
-    assert {s.name.split(".")[0] for s in describe(Stages, "sysu") if s.recipe} == {"stages"}
+    stages = [s for s in describe(Stages, "sysu") if s.stage is not None]
+    assert {s.stage for s in stages} == {0, 1}
+    assert all(s.name.startswith(f"stages.{s.stage}.") for s in stages)
+    for name, one in found.items():
+        resolve(One, "sysu", [f"{name}={value_text(one.default)}"])
 
 
 def test_wording() -> None:

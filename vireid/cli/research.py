@@ -109,7 +109,8 @@ def methods(
     ] = None,
     dataset: Annotated[str, typer.Option(help="The data set whose recipe is shown.")] = "sysu",
 ) -> None:
-    """List the methods, or the settings of one with types and defaults."""
+    """List the methods, or the settings of one with defaults, types and what they mean."""
+    from vireid.cli.methods import print_settings
     from vireid.workflows import methods as listing
 
     if name is None:
@@ -117,13 +118,7 @@ def methods(
         for method, summary in summaries.items():
             print(f"{method:<{max(map(len, summaries))}}  {summary}")
         return
-    rows = listing.settings(name, dataset)
-    widths = [max(len(row[key]) for row in rows) for key in ("name", "default")]
-    for part, title in ((False, "network and losses"), (True, f"recipe ({dataset})")):
-        print(f"{title}:")
-        for row in rows:
-            if row["recipe"] is part:
-                print(f"  {row['name']:<{widths[0]}}  {row['default']:<{widths[1]}}  {row['type']}")
+    print_settings(listing.settings(name, dataset))
 
 
 def demo(

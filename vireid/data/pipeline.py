@@ -75,16 +75,18 @@ class TrainingData:
         """
         if not recipe.views:
             raise ArgumentError("the recipe has no views; give it at least View(modality, transform)")
-        stage, epoch = at.stage, at.epoch
-        rows = self._rows(recipe.sampler, stage, epoch)
-        start = at.iteration - self._first_iteration(recipe.sampler, stage, epoch)
+        stage, epoch, sampler = at.stage, at.epoch, recipe.sampler
+        if not isinstance(sampler, Sampler):
+            raise ArgumentError(f"{type(sampler).__name__} draws no rows of pictures; give a sampler that has `epoch`")
+        rows = self._rows(sampler, stage, epoch)
+        start = at.iteration - self._first_iteration(sampler, stage, epoch)
         if not 0 <= start <= len(rows):
             raise ArgumentError(
                 f"iteration {at.iteration} lies outside epoch {epoch}, which starts at {at.iteration - start} and has "
                 f"{len(rows)} batches; resume with the data, the sampler and the seed that the run began with"
             )
         at.iterations_per_epoch = len(rows)
-        pixels = self._load(recipe.size, recipe.filter)
+        pixels = self._load(recipe.picture_size, recipe.filter)
         steps = range(start, len(rows))
 
         def batch(step: int) -> Batch:
@@ -177,8 +179,8 @@ class TrainingData:
                 )
             values = torch.from_numpy(np.ascontiguousarray(self.table.extras[name][rows])).float()
             if name == "keypoints":
-                sizes = self._source_sizes(recipe.size, recipe.filter)[rows]
-                values = scale_keypoints(values, torch.from_numpy(sizes), recipe.size)
+                sizes = self._source_sizes(recipe.picture_size, recipe.filter)[rows]
+                values = scale_keypoints(values, torch.from_numpy(sizes), recipe.picture_size)
             found[name] = values.to(self.device)
         return found
 

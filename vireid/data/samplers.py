@@ -13,13 +13,13 @@ Disentanglement for Visible-Infrared Person Re-Identification", CVPR 2020).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from vireid.data.table import Table
-from vireid.errors import ArgumentError, DataError
+from vireid.declaration import Count, settings
+from vireid.errors import DataError
 from vireid.types import INFRARED, VISIBLE
 
 
@@ -47,12 +47,6 @@ def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndar
     return visible, infrared
 
 
-def _check_settings(sampler: IdentityBatches | Chunks | UnpairedBatches) -> None:
-    for name, value in vars(sampler).items():
-        if value < 1:
-            raise ArgumentError(f"{type(sampler).__name__} needs {name} of 1 or more, got {value}")
-
-
 def _check_enough(sampler: IdentityBatches | Chunks, available: int) -> None:
     if available < sampler.pids:
         raise DataError(
@@ -61,7 +55,7 @@ def _check_enough(sampler: IdentityBatches | Chunks, available: int) -> None:
         )
 
 
-@dataclass(frozen=True)
+@settings
 class IdentityBatches:
     """`pids` identities without replacement, then `images` of each in each modality with replacement.
 
@@ -69,11 +63,10 @@ class IdentityBatches:
     with the published 8 x 4.
     """
 
-    pids: int = 8
-    images: int = 4  # of one person in one modality
-
-    def __post_init__(self) -> None:
-        _check_settings(self)
+    pids: Count = 8
+    """Identities of a batch."""
+    images: Count = 4
+    """Images of one identity in one modality."""
 
     def iterations(self, table: Table) -> int:
         """Number of batches in every epoch."""
@@ -96,7 +89,7 @@ class IdentityBatches:
             yield rows.reshape(2, -1)
 
 
-@dataclass(frozen=True)
+@settings
 class Chunks:
     """Each person's images paired across the modalities, cut into chunks of `images` pairs, each chunk drawn once.
 
@@ -110,11 +103,10 @@ class Chunks:
     stops with an error there.
     """
 
-    pids: int = 16
-    images: int = 4  # of one person in one modality: half of the published "k"
-
-    def __post_init__(self) -> None:
-        _check_settings(self)
+    pids: Count = 16
+    """Identities of a batch."""
+    images: Count = 4
+    """Images of one identity in one modality: half of the published "k"."""
 
     def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
         """Yield integer arrays (2, pids * images): line 0 visible rows, line 1 infrared rows, blocks of one person.
@@ -152,7 +144,7 @@ class Chunks:
         return pairs.reshape(2, whole, self.images).transpose(1, 0, 2)
 
 
-@dataclass(frozen=True)
+@settings
 class PivotPairs:
     """A pivot image, its person and `pids` - 1 others with one image per modality, and negatives of further people.
 
@@ -167,15 +159,12 @@ class PivotPairs:
     and modality, which it never uses.
     """
 
-    pids: int = 2
-    batches: int = 1000
+    pids: Count = 2
+    """Identities of a batch that are translated."""
+    batches: Count = 1000
+    """Batches of an epoch."""
     negatives: Literal["apart", "shared"] = "apart"
-
-    def __post_init__(self) -> None:
-        if self.pids < 1 or self.batches < 1:
-            raise ArgumentError(f"PivotPairs needs pids and batches of 1 or more, got {self.pids} and {self.batches}")
-        if self.negatives not in ("apart", "shared"):
-            raise ArgumentError(f"PivotPairs.negatives is 'apart' or 'shared', got {self.negatives!r}")
+    """Negatives of one translated person: two further people (apart) or a single one (shared)."""
 
     def iterations(self, table: Table) -> int:
         """Number of batches in every epoch."""
@@ -208,7 +197,7 @@ class PivotPairs:
             yield rows
 
 
-@dataclass(frozen=True)
+@settings
 class UnpairedBatches:
     """`images` of each modality, whoever they show: row i of the two lines are as a rule different people.
 
@@ -216,11 +205,10 @@ class UnpairedBatches:
     modality are shuffled, and shuffled again whenever all were drawn in an epoch.
     """
 
-    images: int = 4  # of one modality
-    batches: int = 1000  # of an epoch
-
-    def __post_init__(self) -> None:
-        _check_settings(self)
+    images: Count = 4
+    """Images of one modality in a batch."""
+    batches: Count = 1000
+    """Batches of an epoch."""
 
     def iterations(self, table: Table) -> int:
         """Number of batches in every epoch."""

@@ -22,12 +22,16 @@ Visible-Infrared Recognition", ICCV 2021; checked against mangye16/Cross-Modal-R
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, model_validator
+from pydantic_core import ArgsKwargs
 from torch import Tensor
 
 from vireid.data.resize import KERNELS, Filter, resize
+from vireid.declaration import Count, Index, Number, Positive, Share, settings
 from vireid.errors import ArgumentError
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD
 from vireid.method import Transform
@@ -73,28 +77,32 @@ def whole_numbers(uniform: Tensor, count: Tensor | int) -> Tensor:
     return (uniform * count).floor().long()
 
 
-def _check_probability(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ArgumentError(f"{name} is a probability from 0 to 1, got {value}")
-
-
 def _check_pixels(sample: Sample, step: str) -> None:
     if sample["images"].dtype != torch.uint8:
         raise ArgumentError(f"{step} works on uint8 pixels, got {sample['images'].dtype}; put it before Normalize")
 
 
-@dataclass(frozen=True, init=False)
+@settings
 class Chain:
-    """One transform after the other: `Chain(PadCrop(), Flip(), Normalize())`."""
+    """One transform after the other: `Chain(PadCrop(), Flip(), Normalize())`; tuples of transforms are joined in."""
 
     steps: tuple[Transform, ...]
+    """The transforms in order."""
 
-    def __init__(self, *parts: Transform | tuple[Transform, ...], steps: tuple[Transform, ...] = ()) -> None:
-        flat = [step for part in (*parts, steps) for step in (part if isinstance(part, tuple | list) else (part,))]
-        for step in flat:
-            if not callable(step):
-                raise ArgumentError(f"a Chain takes transforms, got {step!r}")
-        object.__setattr__(self, "steps", tuple(flat))
+    if TYPE_CHECKING:
+
+        def __init__(self, *parts: Transform | tuple[Transform, ...], steps: tuple[Transform, ...] = ()) -> None: ...
+
+    @model_validator(mode="before")
+    @classmethod
+    def joined(cls, given: Any) -> Any:
+        if not isinstance(given, ArgsKwargs):
+            return given
+        parts = (*given.args, *(given.kwargs or {}).get("steps", ()))
+        return {
+            **(given.kwargs or {}),
+            "steps": tuple(step for part in parts for step in (part if isinstance(part, tuple | list) else (part,))),
+        }
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -171,16 +179,14 @@ def flip(sample: Sample, flipped: Tensor) -> Sample:
     return changed
 
 
-@dataclass(frozen=True)
+@settings
 class PadCrop:
     """Pad each side by `pad` pixels of gray level `fill` and cut the original size out at a random place."""
 
-    pad: int = 10
-    fill: int = 0  # 0 black (AGW), 127 gray (MPANet)
-
-    def __post_init__(self) -> None:
-        if self.pad < 0 or not 0 <= self.fill <= 255:
-            raise ArgumentError(f"PadCrop needs pad >= 0 and fill in 0..255, got {self.pad} and {self.fill}")
+    pad: Index = 10
+    """Pixels added on each side."""
+    fill: Annotated[Index, Field(le=255)] = 0
+    """Their gray level: 0 black (AGW), 127 gray (MPANet)."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         _check_pixels(sample, "PadCrop")
@@ -188,14 +194,12 @@ class PadCrop:
         return crop(sample, places[:, 0], places[:, 1], self.pad, self.fill)
 
 
-@dataclass(frozen=True)
+@settings
 class Flip:
     """Mirror left to right with probability `p`."""
 
-    p: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check_probability("Flip.p", self.p)
+    p: Share = 0.5
+    """Probability that an image is mirrored."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         return flip(sample, draw(len(sample["images"]), generator) < self.p)
@@ -242,7 +246,7 @@ def scale_keypoints(keypoints: Tensor, source: Tensor | tuple[int, int], target:
 # --- what pixels hold -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@settings
 class Normalize:
     """uint8 pixels to float32 with ImageNet's mean and deviation per channel, the order that the embedder uses too."""
 
@@ -254,7 +258,7 @@ class Normalize:
         return {**sample, "images": images.div_(255).sub_(mean).div_(std)}
 
 
-@dataclass(frozen=True)
+@settings
 class Symmetric:
     """uint8 pixels to float32 from -1 to 1, in place of Normalize, for networks whose own images end in a tanh."""
 
@@ -264,14 +268,12 @@ class Symmetric:
         return {**sample, "images": images.div_(255).sub_(0.5).div_(0.5)}
 
 
-@dataclass(frozen=True)
+@settings
 class RandomGray:
     """Replace the image by its gray levels with probability `p`, as Pillow's conversion to `L` computes them (CAJ+)."""
 
-    p: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_probability("RandomGray.p", self.p)
+    p: Share = 0.1
+    """Probability that an image becomes gray."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         _check_pixels(sample, "RandomGray")
@@ -316,7 +318,7 @@ def erase(images: Tensor, boxes: Tensor, fill: tuple[float, float, float]) -> Te
     return torch.where(in_rows[..., None] & in_columns[..., None, :], images.new_tensor(fill).view(3, 1, 1), images)
 
 
-@dataclass(frozen=True)
+@settings
 class Erase:
     """Fill a random rectangle with probability `p`; after Normalize, with `fill` in normalized values.
 
@@ -326,21 +328,28 @@ class Erase:
     tries=10); `log_aspect` draws the aspect uniformly in its logarithm, as later releases of that library do.
     """
 
-    p: float = 0.5
-    area: tuple[float, float] = (0.02, 0.4)
-    aspect: tuple[float, float] = (0.3, 1 / 0.3)
-    fill: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
-    tries: int = 100
+    p: Share = 0.5
+    """Probability that an image is erased."""
+    area: tuple[Positive, Positive] = (0.02, 0.4)
+    """Smallest and largest share of the image that the rectangle covers."""
+    aspect: tuple[Positive, Positive] = (0.3, 1 / 0.3)
+    """Smallest and largest height over width of the rectangle."""
+    fill: tuple[Number, Number, Number] = (0.4914, 0.4822, 0.4465)
+    """Red, green and blue of the rectangle, in normalized values."""
+    tries: Count = 100
+    """Rectangles drawn until one is smaller than the image."""
     per_channel: bool = False
+    """Whether each channel has a rectangle of its own, as CAJ's paper reads."""
     log_aspect: bool = False
+    """Whether the aspect is uniform in its logarithm."""
 
-    def __post_init__(self) -> None:
-        _check_probability("Erase.p", self.p)
-        if not (0 < self.area[0] <= self.area[1] and 0 < self.aspect[0] <= self.aspect[1] and self.tries >= 1):
+    @model_validator(mode="after")
+    def ordered(self) -> Self:
+        if self.area[0] > self.area[1] or self.aspect[0] > self.aspect[1]:
             raise ArgumentError(
-                "Erase needs area and aspect as (smallest, largest) above 0 and tries of 1 or more, "
-                f"got area {self.area}, aspect {self.aspect}, tries {self.tries}"
+                f"Erase needs area and aspect as (smallest, largest), got area {self.area}, aspect {self.aspect}"
             )
+        return self
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         images = sample["images"]
@@ -384,7 +393,7 @@ def apply_channels(images: Tensor, operation: Tensor) -> Tensor:
     return images.index_copy(0, changed.to(images.device), spread)
 
 
-@dataclass(frozen=True)
+@settings
 class ChannelExchange:
     """Copy red, green or blue, drawn uniformly, to all channels: CAJ's view V' of a visible image, after Normalize.
 
@@ -392,6 +401,7 @@ class ChannelExchange:
     """
 
     gray: bool = False
+    """Whether gray levels are a fourth choice."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         images = sample["images"]
@@ -399,7 +409,7 @@ class ChannelExchange:
         return {**sample, "images": apply_channels(images, operation)}
 
 
-@dataclass(frozen=True)
+@settings
 class ChannelJitter:
     """CAJ's operation on infrared images, after Normalize: red, green or blue to all channels (1/4 each), else gray
     levels with probability `gray` (0.5; CAJ+ on SYSU-MM01 0.6) or no change.
@@ -407,10 +417,8 @@ class ChannelJitter:
     Not a no-op on infrared images: channels that were equal as pixels differ after normalization.
     """
 
-    gray: float = 0.5
-
-    def __post_init__(self) -> None:
-        _check_probability("ChannelJitter.gray", self.gray)
+    gray: Share = 0.5
+    """Probability of gray levels where no channel is copied."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         images = sample["images"]

@@ -1,7 +1,7 @@
 """Re-ranking by the local shortest path: the first images of a global search are compared stripe by stripe, aligned.
 
 Wang, Li, Ma: "Cross-modal Local Shortest Path and Global Enhancement for Visible-Thermal Person Re-Identification",
-arXiv 2022 (CM-LSP-GE). The path is a published equation (layers/shortest_path.py), how it joins the search a choice.
+arXiv 2022 (CM-LSP-GE). The path is a published equation (layers/stripe_path.py), how it joins the search a choice.
 
 A vector is a global part g followed by h stripes of d numbers. For the `shortlist` gallery images of the largest cosine
 between the global parts, with their shortest path S,
@@ -23,6 +23,7 @@ from vireid.errors import ArgumentError
 from vireid.layers.embedder import Embedder
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.stripe_path import path_table, range_normalized, stripe_costs
+from vireid.layers.stripes import Stripes
 
 BLOCK_BYTES = 1 << 26  # of gathered stripes and tables
 
@@ -50,13 +51,13 @@ class LocalShortestPath:
     @classmethod
     def of(cls, embedder: Embedder, shortlist: int | None = 100, weight: float = 1.0) -> LocalShortestPath:
         """The re-ranking for what an embedder deploys; ValueError if that holds no stripes."""
-        parts, dim = (embedder.settings.get(name) for name in ("parts", "part_dim"))
-        if not isinstance(parts, int) or not isinstance(dim, int) or parts < 1:
+        stripes = dict(embedder.named_children()).get("stripes")
+        if not isinstance(stripes, Stripes):
             raise ArgumentError(
-                f"{type(embedder).__name__} deploys no stripes to compare (parts={parts}, part_dim={dim}); re-rank "
-                "embeddings of cmlspge, or others with parts, by the shortest path"
+                f"{type(embedder).__name__} deploys no stripes to compare; re-rank embeddings of cmlspge, or others "
+                "with parts, by the shortest path"
             )
-        return cls(parts, dim, shortlist, weight)
+        return cls(stripes.parts, stripes.dim, shortlist, weight)
 
     @property
     def stamp(self) -> str:

@@ -11,20 +11,36 @@ arXiv 2022; written from the published text, which does not define the enhanceme
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vireid.errors import ArgumentError
+from vireid.declaration import Count, Index, Number, settings
 from vireid.layers.neck import bn_neck
-from vireid.layers.nonlocal_block import InnerWidth
 from vireid.layers.pooling import Pooling
 from vireid.layers.stripes import Stripes
-from vireid.layers.two_stream import TwoStream
+from vireid.layers.two_stream import TwoStream, TwoStreamSettings
 
 Enhancement = Literal["bn", "bn_weight"]
+
+
+@settings
+class GlobalAndStripesSettings(TwoStreamSettings):
+    """AGW's network with enhancement and stripes; the paper leaves most of them open."""
+
+    ge: Enhancement = "bn"
+    """Global enhancement eg: batch norm of g (bn), or g gated by its batch norm (bn_weight)."""
+    parts: Index = 6
+    """Stripes, which must divide the rows of the maps; 0 is the global model."""
+    part_dim: Count = 256
+    """Dimension of a stripe."""
+    stripe_pooling: Pooling = "gem"
+    """Pooling of the stripes."""
+    stripe_share: Annotated[Number, Field(gt=0, lt=1)] = 0.5
+    """Share of the stripes in the cosine of the deployed embedding."""
 
 
 class BatchNormGate(nn.Module):
@@ -44,52 +60,18 @@ class GlobalAndStripes(TwoStream):
 
     {"joined": (N, D + parts part_dim), "neck": eg (N, D), "pooled": g (N, D), "stripes": (N, parts part_dim)}, with
     D = 32 width. The cosine of joined vectors is (1 - stripe_share) times that of eg plus stripe_share times the mean
-    of those of the stripes, each with its own. parts=0 leaves {"neck", "pooled"}. ge: "bn", or "bn_weight" for the
-    BatchNormGate. The height of the maps must be a multiple of parts. Raises ValueError for settings out of range.
+    of those of the stripes, each with its own. parts=0 leaves {"neck", "pooled"}.
     """
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        last_stride: int = 1,
-        attention: bool = True,
-        nonlocal_width: InnerWidth = "one",
-        pooling: Pooling = "gem",
-        ge: Enhancement = "bn",
-        parts: int = 6,
-        part_dim: int = 256,
-        stripe_pooling: Pooling = "gem",
-        stripe_share: float = 0.5,
-    ) -> None:
-        if ge not in ("bn", "bn_weight"):
-            raise ArgumentError(f"ge is 'bn' or 'bn_weight', got {ge!r}")
-        if parts < 0:
-            raise ArgumentError(f"parts is the number of stripes, 0 for the global model, got {parts}")
-        if not 0 < stripe_share < 1:
-            raise ArgumentError(
-                f"stripe_share lies between 0 and 1, got {stripe_share}; parts=0 leaves the stripes out"
-            )
-        super().__init__(
-            width=width,
-            blocks=blocks,
-            last_stride=last_stride,
-            attention=attention,
-            nonlocal_width=nonlocal_width,
-            pooling=pooling,
-        )
-        self.settings |= {
-            "ge": ge,
-            "parts": parts,
-            "part_dim": part_dim,
-            "stripe_pooling": stripe_pooling,
-            "stripe_share": stripe_share,
-        }
-        if ge == "bn_weight":
+    Settings = GlobalAndStripesSettings
+    settings: GlobalAndStripesSettings
+
+    def __init__(self, settings: GlobalAndStripesSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        s = self.settings
+        if s.ge == "bn_weight":
             self.neck = BatchNormGate(self.dim)
-        self.stripes = Stripes(self.dim, parts, part_dim, stripe_pooling) if parts else None
-        self.share = stripe_share
+        self.stripes = Stripes(self.dim, s.parts, s.part_dim, s.stripe_pooling) if s.parts else None
 
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         maps, pooled, embedding = self.encode(images, modality)
@@ -101,6 +83,7 @@ class GlobalAndStripes(TwoStream):
 
     def join(self, embedding: Tensor, stripes: Tensor) -> Tensor:
         """The embedding to deploy, (N, D + S d), of eg (N, D) and stripes (N, S, d)."""
-        each = math.sqrt(self.share / stripes.shape[1])
-        whole = math.sqrt(1 - self.share) * normalize(embedding, dim=1)
+        share = self.settings.stripe_share
+        each = math.sqrt(share / stripes.shape[1])
+        whole = math.sqrt(1 - share) * normalize(embedding, dim=1)
         return torch.cat([whole, each * normalize(stripes, dim=2).flatten(1)], dim=1)

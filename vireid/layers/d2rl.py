@@ -13,16 +13,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from vireid.declaration import Count, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import Stem, init_resnet, output_channels
+from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
 from vireid.layers.neck import bn_neck
 from vireid.layers.pooling import Pooling, pool
-from vireid.layers.two_stream import Encoded, Trunk
+from vireid.layers.two_stream import Encoded, Trunk, TwoStreamSettings
 from vireid.layers.unit import CHANNELS, Translators, own_channels
 from vireid.layers.weights import fill, new_names
 from vireid.types import INFRARED, VISIBLE
@@ -31,50 +33,50 @@ GRAY_MEAN, GRAY_STD = 0.449, 0.226  # the means of ImageNet's three, for the inf
 FROM_RESNET = ((r"(conv1|bn1)\.", r"stem.\1."), (r"(layer[1-4])\.", r"trunk.\1."))
 
 
+@settings
+class UnifiedResNetSettings(ResNetSettings):
+    """Settings of D2RL's network: UNIT's for the translators, AGW's for the ResNet, as the paper's are not known."""
+
+    pooling: Pooling = "average"
+    """Pooling of the ResNet's maps: average, gem (p = 3) or gem-learned."""
+    image_width: Count = 64
+    """Channels of encoders and generators at full resolution."""
+    image_blocks: Count = 4
+    """Residual blocks of each encoder and of each generator."""
+    share_latent: bool = False
+    """Whether the encoders' last and the generators' first block are common to both modalities, as UNIT assumes."""
+    zero_translated: bool = False
+    """Whether the ResNet sees 0 in place of translated channels, in training and at test: the control."""
+
+
 class UnifiedResNet(Embedder):
     """Maps images and modality to {"neck", "pooled", "translated-zeroed"}: (N, D), D = 32 width; the first is deployed.
 
-    "translated-zeroed" is the control: the same network behind the neck, which sees 0, the mean, in place of every
-    translated channel. width, blocks: of the ResNet; image_width, image_blocks, share_latent: of the translators;
-    zero_translated: the network sees 0 there in training and at test, as a control that is trained.
+    "translated-zeroed" is the control at test: the same network behind the neck, which sees 0, the mean, in place of
+    every translated channel.
     """
+
+    Settings = UnifiedResNetSettings
+    settings: UnifiedResNetSettings
 
     channel_mean: Tensor  # (1, 4, 1, 1), of unified images from 0 to 1
     channel_std: Tensor
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        last_stride: int = 1,
-        pooling: Pooling = "average",
-        image_width: int = 64,
-        image_blocks: int = 4,
-        share_latent: bool = False,
-        zero_translated: bool = False,
-    ) -> None:
-        super().__init__(
-            width=width,
-            blocks=list(blocks),  # a list, as a file gives it back
-            last_stride=last_stride,
-            pooling=pooling,
-            image_width=image_width,
-            image_blocks=image_blocks,
-            share_latent=share_latent,
-            zero_translated=zero_translated,
-        )
+    def __init__(self, settings: UnifiedResNetSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        s = self.settings
         self.mean.fill_(0.5)  # so that normalize() gives -1 to 1, the transform Symmetric of the training views
         self.std.fill_(0.5)
         for name, values in (("mean", (*IMAGENET_MEAN, GRAY_MEAN)), ("std", (*IMAGENET_STD, GRAY_STD))):
             self.register_buffer(f"channel_{name}", torch.tensor(values).view(1, 4, 1, 1), persistent=False)
-        self.zero_translated = zero_translated
-        self.translators = Translators(image_width, image_blocks, share_latent)
-        self.stem = Stem(width, sum(CHANNELS))
+        self.translators = Translators(s.image_width, s.image_blocks, s.share_latent)
+        self.stem = Stem(s.width, sum(CHANNELS))
         init_resnet(self.stem)
-        self.trunk = Trunk(width, tuple(blocks), last_stride, attention=False, nonlocal_width="one")
-        self.pool = pool(pooling)
-        self.dim = output_channels(width)
+        self.trunk = Trunk(
+            TwoStreamSettings(width=s.width, blocks=s.blocks, last_stride=s.last_stride, attention=False)
+        )
+        self.pool = pool(s.pooling)
+        self.dim = output_channels(s.width)
         self.neck = bn_neck(self.dim)
 
     def unify(self, images: Tensor, modality: Tensor) -> Tensor:
@@ -96,7 +98,7 @@ class UnifiedResNet(Embedder):
 
     def joined(self, images: Tensor, modality: int) -> Tensor:
         """Images (N, c, H, W) of one modality with their translation: (N, 4, H, W), the visible channels first."""
-        if self.zero_translated:  # encode() will not look at them
+        if self.settings.zero_translated:  # encode() will not look at them
             n, c, *size = images.shape
             made = images.new_zeros(n, sum(CHANNELS) - c, *size)
         else:
@@ -106,7 +108,7 @@ class UnifiedResNet(Embedder):
     def encode(self, unified: Tensor, modality: Tensor, zeroed: bool = False) -> Encoded:
         """Maps, pooled and embedding of unified images (N, 4, H, W); `zeroed` blanks the translated channels."""
         x = ((unified + 1) / 2 - self.channel_mean) / self.channel_std
-        if zeroed or self.zero_translated:
+        if zeroed or self.settings.zero_translated:
             visible = (modality == VISIBLE)[:, None]
             real = torch.cat([visible] * CHANNELS[VISIBLE] + [~visible], dim=1)  # (N, 4)
             x = x * real[:, :, None, None]
@@ -118,7 +120,7 @@ class UnifiedResNet(Embedder):
         unified = self.unify(images, modality)
         encoded = self.encode(unified, modality)
         found = {"neck": encoded.embedding, "pooled": encoded.pooled}
-        if not self.zero_translated:
+        if not self.settings.zero_translated:
             found["translated-zeroed"] = self.encode(unified, modality, zeroed=True).embedding
         return found
 

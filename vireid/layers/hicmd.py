@@ -18,13 +18,16 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from vireid.declaration import BelowOne, Count, Index, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import Stem, init_resnet, output_channels, stages
+from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels, stages
 from vireid.layers.embedder import Embedder
 from vireid.layers.image_translation import ConvBlock, init_kaiming, residual_blocks
 from vireid.layers.weights import fill
@@ -115,11 +118,11 @@ class PrototypeEncoder(nn.Module):
 class AttributeEncoder(nn.Module):
     """E_a: normalized images (N, 3, H, W) to codes (N, 32 width): a ResNet-50 and the average of its maps."""
 
-    def __init__(self, width: int = 64, blocks: tuple[int, ...] = (3, 4, 6, 3)) -> None:
+    def __init__(self, settings: ResNetSettings) -> None:
         super().__init__()
-        self.dim = output_channels(width)
-        self.stem = Stem(width)
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(width, blocks, last_stride=2)
+        self.dim = output_channels(settings.width)
+        self.stem = Stem(settings.width)
+        self.layer1, self.layer2, self.layer3, self.layer4 = stages(settings)
         init_resnet(self)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -130,9 +133,9 @@ class AttributeEncoder(nn.Module):
 class PrototypeTrunk(nn.Module):
     """Prototypes (N, 4 width, h, w) to vectors (N, 16 width): layer2 and layer3 of a ResNet-50 and the average."""
 
-    def __init__(self, width: int = 64, blocks: tuple[int, ...] = (3, 4, 6, 3)) -> None:
+    def __init__(self, settings: ResNetSettings) -> None:
         super().__init__()
-        _, self.layer2, self.layer3, _ = stages(width, blocks)
+        _, self.layer2, self.layer3, _ = stages(settings)
         init_resnet(self)
 
     def forward(self, prototypes: Tensor) -> Tensor:
@@ -171,36 +174,46 @@ class Neck(nn.Module):
         return self.dropout(self.bn(self.linear(joined)))
 
 
+@settings
+class PrototypeAttributeSettings(ResNetSettings):
+    """Settings of Hi-CMD's encoders and matching branch, the released code's values; all sizes follow from `width`."""
+
+    last_stride: Literal[2] = 2
+    """Stride of layer4 in the attribute encoders; the matching branch has no layer4."""
+    residual: Index = 4
+    """Residual blocks of each prototype encoder and of each scale of a discriminator."""
+    dilations: tuple[Count, ...] = (3, 6, 9)
+    """Dilations of a prototype encoder's pyramid; the largest is smaller than a fourth of the image's sides."""
+    dropout: BelowOne = 0.5
+    """Dropout behind the neck."""
+
+    @model_validator(mode="after")
+    def halves(self) -> PrototypeAttributeSettings:
+        if self.width % 2:
+            raise ArgumentError(f"width must be an even number of 2 or more (64 for ResNet-50), got {self.width}")
+        return self
+
+
 class PrototypeAttribute(Embedder):
     """Maps images and modality to {"neck": f1 (N, 32 width), "joined": (N, 32 width)}; f1 is deployed.
 
-    Lists are by modality. width: stem channels of the attribute encoders (64 published), from which all other sizes
-    follow; blocks: of every ResNet; residual, dilations: of the prototype encoders; dropout: behind the neck, in
-    training. Raises ValueError for an odd width.
+    Lists are by modality.
     """
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        residual: int = 4,
-        dilations: tuple[int, ...] = (3, 6, 9),
-        dropout: float = 0.5,
-    ) -> None:
-        super().__init__(
-            width=width, blocks=list(blocks), residual=residual, dilations=list(dilations), dropout=dropout
-        )
-        if width < 2 or width % 2:
-            raise ArgumentError(f"width must be an even number of 2 or more (64 for ResNet-50), got {width}")
-        attribute = AttributeEncoder(width, tuple(blocks))
-        prototype = PrototypeEncoder(width // 2, residual, dilations)
+    Settings = PrototypeAttributeSettings
+    settings: PrototypeAttributeSettings
+
+    def __init__(self, settings: PrototypeAttributeSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        s = self.settings
+        attribute = AttributeEncoder(s)
+        prototype = PrototypeEncoder(s.width // 2, s.residual, s.dilations)
         self.attributes = twins(attribute)
         self.prototypes = twins(prototype)
-        self.trunk = PrototypeTrunk(width, tuple(blocks))
+        self.trunk = PrototypeTrunk(s)
         self.balance = Balance()
-        self.dim = output_channels(width)
-        self.neck = Neck(16 * width + attribute.dim // 2, self.dim, dropout)
+        self.dim = output_channels(s.width)
+        self.neck = Neck(16 * s.width + attribute.dim // 2, self.dim, s.dropout)
 
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         prototypes = by_modality(self.prototypes, images, modality)

@@ -9,14 +9,43 @@ Re-Identification", CVPR 2022; written from the published text, which does not d
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vireid.errors import ArgumentError
+from vireid.declaration import Count, Index, settings
 from vireid.layers.pooling import Pooling
 from vireid.layers.stripes import Stripes
-from vireid.layers.two_stream import TwoStream
+from vireid.layers.two_stream import TwoStream, TwoStreamSettings
+
+
+@settings
+class StripedTwoStreamSettings(TwoStreamSettings):
+    """The global model without neck, as published; what the part model holds beyond its stripes is our choice."""
+
+    attention: bool = False
+    """Whether layer2 and layer3 have AGW's non-local blocks; the published network has none."""
+    pooling: Pooling = "average"
+    """Pooling of the maps and of the stripes: average as published, gem (p = 3) or gem-learned."""
+    neck: bool = False
+    """Whether a BN neck stands behind the pooled vector; false as published."""
+    parts: Index = 0
+    """Stripes of the part model, e.g. 6, which must divide the rows of the maps; 0 is the global model."""
+    part_dim: Count = 512
+    """Dimension of a stripe."""
+    with_global: bool = True
+    """Whether the part model keeps the global vector."""
+
+    @model_validator(mode="after")
+    def check_global(self) -> StripedTwoStreamSettings:
+        if not self.with_global and (self.neck or not self.parts):
+            raise ValueError(
+                "with_global=False needs parts, and leaves no global embedding for neck=True to stand behind"
+            )
+        return self
 
 
 class StripedTwoStream(TwoStream):
@@ -25,49 +54,25 @@ class StripedTwoStream(TwoStream):
     parts=0: {"pooled": (N, D)}, with neck=True {"neck": (N, D), "pooled": (N, D)}; D = 32 width.
     parts=S: first {"joined": (N, D + S part_dim)}, the global embedding and the stripes, each L2-normalized and then
     joined, so that their cosine is the mean of the cosines of its parts; then the above and "stripes" (N, S part_dim).
-    with_global=False leaves the global embedding out of it. Raises ValueError for settings that contradict.
+    with_global=False leaves the global embedding out of it.
     """
 
-    def __init__(
-        self,
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        last_stride: int = 1,
-        pooling: Pooling = "average",
-        neck: bool = False,
-        parts: int = 0,
-        part_dim: int = 512,
-        with_global: bool = True,
-    ) -> None:
-        if parts < 0:
-            raise ArgumentError(f"parts is the number of stripes, 0 for the global model, got {parts}")
-        if not with_global and (neck or not parts):
-            raise ArgumentError(
-                "with_global=False needs parts, and leaves no global embedding for neck=True to stand behind"
-            )
-        super().__init__(width=width, blocks=blocks, last_stride=last_stride, attention=False, pooling=pooling)
-        self.settings = {
-            "width": width,
-            "blocks": list(blocks),
-            "last_stride": last_stride,
-            "pooling": pooling,
-            "neck": neck,
-            "parts": parts,
-            "part_dim": part_dim,
-            "with_global": with_global,
-        }
-        if not neck:
+    Settings = StripedTwoStreamSettings
+    settings: StripedTwoStreamSettings
+
+    def __init__(self, settings: StripedTwoStreamSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        s = self.settings
+        if not s.neck:
             self.neck = nn.Identity()
-        self.with_global = with_global
-        self.stripes = Stripes(self.dim, parts, part_dim, pooling) if parts else None
-        self.branch_dims = [self.dim] * with_global + [part_dim] * parts
+        self.stripes = Stripes(self.dim, s.parts, s.part_dim, s.pooling) if s.parts else None
+        self.branch_dims = [self.dim] * s.with_global + [s.part_dim] * s.parts
 
     def branches(self, images: Tensor, modality: Tensor) -> list[Tensor]:
         """What the losses act on: the global embedding (N, D) if there is one, then the stripes (N, part_dim)."""
         maps, _, embedding = self.encode(images, modality)
         stripes = [] if self.stripes is None else list(self.stripes(maps).unbind(1))
-        return [embedding] * self.with_global + stripes
+        return [embedding] * self.settings.with_global + stripes
 
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         maps, pooled, embedding = self.encode(images, modality)
@@ -75,5 +80,5 @@ class StripedTwoStream(TwoStream):
         if self.stripes is None:
             return found
         stripes = self.stripes(maps)
-        parts = [normalize(embedding, dim=1)] * self.with_global + [normalize(stripes, dim=2).flatten(1)]
+        parts = [normalize(embedding, dim=1)] * self.settings.with_global + [normalize(stripes, dim=2).flatten(1)]
         return {"joined": torch.cat(parts, dim=1), **found, "stripes": stripes.flatten(1)}

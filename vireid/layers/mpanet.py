@@ -14,13 +14,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from contextlib import nullcontext
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vireid.declaration import Index, settings
+from vireid.declaration import Index, NoSwitch, settings
 from vireid.errors import ArgumentError
 from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels, stages
 from vireid.layers.embedder import Embedder
@@ -47,7 +47,7 @@ class PatternSettings(ResNetSettings):
 
     parts: Index = 6
     """Pattern maps K; 0 leaves the global vector alone."""
-    gates: Literal[0, 1, 2] = 2
+    gates: Annotated[Literal[0, 1, 2], NoSwitch] = 2
     """Gates with instance norm: 0 none, 1 behind layer3, 2 behind layer4 too."""
 
 

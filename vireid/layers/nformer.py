@@ -20,13 +20,16 @@ import copy
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any, NamedTuple
 
 import torch
+from pydantic import model_validator
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import gelu, normalize
 
+from vireid.declaration import BelowOne, Count, Index, Integer, settings
 from vireid.errors import ArgumentError
 from vireid.layers.neighbors import nearest, reciprocal
 from vireid.layers.pooling import at_least_float32
@@ -87,8 +90,6 @@ class NeighborLayer(nn.Module):
 
     def __init__(self, dim: int, heads: int, dropout: float) -> None:
         super().__init__()
-        if heads < 1 or dim % heads:
-            raise ArgumentError(f"width must be a multiple of heads, got {dim} and {heads}")
         self.heads = heads
         self.qkv, self.out = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
         self.widen, self.narrow = nn.Linear(dim, 4 * dim), nn.Linear(4 * dim, dim)
@@ -115,8 +116,6 @@ class NeighborTransformer(nn.Module):
 
     def __init__(self, dim: int = 256, heads: int = 2, depth: int = 4, dropout: float = 0.1) -> None:
         super().__init__()
-        if depth < 1:
-            raise ArgumentError(f"depth is 1 or more layers, got {depth}")
         first = NeighborLayer(dim, heads, dropout)
         self.layers = nn.ModuleList([first, *(copy.deepcopy(first) for _ in range(depth - 1))])
         self.neck = unshifted_norm(dim)
@@ -137,47 +136,66 @@ def unshifted_norm(dim: int) -> nn.BatchNorm1d:
     return neck
 
 
+@settings
+class RefinementSettings:
+    """Settings of NFormer's network beside the length of the vectors that it takes; the released code's values."""
+
+    width: Count = 256
+    """Numbers of a refined vector; where the base's vectors are as long the projection is left out."""
+    heads: Count = 2
+    """Heads of the attention; they divide `width`."""
+    depth: Count = 4
+    """Layers of the transformer."""
+    landmarks: Count = 5
+    """Images that the affinity of a layer goes through."""
+    stratified: bool = True
+    """Whether half of the landmarks are of each modality, or all are drawn from any."""
+    k: Count = 20
+    """Nearest images of which those that are neighbors of each other are kept."""
+    k_cross: Index | None = 10
+    """How many of them are of the other modality; null: the k nearest of any, as published."""
+    dropout: BelowOne = 0.1
+    """Dropout behind the attention and behind the feed-forward half of a layer."""
+    draws: Count = 1
+    """Draws of landmarks that refined vectors are averaged over at test."""
+    landmark_seed: Integer = 0
+    """Seed of the landmarks at test, which are the same at every call on the same images."""
+
+    @model_validator(mode="after")
+    def fits(self) -> RefinementSettings:
+        if self.width % self.heads:
+            raise ArgumentError(f"width must be a multiple of heads, got {self.width} and {self.heads}")
+        if self.k_cross is not None and self.k_cross >= self.k:
+            raise ArgumentError(f"k_cross is from 0 to k - 1 or null, got {self.k_cross} and k={self.k}")
+        return self
+
+
+@settings
+class NFormerRefinerSettings(RefinementSettings):
+    """Settings of NFormer's network."""
+
+    dim: Count = field(kw_only=True)
+    """Numbers of a vector that is refined."""
+
+
 class NFormerRefiner(Refiner):
     """Projects the vectors (N, dim) of a base to `width`, makes them length 1, and lets each look at its neighbors.
 
-    The projection is a linear layer, left out where dim is the width, and a batch norm. heads, depth, dropout: of the
-    transformer; landmarks: l, `stratified` draws half of them from each modality; k, k_cross: mutual neighbors, k in
-    all, of which k_cross of the other modality (None: the k nearest of any); draws: how many draws of landmarks the
-    result is averaged over; landmark_seed: of these draws, which are the same at every call on as many images of the
-    same modalities. Raises ValueError for settings out of range.
+    The projection is a linear layer, left out where dim is the width, and a batch norm.
     """
 
     name = "nformer"
 
-    def __init__(
-        self,
-        *,
-        dim: int,
-        width: int = 256,
-        heads: int = 2,
-        depth: int = 4,
-        landmarks: int = 5,
-        stratified: bool = True,
-        k: int = 20,
-        k_cross: int | None = 10,
-        dropout: float = 0.1,
-        draws: int = 1,
-        landmark_seed: int = 0,
-    ) -> None:
-        super().__init__(
-            dim=dim, width=width, heads=heads, depth=depth, landmarks=landmarks, stratified=stratified, k=k,
-            k_cross=k_cross, dropout=dropout, draws=draws, landmark_seed=landmark_seed,
-        )  # fmt: skip
-        if landmarks < 1 or draws < 1:
-            raise ArgumentError(f"landmarks and draws are 1 or more, got {landmarks} and {draws}")
-        if k < 1 or (k_cross is not None and not 0 <= k_cross < k):
-            raise ArgumentError(f"k is 1 or more and k_cross from 0 to k - 1 or null, got {k} and {k_cross}")
-        self.dim, self.depth, self.landmarks, self.stratified = dim, depth, landmarks, stratified
-        self.k, self.k_cross, self.draws, self.landmark_seed = k, k_cross, draws, landmark_seed
-        self.least = landmarks
-        self.projection = nn.Identity() if dim == width else nn.Linear(dim, width)
-        self.projection_neck = unshifted_norm(width)
-        self.transformer = NeighborTransformer(width, heads, depth, dropout)
+    Settings = NFormerRefinerSettings
+    settings: NFormerRefinerSettings
+
+    def __init__(self, settings: NFormerRefinerSettings | None = None, **words: Any) -> None:
+        super().__init__(settings, **words)
+        s = self.settings
+        self.dim, self.least = s.dim, s.landmarks
+        self.projection = nn.Identity() if s.dim == s.width else nn.Linear(s.dim, s.width)
+        self.projection_neck = unshifted_norm(s.width)
+        self.transformer = NeighborTransformer(s.width, s.heads, s.depth, s.dropout)
 
     def project(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         """(N, width) before and behind the batch norm of the projection."""
@@ -199,12 +217,12 @@ class NFormerRefiner(Refiner):
         Of an odd number the modalities take turns in having one more; where one has too few the other fills up.
         """
         count = len(modality)
-        if count < self.landmarks:
-            raise ArgumentError(f"{self.landmarks} landmarks need as many images, got {count}")
+        if count < self.settings.landmarks:
+            raise ArgumentError(f"{self.settings.landmarks} landmarks need as many images, got {count}")
         drawn = []
-        for layer in range(self.depth):
+        for layer in range(self.settings.depth):
             order = torch.randperm(count, generator=generator)
-            if self.stratified:
+            if self.settings.stratified:
                 kinds = modality.cpu()[order]
                 turn = (torch.arange(len(MODALITIES)) + layer) % len(MODALITIES)  # whose turn it is to come first
                 place = torch.empty(count, dtype=torch.int64)
@@ -212,13 +230,13 @@ class NFormerRefiner(Refiner):
                     mine = kinds == kind
                     place[mine] = torch.arange(int(mine.sum())) * len(MODALITIES) + turn[kind]
                 order = order[place.argsort()]
-            drawn.append(order[: self.landmarks])
+            drawn.append(order[: self.settings.landmarks])
         return torch.stack(drawn).to(modality.device)
 
     def draws_of(self, modality: Tensor) -> list[Tensor]:
         """The landmarks of every draw for a set of images with these modalities (N,)."""
-        seeds = range(self.landmark_seed, self.landmark_seed + self.draws)
-        return [self.draw(modality, torch.Generator().manual_seed(seed)) for seed in seeds]
+        first, draws = self.settings.landmark_seed, self.settings.draws
+        return [self.draw(modality, torch.Generator().manual_seed(seed)) for seed in range(first, first + draws)]
 
     def transform(self, tokens: Tensor, neighbors: Tensor, draws: list[Tensor]) -> Tensor:
         """Refined vectors (N, width) of length 1, the mean over draws of landmarks (depth, l)."""
@@ -227,7 +245,7 @@ class NFormerRefiner(Refiner):
 
     def forward(self, vectors: Tensor, modality: Tensor, apart: Apart | None = None) -> Tensor:
         tokens = self.tokens(vectors)
-        neighbors = reciprocal(nearest(tokens, self.k, self.k_cross, modality, apart).rows)
+        neighbors = reciprocal(nearest(tokens, self.settings.k, self.settings.k_cross, modality, apart).rows)
         return self.transform(tokens, neighbors, self.draws_of(modality))
 
 

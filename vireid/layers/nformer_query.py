@@ -44,7 +44,7 @@ class RefinedGallery:
     def of(refiner: NFormerRefiner, vectors: Tensor, modality: Tensor) -> RefinedGallery:
         """Refine the vectors (G, dim) of a gallery; the refiner has to be in evaluation mode."""
         tokens = refiner.tokens(vectors)
-        chosen = nearest(tokens, refiner.k, refiner.k_cross, modality)
+        chosen = nearest(tokens, refiner.settings.k, refiner.settings.k_cross, modality)
         mutual, draws = reciprocal(chosen.rows), refiner.draws_of(modality)
         return RefinedGallery(
             refiner, tokens, modality, chosen, mutual, draws, refiner.transform(tokens, mutual, draws)
@@ -73,7 +73,7 @@ class RefinedGallery:
 
     def _groups(self, modality: int) -> tuple[tuple[Tensor, int], ...]:
         """Gallery images from which a query of this modality takes neighbors, and how many it takes beside itself."""
-        k, k_cross = self.refiner.k, self.refiner.k_cross
+        k, k_cross = self.refiner.settings.k, self.refiner.settings.k_cross
         if k_cross is None:
             return ((torch.ones_like(self.modality, dtype=torch.bool), k - 1),)
         same = self.modality == modality
@@ -96,13 +96,13 @@ class RefinedGallery:
 
     def _lists(self, part: Tensor, similarity: Tensor, modality: int, own: Tensor) -> Tensor:
         """Lists (n + 1, k) of the part and, last, of the query, as rows of the part; -1 for what lies outside."""
-        query, k_cross = len(part), self.refiner.k_cross
+        query, k_cross = len(part), self.refiner.settings.k_cross
         place = torch.full_like(self.modality, -1)
         place[part] = torch.arange(query, device=part.device)
         chosen, values = self.chosen.rows[part], self.chosen.similarity[part].clone()
         lists = torch.where(chosen >= 0, place[chosen.clamp(min=0)], -1)
         if k_cross is not None:  # a query can drive out of a list only what stands in it for its own modality
-            of_same = torch.arange(self.refiner.k, device=part.device) < self.refiner.k - k_cross
+            of_same = torch.arange(self.refiner.settings.k, device=part.device) < self.refiner.settings.k - k_cross
             values.masked_fill_(of_same != (self.modality[part] == modality)[:, None], torch.inf)
         least, column = values.min(1)
         enters = similarity[part] > least

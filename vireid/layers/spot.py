@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vireid.data.pose.heatmaps import HeatMaps, Missing
-from vireid.declaration import BelowOne, Count, Number, Positive, settings
+from vireid.declaration import BelowOne, Count, NoSwitch, Number, Positive, settings
 from vireid.errors import ArgumentError
 from vireid.layers.backbones.resnet import output_channels
 from vireid.layers.pooling import Pooling, at_least_float32
@@ -192,7 +192,7 @@ class Branches(NamedTuple):
 class StructureTwoStreamSettings(TwoStreamSettings):
     """Settings of SPOT's network; what the paper leaves open is a choice."""
 
-    last_stride: Literal[1] = 1
+    last_stride: Annotated[Literal[1], NoSwitch] = 1
     """Stride of layer4; the structure maps have a 16th of the image's sides, as its maps must."""
     attention: bool = False
     """Whether layer2 and layer3 have non-local blocks, as AGW has."""

@@ -61,8 +61,6 @@ class Translators(nn.Module):
 
     def __init__(self, width: int = 64, blocks: int = 4, share_latent: bool = False) -> None:
         super().__init__()
-        if width < 1 or blocks < 1:
-            raise ArgumentError(f"translators need image_width and image_blocks of 1 or more, got {width} and {blocks}")
         self.latent = 4 * width
         own = blocks - share_latent
         self.encoders = nn.ModuleList(encoder(c, width, own) for c in CHANNELS)

@@ -120,11 +120,11 @@ class CMTR(Method[ModalityTransformer]):
         return {"backbone": backbone, "head": [p for p in self.parameters() if p.requires_grad and id(p) not in inside]}
 
     def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
-        made_for = self.settings.image_size
-        if tuple(recipe.size) != made_for:
+        made_for, size = self.settings.image_size, recipe.picture_size
+        if size != made_for:
             raise ArgumentError(
                 f"the position code is made for images of {made_for[0]}x{made_for[1]}, the recipe's size is "
-                f"{recipe.size[0]}x{recipe.size[1]}: set image_size=[{recipe.size[0]},{recipe.size[1]}] as well"
+                f"{size[0]}x{size[1]}: set image_size=[{size[0]},{size[1]}] as well"
             )
         return super().batches(data, recipe, at)
 

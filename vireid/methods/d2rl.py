@@ -22,16 +22,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches, UnpairedBatches
 from vireid.data.transforms import Chain, Flip, PadCrop, Symmetric
+from vireid.declaration import BelowOne, Count, Number, Positive, Weight, settings
 from vireid.errors import ArgumentError
-from vireid.layers.d2rl import UnifiedResNet, load_unified
+from vireid.layers.d2rl import UnifiedResNet, UnifiedResNetSettings, load_unified
 from vireid.layers.neck import classifier
 from vireid.layers.unit import Discriminators, Pair, own_channels
 from vireid.losses.hard_triplet import batch_hard_triplet
@@ -63,16 +65,51 @@ TOGETHER = Recipe(  # of T_F alone; the last stage draws its batches in the same
 )
 
 
-class D2RL(Method):
-    """Settings; the defaults are UNIT's, and AGW's for T_F, where the paper's are not known:
+@settings
+class D2RLSettings(UnifiedResNetSettings):
+    """UNIT's values, and AGW's for T_F; the paper's are not known."""
 
-    width, blocks: size of T_F; image_width, image_blocks: channels and residual blocks of E and G; share_latent: E's
-    last and G's first block are common; scales, discriminator_width, discriminator_layers: size of D; recon, kl, gan,
-    cycle, kl_cycle, lambda_f: weights, gan=0 leaves D out; image_every: L_I of every so many-th row in the last stage;
-    keep_discriminators: the last stage goes on with those of the first; triplet, margin, smoothing: of L_F;
-    zero_translated: T_F sees 0 in place of translated channels, the control.
-    """
+    scales: Count = 3
+    """Scales of each discriminator."""
+    discriminator_width: Count = 64
+    """Channels of a discriminator's first convolution."""
+    discriminator_layers: Count = 4
+    """Convolutions of stride 2 at each scale of a discriminator."""
+    recon: Weight = 10.0
+    """Weight of L_recon; 0 leaves it out."""
+    kl: Weight = 0.01
+    """Weight of L_kl; 0 leaves it out."""
+    gan: Weight = 1.0
+    """Weight of L_gan and of L_D; 0 leaves the discriminators out."""
+    cycle: Weight = 10.0
+    """Weight of L_cycle; 0 leaves it out."""
+    kl_cycle: Weight = 0.01
+    """Weight of L_kl_cycle; 0 leaves it out."""
+    lambda_f: Positive = 1.0
+    """Weight of L_F in the last stage."""
+    image_every: Count = 1
+    """The last stage computes L_I on every so many-th row; 4 takes one picture of each person and modality."""
+    keep_discriminators: bool = False
+    """Whether the last stage continues with the discriminators of the first in place of new ones."""
+    triplet: Weight = 1.0
+    """Weight of the triplet loss in L_F; 0 leaves it out."""
+    margin: Number = 0.3
+    """Margin of the triplet loss."""
+    smoothing: BelowOne = 0.0
+    """Label smoothing of the cross-entropy in L_F."""
 
+    @model_validator(mode="after")
+    def trains_the_translators(self) -> D2RLSettings:
+        if not (self.recon or self.cycle or self.gan):
+            raise ArgumentError("one of the weights recon, gan and cycle must be above 0, got 0 for all three")
+        return self
+
+
+class D2RL(Method[UnifiedResNet]):
+    """Translators between the modalities, and a network that sees an image and its translation as four channels."""
+
+    Settings = D2RLSettings
+    settings: D2RLSettings
     recipe: ClassVar[tuple[Recipe, ...]] = (
         Recipe(
             size=SIZE,
@@ -116,57 +153,12 @@ class D2RL(Method):
 
     noise_seed: Tensor  # () int64, from which the noise of every iteration follows
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        image_width: int = 64,
-        image_blocks: int = 4,
-        share_latent: bool = False,
-        scales: int = 3,
-        discriminator_width: int = 64,
-        discriminator_layers: int = 4,
-        recon: float = 10.0,
-        kl: float = 0.01,
-        gan: float = 1.0,
-        cycle: float = 10.0,
-        kl_cycle: float = 0.01,
-        lambda_f: float = 1.0,
-        image_every: int = 1,
-        keep_discriminators: bool = False,
-        triplet: float = 1.0,
-        margin: float = 0.3,
-        smoothing: float = 0.0,
-        zero_translated: bool = False,
-    ) -> None:
-        super().__init__(num_pids, camids)
-        self.weights = {"recon": recon, "kl": kl, "gan": gan, "cycle": cycle, "kl_cycle": kl_cycle}
-        self.weights |= {"triplet": triplet, "lambda_f": lambda_f}
-        wrong = [f"{name}={weight}" for name, weight in self.weights.items() if weight < 0]
-        if wrong or not (recon or cycle or gan) or not lambda_f:
-            raise ArgumentError(
-                "weights are 0 or more, lambda_f and one of recon, gan and cycle above 0; got "
-                f"{', '.join(wrong) or f'recon={recon}, gan={gan}, cycle={cycle}, lambda_f={lambda_f}'}"
-            )
-        if image_every < 1 or not 0 <= smoothing < 1:
-            raise ArgumentError(
-                f"image_every is 1 or more and smoothing from 0 to below 1, got {image_every} and {smoothing}"
-            )
-        self.keep_discriminators, self.image_every = keep_discriminators, image_every
-        self.margin, self.smoothing = margin, smoothing
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
+        s = self.settings
         self.register_buffer("noise_seed", torch.randint(2**31, ()))
-        self.embedder: UnifiedResNet = UnifiedResNet(  # pyright: ignore[reportIncompatibleVariableOverride]
-            width=width,
-            blocks=blocks,
-            image_width=image_width,
-            image_blocks=image_blocks,
-            share_latent=share_latent,
-            zero_translated=zero_translated,
-        )
-        self.discriminators = Discriminators(discriminator_width, discriminator_layers, scales)
+        self.embedder = UnifiedResNet(s)
+        self.discriminators = Discriminators(s.discriminator_width, s.discriminator_layers, s.scales)
         self.classifier = classifier(self.embedder.dim, num_pids)
 
     @classmethod
@@ -213,20 +205,20 @@ class D2RL(Method):
 
     def step_joint(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
         """Both; T_F sees the translation without noise, as at test, and sends its gradient through it."""
-        if at.iteration == 0 and not self.keep_discriminators:
+        if at.iteration == 0 and not self.settings.keep_discriminators:
             self.discriminators.renew(int(self.noise_seed))
-        images = self.by_modality(batch, self.image_every)
+        images = self.by_modality(batch, self.settings.image_every)
         noise = self.noise(images, at)
         critics = self.critic_step(images, noise[:2], optim)
         features = self.feature_losses(self.embedder.unify(batch.images, batch.modality), batch)
         losses = self.image_losses(images, noise[2:])
-        losses |= {name: self.weights["lambda_f"] * loss for name, loss in features.items()}
+        losses |= {name: self.settings.lambda_f * loss for name, loss in features.items()}
         optim.step(losses, "translators", *FEATURES)
         return critics | losses
 
     def critic_step(self, images: Pair, noise: Sequence[Tensor], optim: Optimizers) -> dict[str, Tensor]:
         """D's step; nothing where D is left out."""
-        if not self.weights["gan"]:
+        if not self.settings.gan:
             return {}
         losses = self.critic_losses(images, noise)
         optim.step(losses, "discriminators")
@@ -249,12 +241,13 @@ class D2RL(Method):
         with torch.no_grad():
             made = self.embedder.translators.translated(images, noise)
         terms = [discriminator_loss(d(made[1 - m]), d(images[m])) for m, d in enumerate(self.discriminators)]
-        return {"discriminators": self.weights["gan"] * torch.stack(terms).sum()}
+        return {"discriminators": self.settings.gan * torch.stack(terms).sum()}
 
     def image_losses(self, images: Pair, noise: Sequence[Tensor]) -> dict[str, Tensor]:
         """L_I, weighted, of visible and infrared images; noise as RoundTrip's. A term of weight 0 is left out."""
-        trip = self.embedder.translators.round_trip(images, noise)
-        critics = self.discriminators if self.weights["gan"] else ()
+        s, trip = self.settings, self.embedder.translators.round_trip(images, noise)
+        weights = {"recon": s.recon, "kl": s.kl, "gan": s.gan, "cycle": s.cycle, "kl_cycle": s.kl_cycle}
+        critics = self.discriminators if s.gan else ()
         sums = {
             "recon": [F.l1_loss(made, x) for made, x in zip(trip.rebuilt, images, strict=True)],
             "kl": [mean.square().mean() for mean in trip.mean],
@@ -262,15 +255,15 @@ class D2RL(Method):
             "cycle": [F.l1_loss(made, x) for made, x in zip(trip.cycled, images, strict=True)],
             "kl_cycle": [mean.square().mean() for mean in trip.mean_again],
         }
-        return {n: self.weights[n] * torch.stack(terms).sum() for n, terms in sums.items() if self.weights[n]}
+        return {n: weights[n] * torch.stack(terms).sum() for n, terms in sums.items() if weights[n]}
 
     def feature_losses(self, unified: Tensor, batch: Batch) -> dict[str, Tensor]:
         """L_F of unified images (N, 4, H, W)."""
         _, pooled, embedding = self.embedder.encode(unified, batch.modality)
         logits = self.classifier(embedding)
-        losses = {"identity": F.cross_entropy(logits, batch.label, label_smoothing=self.smoothing)}
-        if self.weights["triplet"]:
-            losses["triplet"] = self.weights["triplet"] * batch_hard_triplet(pooled, batch.label, self.margin)
+        losses = {"identity": F.cross_entropy(logits, batch.label, label_smoothing=self.settings.smoothing)}
+        if self.settings.triplet:
+            losses["triplet"] = self.settings.triplet * batch_hard_triplet(pooled, batch.label, self.settings.margin)
         return losses
 
     # --- what the steps need ----------------------------------------------------------------------------------------

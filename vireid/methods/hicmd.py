@@ -20,7 +20,7 @@ L_id and L_triplet (losses/cosine_triplet.py) see real images, those made of the
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -28,8 +28,9 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import PivotPairs
 from vireid.data.transforms import Chain, Erase, Flip, Normalize
+from vireid.declaration import Count, Share, Weight, settings
 from vireid.errors import ArgumentError
-from vireid.layers.hicmd import PrototypeAttribute, excluded, load_encoders, style, twins
+from vireid.layers.hicmd import PrototypeAttribute, PrototypeAttributeSettings, excluded, load_encoders, style, twins
 from vireid.layers.hicmd_generator import BOTH, Decoder, Made, Source, translate
 from vireid.layers.image_translation import MultiScale, init_normal, residual_critic
 from vireid.losses.cosine_triplet import cosine_triplet
@@ -70,17 +71,49 @@ def _log_loss(maps: list[Tensor], sign: int) -> Tensor:
     return torch.stack([F.softplus(-sign * values).mean() for values in maps]).sum()
 
 
-class HiCMD(Method):
-    """Settings, the released code's values as defaults:
+@settings
+class HiCMDSettings(PrototypeAttributeSettings):
+    """The released code's values; `code` and `paper` choose where the two differ."""
 
-    width, blocks: of the ResNets (64, (3, 4, 6, 3) is ResNet-50), all other sizes follow from width; residual: blocks
-    of prototype encoders and discriminators; dilations: of the former; scales: of the latter; same, cross, cycle,
-    code, kl, adversarial, identity, triplet: weights; penalty: of the gradient penalty, inside the adversarial
-    weight; erase: probability of random erasing, before the identity losses alone; dropout: behind the neck.
-    `rebuild`, `cycle_codes`, `kl_form` and `gan` are "code" or "paper" where the two differ; `neck_rows` says whether
-    the neck's batch norm sees all rows of a step ("all") or each kind of row by itself ("kind").
-    """
+    scales: Count = 3
+    """Scales of each discriminator."""
+    same: Weight = 50.0
+    """Weight of |same_m - x_m|; 0 leaves it out."""
+    cross: Weight = 50.0
+    """Weight of |y_m - x_m|; 0 leaves it out."""
+    cycle: Weight = 50.0
+    """Weight of |cycle_m - x_m|; 0 leaves it out."""
+    code: Weight = 10.0
+    """Weight of |e(y_m) - e_m| + |s(y_m) - s_o|; 0 leaves it out."""
+    kl: Weight = 1.0
+    """Weight of the prior on e; 0 leaves it out."""
+    adversarial: Weight = 20.0
+    """Weight of L_adv and of L_D; 0 leaves the discriminators out."""
+    penalty: Weight = 0.01
+    """Weight of the gradient penalty inside L_D; 0 leaves it out."""
+    identity: Weight = 1.0
+    """Weight of L_id; 0 leaves it out."""
+    triplet: Weight = 1.0
+    """Weight of L_triplet; 0 leaves it out."""
+    erase: Share = 0.5
+    """Probability of random erasing, before the identity losses alone."""
+    rebuild: Source = "code"
+    """same_m decoded with the style of the person's other image (code), or of the same image (paper)."""
+    cycle_codes: Source = "code"
+    """cycle_m decoded with the codes of the images (code), or of the generated images (paper)."""
+    kl_form: Source = "code"
+    """Prior on e: mean square (code), or half the sum of squares, KL(N(e, 1) || N(0, 1)) (paper)."""
+    gan: Source = "code"
+    """Adversarial loss: least squares (code), or logarithms (paper)."""
+    neck_rows: Literal["all", "kind"] = "all"
+    """The neck's batch norm sees all rows of a step, or each kind of row by itself."""
 
+
+class HiCMD(Method[PrototypeAttribute]):
+    """Encoders of a person's shape and of the rest, held apart by a decoder that must rebuild exchanged images."""
+
+    Settings = HiCMDSettings
+    settings: HiCMDSettings
     recipe = Recipe(
         size=(256, 128),
         sampler=PivotPairs(pids=2, batches=1000),
@@ -111,52 +144,13 @@ class HiCMD(Method):
         "scales": 2,
     }
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        residual: int = 4,
-        dilations: tuple[int, ...] = (3, 6, 9),
-        scales: int = 3,
-        same: float = 50.0,
-        cross: float = 50.0,
-        cycle: float = 50.0,
-        code: float = 10.0,
-        kl: float = 1.0,
-        adversarial: float = 20.0,
-        penalty: float = 0.01,
-        identity: float = 1.0,
-        triplet: float = 1.0,
-        erase: float = 0.5,
-        dropout: float = 0.5,
-        rebuild: Source = "code",
-        cycle_codes: Source = "code",
-        kl_form: Source = "code",
-        gan: Source = "code",
-        neck_rows: Literal["all", "kind"] = "all",
-    ) -> None:
-        super().__init__(num_pids, camids)
-        forms = {"rebuild": rebuild, "cycle_codes": cycle_codes, "kl_form": kl_form, "gan": gan}
-        for name, value in forms.items():
-            if value not in ("code", "paper"):
-                raise ArgumentError(f"{name} is 'code' or 'paper', got {value!r}")
-        if neck_rows not in ("all", "kind"):
-            raise ArgumentError(f"neck_rows is 'all' or 'kind', got {neck_rows!r}")
-        self.weights = {"same": same, "cross": cross, "cycle": cycle, "code": code, "kl": kl}
-        self.weights |= {"adversarial": adversarial, "identity": identity, "triplet": triplet}
-        self.penalty, self.neck_rows = penalty, neck_rows
-        self.rebuild: Source = rebuild
-        self.cycle_codes: Source = cycle_codes
-        self.kl_form, self.gan = kl_form, gan
-        self.erase = Erase(erase, area=(0.02, 0.4), fill=(0.0, 0.0, 0.0))  # 0 is the mean color
-        self.embedder: PrototypeAttribute = PrototypeAttribute(  # pyright: ignore[reportIncompatibleVariableOverride]
-            width=width, blocks=blocks, residual=residual, dilations=dilations, dropout=dropout
-        )
-        self.decoder = Decoder(4 * width, self.embedder.dim, 8 * width)
-        critic = MultiScale([residual_critic(width=width // 2, blocks=residual) for _ in range(scales)])
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
+        s = self.settings
+        self.erase = Erase(s.erase, area=(0.02, 0.4), fill=(0.0, 0.0, 0.0))  # 0 is the mean color
+        self.embedder = PrototypeAttribute(s)
+        self.decoder = Decoder(4 * s.width, self.embedder.dim, 8 * s.width)
+        critic = MultiScale([residual_critic(width=s.width // 2, blocks=s.residual) for _ in range(s.scales)])
         init_normal(critic)
         self.critics = twins(critic)
         self.classifier = nn.Linear(self.embedder.dim, num_pids)
@@ -189,7 +183,7 @@ class HiCMD(Method):
         given = inputs_of(batch)
         made = self.make(given.images)
         against: dict[str, Tensor] = {}
-        if self.weights["adversarial"]:
+        if self.settings.adversarial:
             against = {"discriminator": self.discriminator_loss(given.images, made)}
             optim.step(against, "discriminator")
         losses = self.generator_losses(given.images, made) | self.identity_losses(given, made)
@@ -198,20 +192,20 @@ class HiCMD(Method):
         return losses | against
 
     def make(self, images: list[Tensor]) -> Made:
-        return translate(self.embedder, self.decoder, images, self.rebuild, self.cycle_codes)
+        return translate(self.embedder, self.decoder, images, self.settings.rebuild, self.settings.cycle_codes)
 
     def discriminator_loss(self, images: list[Tensor], made: Made) -> Tensor:
         """L_D, which trains the discriminators alone; every real image counts once per image made for it, twice."""
-        found = []
+        s, found = self.settings, []
         for m in BOTH:
             real = images[m].detach().requires_grad_()
             maps, fake = (
                 self.judge(m, real),
                 self.judge(m, torch.cat([made.swapped[m], made.modality_only[m]]).detach()),
             )
-            loss = discriminator_loss(fake, maps) if self.gan == "code" else _log_loss(fake, -1) + _log_loss(maps, 1)
-            found.append(loss + self.penalty * gradient_penalty(maps, real) if self.penalty else loss)
-        return self.weights["adversarial"] * 2 * torch.stack(found).sum()
+            loss = discriminator_loss(fake, maps) if s.gan == "code" else _log_loss(fake, -1) + _log_loss(maps, 1)
+            found.append(loss + s.penalty * gradient_penalty(maps, real) if s.penalty else loss)
+        return s.adversarial * 2 * torch.stack(found).sum()
 
     def judge(self, modality: int, images: Tensor) -> list[Tensor]:
         """The discriminator's maps (N, 1, h, w) per scale."""
@@ -222,6 +216,7 @@ class HiCMD(Method):
 
     def generator_losses(self, images: list[Tensor], made: Made) -> dict[str, Tensor]:
         """The weighted terms of L_G that see images or codes; a weight of 0 leaves its term out."""
+        s = self.settings
         found: dict[str, Tensor] = {}
         for name, rebuilt in (("same", made.same), ("cross", made.swapped), ("cycle", made.cycle)):
             found[name] = torch.stack([F.l1_loss(rebuilt[m], images[m]) for m in BOTH]).sum()
@@ -230,32 +225,34 @@ class HiCMD(Method):
         brought = [F.l1_loss(style(again[m]), style(code[1 - m])) for m in BOTH]
         found["code"] = torch.stack(kept + brought).sum()
         found["kl"] = sum((self.kl(excluded(code[m])) for m in BOTH), torch.zeros_like(found["code"]))
-        if self.weights["adversarial"]:
+        if s.adversarial:
             maps = [self.judge(m, torch.cat([made.swapped[m], made.modality_only[m]])) for m in BOTH]
-            term = generator_loss if self.gan == "code" else lambda fake: _log_loss(fake, 1)
+            term = generator_loss if s.gan == "code" else lambda fake: _log_loss(fake, 1)
             found["adversarial"] = 2 * torch.stack([term(fake) for fake in maps]).sum()
-        return {name: self.weights[name] * loss for name, loss in found.items() if self.weights[name]}
+        weights = {"same": s.same, "cross": s.cross, "cycle": s.cycle, "code": s.code, "kl": s.kl}
+        weights["adversarial"] = s.adversarial
+        return {name: weights[name] * loss for name, loss in found.items() if weights[name]}
 
     def kl(self, codes: Tensor) -> Tensor:
         """Of codes (N, D): their mean square, or with "paper" the mean over rows of KL(N(code, 1) || N(0, 1))."""
-        return codes.square().mean() if self.kl_form == "code" else codes.square().sum(1).mean() / 2
+        return codes.square().mean() if self.settings.kl_form == "code" else codes.square().sum(1).mean() / 2
 
     def identity_losses(self, given: Inputs, made: Made) -> dict[str, Tensor]:
         """Weighted cross-entropy and triplets of the rows of `joined`; a weight of 0 leaves its term out."""
         joined, labels = self.joined(given, made)
         neck, sizes, label = self.embedder.neck, [len(y) for y in labels], torch.cat(labels)
-        f1 = neck(torch.cat(joined)) if self.neck_rows == "all" else torch.cat([neck(x) for x in joined])
+        f1 = neck(torch.cat(joined)) if self.settings.neck_rows == "all" else torch.cat([neck(x) for x in joined])
         found: dict[str, Tensor] = {}
-        if self.weights["identity"]:
-            found["identity"] = self.weights["identity"] * F.cross_entropy(self.classifier(f1), label)
-        if self.weights["triplet"]:
+        if self.settings.identity:
+            found["identity"] = self.settings.identity * F.cross_entropy(self.classifier(f1), label)
+        if self.settings.triplet:
             x = self.projection(f1)
             rows = x.split(sizes)
             calls = [
                 cosine_triplet(torch.cat([rows[k] for k in kinds]), torch.cat([labels[k] for k in kinds]), x, label)
                 for kinds in PIVOTS
             ]
-            found["triplet"] = self.weights["triplet"] * torch.stack(calls).sum()
+            found["triplet"] = self.settings.triplet * torch.stack(calls).sum()
         return found
 
     def joined(self, given: Inputs, made: Made) -> tuple[list[Tensor], list[Tensor]]:

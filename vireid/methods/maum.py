@@ -21,26 +21,24 @@ with length 1. In the part model every stripe has its own classifiers, banks and
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.declaration import Count, Index, Number, Weight, settings
 from vireid.errors import ArgumentError
-from vireid.layers.maum import StripedTwoStream
+from vireid.layers.maum import StripedTwoStream, StripedTwoStreamSettings
 from vireid.layers.neck import classifier
-from vireid.layers.pooling import Pooling
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.unidirectional import unidirectional
-from vireid.method import Batch, Method, Progress, Recipe, View
-from vireid.training.optim import SGD, WarmupSteps
+from vireid.method import Batch, BatchSource, Method, Progress, Recipe, View
+from vireid.training.optim import SGD, WarmupSteps, split_by_module
 from vireid.types import INFRARED, MODALITIES, VISIBLE
-
-if TYPE_CHECKING:
-    from vireid.data.pipeline import TrainingData
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5))
 
@@ -117,16 +115,44 @@ class Proxies(nn.Module):
         return losses
 
 
-class MAUM(Method):
-    """Settings; the paper leaves all but the equations open, so their defaults are choices, told in the method's page:
+@settings
+class MAUMSettings(StripedTwoStreamSettings):
+    """The paper leaves all but the equations open: most defaults are choices, with reasons in docs/methods/maum.md."""
 
-    width, blocks: size of the network; pooling; neck: a BN neck behind the pooled vector; parts: stripes of the part
-    model (6), 0 for the global one; part_dim: dimension of a stripe; with_global: the global vector stays in the part
-    model; snapshots_visible, snapshots_infrared: sizes S_RGB and S_IR of the banks; start_epoch: when they begin to
-    fill; enqueue_every: iterations from one snapshot to the next; alpha, delta: scale and margin; specific, beta:
-    weights of L_RGB + L_IR and of L_R2I + L_I2R; detach_specific: L_RGB and L_IR train the proxies alone.
-    """
+    snapshots_visible: Count = 16
+    """Size S_RGB of the bank that holds copies of the visible classifier."""
+    snapshots_infrared: Count = 16
+    """Size S_IR of the bank that holds copies of the infrared classifier."""
+    start_epoch: Index = 10
+    """Epoch, counted from 0, in which the banks begin to fill."""
+    enqueue_every: Count = 1
+    """Iterations from one snapshot to the next."""
+    alpha: Number = 32.0
+    """Scale of the unidirectional losses, positive unless beta is 0."""
+    delta: Number = 0.2
+    """Margin of the unidirectional losses."""
+    specific: Weight = 1.0
+    """Weight w of L_RGB + L_IR, positive unless beta is 0."""
+    beta: Weight = 1.0
+    """Weight of L_R2I + L_I2R; 0 leaves them and the banks out."""
+    detach_specific: bool = False
+    """Whether L_RGB and L_IR train their proxies alone, not the network."""
 
+    @model_validator(mode="after")
+    def check_proxies(self) -> MAUMSettings:
+        if self.beta and (self.alpha <= 0 or self.specific <= 0):
+            raise ValueError(
+                f"the unidirectional losses need a positive alpha, and proxies trained with a positive weight: got "
+                f"alpha={self.alpha}, specific={self.specific}; to leave these losses out set beta=0"
+            )
+        return self
+
+
+class MAUM(Method[StripedTwoStream]):
+    """Three classifiers for each vector and the banks of two of them."""
+
+    Settings = MAUMSettings
+    settings: MAUMSettings
     recipe = Recipe(
         size=(288, 144),
         sampler=IdentityBatches(pids=8, images=4),
@@ -145,66 +171,22 @@ class MAUM(Method):
         "snapshots_infrared": 2,
     }
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        width: int = 64,
-        blocks: tuple[int, ...] = (3, 4, 6, 3),
-        pooling: Pooling = "average",
-        neck: bool = False,
-        parts: int = 0,
-        part_dim: int = 512,
-        with_global: bool = True,
-        snapshots_visible: int = 16,
-        snapshots_infrared: int = 16,
-        start_epoch: int = 10,
-        enqueue_every: int = 1,
-        alpha: float = 32.0,
-        delta: float = 0.2,
-        specific: float = 1.0,
-        beta: float = 1.0,
-        detach_specific: bool = False,
-    ) -> None:
-        super().__init__(num_pids, camids)
-        if enqueue_every < 1 or start_epoch < 0:
-            raise ArgumentError(
-                f"enqueue_every is 1 or more iterations and start_epoch an epoch from 0, got {enqueue_every} and "
-                f"{start_epoch}"
-            )
-        if beta and (alpha <= 0 or specific <= 0):
-            raise ArgumentError(
-                f"the unidirectional losses need a positive alpha, and proxies trained with a positive weight: got "
-                f"alpha={alpha}, specific={specific}; to leave these losses out set beta=0"
-            )
-        self.start_epoch, self.enqueue_every = start_epoch, enqueue_every
-        self.alpha, self.delta = alpha, delta
-        self.specific, self.beta, self.detach_specific = specific, beta, detach_specific
-        self.embedder: StripedTwoStream = StripedTwoStream(  # pyright: ignore[reportIncompatibleVariableOverride]
-            width=width,
-            blocks=blocks,
-            pooling=pooling,
-            neck=neck,
-            parts=parts,
-            part_dim=part_dim,
-            with_global=with_global,
-        )
-        sizes = (snapshots_visible, snapshots_infrared)
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
+        self.embedder = StripedTwoStream(self.settings)
+        sizes = (self.settings.snapshots_visible, self.settings.snapshots_infrared)
         self.proxies = nn.ModuleList(Proxies(dim, num_pids, sizes) for dim in self.embedder.branch_dims)
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """What ImageNet's weights do not fill (proxies, stripes, neck) is the "head" with ten times the rate."""
         new = (self.proxies, self.embedder.neck, self.embedder.stripes)
-        head = [p for part in new if part is not None for p in part.parameters()]
-        inside = {id(p) for p in head}
-        backbone = [p for p in self.parameters() if id(p) not in inside]
-        return {name: [p for p in group if p.requires_grad] for name, group in (("backbone", backbone), ("head", head))}
+        return split_by_module(self, head=[part for part in new if part is not None])
 
-    def batches(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
-        if self.beta and self.start_epoch >= recipe.epochs:
+    def batches(self, data: BatchSource, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+        start = self.settings.start_epoch
+        if self.settings.beta and start >= recipe.epochs:
             raise ArgumentError(
-                f"the banks begin to fill in epoch {self.start_epoch}, but training has {recipe.epochs} epochs: set "
+                f"the banks begin to fill in epoch {start}, but training has {recipe.epochs} epochs: set "
                 "start_epoch to the end of the warm-up, or beta=0 to train without the unidirectional losses"
             )
         return super().batches(data, recipe, at)
@@ -212,7 +194,7 @@ class MAUM(Method):
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         branches = self.embedder.branches(batch.images, batch.modality)
         found = [self.branch_losses(i, x, batch) for i, x in enumerate(branches)]
-        losses, parts = ({}, found) if not self.embedder.with_global else (found[0], found[1:])
+        losses, parts = ({}, found) if not self.settings.with_global else (found[0], found[1:])
         for name in parts[0] if parts else ():
             losses[f"stripes_{name}"] = torch.stack([part[name] for part in parts]).mean()
         return losses
@@ -221,18 +203,20 @@ class MAUM(Method):
         """Weighted losses of vectors x (N, dim) of one branch: the global one, or a stripe."""
         proxies = self.proxies[branch]
         assert isinstance(proxies, Proxies)
-        losses = proxies.identity_losses(x, batch.label, batch.modality, self.detach_specific)
+        s = self.settings
+        losses = proxies.identity_losses(x, batch.label, batch.modality, s.detach_specific)
         for name in MODALITIES:
-            losses[f"identity_{name}"] = self.specific * losses[f"identity_{name}"]
-        if self.beta:
-            found = proxies.unidirectional_losses(x, batch.label, batch.modality, self.alpha, self.delta)
-            losses |= {name: self.beta * loss for name, loss in found.items()}
+            losses[f"identity_{name}"] = s.specific * losses[f"identity_{name}"]
+        if s.beta:
+            found = proxies.unidirectional_losses(x, batch.label, batch.modality, s.alpha, s.delta)
+            losses |= {name: s.beta * loss for name, loss in found.items()}
             self.watch.update({f"snapshots_{name}": proxies.bank(m).valid.sum() for m, name in enumerate(MODALITIES)})
         return losses
 
     def after_step(self, at: Progress) -> None:
         """Store the proxies that the optimizer's step has just left; the same on every rank, as the weights are."""
-        if self.beta and at.epoch >= self.start_epoch and at.iteration % self.enqueue_every == 0:
+        s = self.settings
+        if s.beta and at.epoch >= s.start_epoch and at.iteration % s.enqueue_every == 0:
             for proxies in self.proxies:
                 assert isinstance(proxies, Proxies)
                 proxies.push()

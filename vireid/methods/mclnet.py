@@ -19,7 +19,6 @@ released code sends L_e back through the activations of the old D, which present
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -42,11 +41,12 @@ EXTRACTOR = ("backbone", "head")
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.1, 0.8)))
 
 
-@dataclass(frozen=True)
+@settings
 class ExtractorSchedule:
     """The schedule `extractor` for backbone and head; modality classifier and learned centers keep their rates."""
 
     extractor: WarmupSteps
+    """Factor of backbone and head."""
 
     def __call__(self, at: Progress) -> dict[str, float]:
         return {**dict.fromkeys(EXTRACTOR, self.extractor(at)), "modality": 1.0, "centers": 1.0}

@@ -19,16 +19,16 @@ Where a printed equation has no lower bound, repels or cannot be computed, this 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
-from vireid.declaration import Count, Index, Positive, Weight, settings
+from vireid.declaration import Count, Index, Positive, Rate, Weight, settings
 from vireid.distributed import gather
 from vireid.errors import ArgumentError
 from vireid.layers.msclnet import NormalizedPooling, Synergy
@@ -46,17 +46,22 @@ AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.2, 0.8))
 Local = Literal["attract", "literal"]
 
 
-@dataclass(frozen=True)
+@settings
 class WarmupFactors:
     """Linear warm-up, (epoch + 1) / warmup_epochs, times the factor of the last milestone (epoch) reached."""
 
-    warmup_epochs: int = 10
-    milestones: tuple[int, ...] = (20, 50, 100)
-    factors: tuple[float, ...] = (0.5, 0.1, 0.01)
+    warmup_epochs: Index = 10
+    """Epochs of the warm-up; 0: none."""
+    milestones: tuple[Index, ...] = (20, 50, 100)
+    """Epochs from which on the factor of the same place holds."""
+    factors: tuple[Rate, ...] = (0.5, 0.1, 0.01)
+    """Factor of each milestone."""
 
-    def __post_init__(self) -> None:
+    @model_validator(mode="after")
+    def paired(self) -> Self:
         if len(self.milestones) != len(self.factors):
             raise ArgumentError(f"every milestone has a factor, got {self.milestones} and {self.factors}")
+        return self
 
     def __call__(self, at: Progress) -> float:
         warmup = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0

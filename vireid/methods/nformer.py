@@ -18,8 +18,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import asdict, field, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 import numpy as np
 import torch
@@ -28,11 +28,12 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
+from vireid.declaration import Count, Index, Number, Rate, Share, Weight, configured, settings
 from vireid.errors import ArgumentError
-from vireid.evaluation.frozen import Frozen, image_filter, image_size
+from vireid.evaluation.frozen import Frozen
 from vireid.layers.neck import classifier
 from vireid.layers.neighbors import mutual_neighbors
-from vireid.layers.nformer import NFormerRefiner, from_released
+from vireid.layers.nformer import NFormerRefiner, NFormerRefinerSettings, RefinementSettings, from_released
 from vireid.layers.weights import fill
 from vireid.losses.hard_triplet import batch_hard_triplet_in_blocks
 from vireid.method import Batch, Method, Progress, Recipe, View
@@ -45,17 +46,20 @@ if TYPE_CHECKING:
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5))  # with `augment`, as the released code re-embeds
 STAGES = 2  # the projection, then the transformer; each has a classifier and centers of its own
-NO_PICTURES = (0, 0)  # size of a recipe that reads none: that of the base is its own
 
 
-@dataclass(frozen=True)
+@settings
 class WarmupFrom:
     """The network's factor rises linearly from `start` in the warm-up, then falls at milestones; the centers' is 1."""
 
-    start: float = 0.01
-    warmup_epochs: int = 10
-    milestones: tuple[int, ...] = (39, 69)  # the released code counts epochs from 1 and falls at 40 and 70
-    gamma: float = 0.1
+    start: Share = 0.01
+    """Share of the learning rate at the beginning of the warm-up."""
+    warmup_epochs: Index = 10
+    """Length of the warm-up; 0 for none."""
+    milestones: tuple[Index, ...] = (39, 69)  # the released code counts epochs from 1 and falls at 40 and 70
+    """Epochs, counted from 0, from which on the factor is multiplied by gamma."""
+    gamma: Rate = 0.1
+    """What the factor is multiplied by at each milestone."""
 
     def __call__(self, at: Progress) -> dict[str, float]:
         part = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
@@ -63,7 +67,7 @@ class WarmupFrom:
         return {"network": factor, "centers": 1.0}
 
 
-@dataclass(frozen=True)
+@settings
 class NearbySets:
     """`sets` sets of images near a random one: of the length (1 + u) nearest by inner product, u uniform, `length`.
 
@@ -71,13 +75,12 @@ class NearbySets:
     every `images_per_set` images.
     """
 
-    length: int = 7000
-    sets: int = 2
-    images_per_set: int = 30
-
-    def __post_init__(self) -> None:
-        if self.length < 1 or self.sets < 1 or self.images_per_set < 1:
-            raise ArgumentError(f"length, sets and images_per_set are 1 or more, got {self}")
+    length: Count = 7000
+    """Images of a set."""
+    sets: Count = 2
+    """Sets of a batch."""
+    images_per_set: Count = 30
+    """Training images for which an epoch has one set."""
 
     def size(self, images: int) -> int:
         """Images of a set."""
@@ -95,20 +98,32 @@ class NearbySets:
         return random.permutation(rows)[:size]
 
 
-class NFormer(Method):
-    """Settings; the released code's values as defaults but for what the method's page lists:
+@settings
+class NFormerSettings(RefinementSettings):
+    """The released code's values but for what docs/methods/nformer.md lists."""
 
-    base: the run folder whose embeddings are refined, or an embeddings file of all training images; width, heads,
-    depth, dropout: of the transformer; landmarks, stratified: how many agents the attention goes through, and whether
-    half of them are of each modality; k, k_cross: mutual neighbors in all and from the other modality (null: the k
-    nearest of any, as published); draws, landmark_seed: of the landmarks at test; train_normalize: vectors of length 1
-    in training as at test (false: as released); augment: embed augmented pictures anew in every epoch, as released;
-    smoothing, margin, center: of the losses.
-    """
+    base: str = field(kw_only=True)
+    """Run folder whose embeddings are refined, or an embeddings file (.npz) of all training images."""
+    train_normalize: bool = True
+    """Whether the transformer's vectors have length 1 in training as at test, or stay as they are, as released."""
+    augment: bool = False
+    """Whether augmented pictures are embedded again in every epoch, as released; the base is then a run folder."""
+    smoothing: Share = 0.1
+    """Label smoothing of the cross-entropy."""
+    margin: Number = 0.3
+    """Margin m of L_tri."""
+    center: Weight = 5e-4
+    """Weight lambda of L_cen; 0 leaves the centers out."""
 
+
+class NFormer(Method[Never]):
+    """A refining method: it trains no embedder, but a refiner of the vectors of its base."""
+
+    Settings = NFormerSettings
+    settings: NFormerSettings
     recipe = (
         Recipe(
-            size=NO_PICTURES,
+            size=None,
             sampler=IdentityBatches(pids=16, images=2),
             views=(),
             epochs=120,
@@ -119,8 +134,8 @@ class NFormer(Method):
             schedule=WarmupFrom(),
         ),
         Recipe(
-            size=NO_PICTURES,
-            sampler=NearbySets(),  # pyright: ignore[reportArgumentType]  (it draws by vectors, not from the table alone)
+            size=None,
+            sampler=NearbySets(),
             views=(),
             epochs=20,
             optimizers={
@@ -134,57 +149,32 @@ class NFormer(Method):
     # The tests make the base. Without dropout, for their few steps at a rate of 1e-5 are less than its noise.
     tiny: ClassVar[dict[str, object]] = {"width": 8, "depth": 2, "landmarks": 3, "k": 6, "k_cross": 3, "dropout": 0.0}
 
-    def __init__(
-        self,
-        num_pids: int,
-        camids: tuple[int, ...] = (),
-        *,
-        base: str,
-        width: int = 256,
-        heads: int = 2,
-        depth: int = 4,
-        landmarks: int = 5,
-        stratified: bool = True,
-        k: int = 20,
-        k_cross: int | None = 10,
-        dropout: float = 0.1,
-        draws: int = 1,
-        landmark_seed: int = 0,
-        train_normalize: bool = True,
-        augment: bool = False,
-        smoothing: float = 0.1,
-        margin: float = 0.3,
-        center: float = 5e-4,
-    ) -> None:
-        super().__init__(num_pids, camids)
-        self.base = Frozen(base)
-        if augment and (self.base.run is None or self.base.embedder.inputs):
+    def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
+        super().__init__(num_pids, camids, settings, **words)
+        s = self.settings
+        self.base = Frozen(s.base)
+        if s.augment and (self.base.run is None or self.base.embedder.inputs):
             raise ArgumentError(
-                f"augment=true embeds pictures anew, for which the base has to be the folder of a run whose embedder "
-                f"takes pictures alone; {base} is not: set augment=false"
+                f"augment=true embeds pictures again, for which the base has to be the folder of a run whose embedder "
+                f"takes pictures alone; {s.base} is not: set augment=false"
             )
-        self.train_normalize, self.augment = train_normalize, augment
-        self.smoothing, self.margin, self.center = smoothing, margin, center
-        self.refiner = NFormerRefiner(
-            dim=self.base.dim,
-            width=width,
-            heads=heads,
-            depth=depth,
-            landmarks=landmarks,
-            stratified=stratified,
-            k=k,
-            k_cross=k_cross,
-            dropout=dropout,
-            draws=draws,
-            landmark_seed=landmark_seed,
-        )
-        self.classifiers = nn.ModuleList(classifier(width, num_pids) for _ in range(STAGES))  # by stage
-        self.centers = nn.ParameterList(torch.randn(num_pids, width) for _ in range(STAGES if center else 0))
+        own = asdict(configured(RefinementSettings, s, {}))
+        self.refiner = NFormerRefiner(NFormerRefinerSettings(dim=self.base.dim, **own))
+        self.classifiers = nn.ModuleList(classifier(s.width, num_pids) for _ in range(STAGES))  # by stage
+        self.centers = nn.ParameterList(torch.randn(num_pids, s.width) for _ in range(STAGES if s.center else 0))
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """A loss reaches what its stage trains and no more, so both stages share the names."""
         network = [p for part in (self.refiner, self.classifiers) for p in part.parameters() if p.requires_grad]
         return {"network": network, "centers": list(self.centers)}
+
+    def artifacts(self) -> dict[str, nn.Module]:
+        """The refiner; the embedder is the base's."""
+        return {"refiner": self.refiner}
+
+    def base_run(self) -> Frozen:
+        """The run, or the file of embeddings, whose vectors are refined."""
+        return self.base
 
     def check(self, table: Table) -> None:
         self.base.check(table)
@@ -196,15 +186,17 @@ class NFormer(Method):
 
         In stage 1 extras hold the `set` of each row (N,) and for which layers it is a `landmark` (N, depth).
         """
-        if recipe.views or (*recipe.size, recipe.filter) != (*NO_PICTURES, "lanczos"):
+        if recipe.views or recipe.size is not None or recipe.filter != "lanczos":
             raise ArgumentError("NFormer's pictures are its base's: leave size, filter and views as they are")
         return (self.identities if at.stage == 0 else self.nearby)(data, recipe, at)
 
     def identities(self, data: TrainingData, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         sampler = recipe.sampler
-        length = sampler.iterations(data.table)  # pyright: ignore[reportAttributeAccessIssue]
+        if not isinstance(sampler, IdentityBatches):
+            raise ArgumentError(f"stage 0 of NFormer draws by IdentityBatches, got {type(sampler).__name__}")
+        length = sampler.iterations(data.table)
         at.iterations_per_epoch, start = length, at.iteration - at.epoch * length
-        if self.augment:
+        if self.settings.augment:
             yield from self.augmented(data, sampler, at)
             return
         whole = self.whole(data)
@@ -222,7 +214,7 @@ class NFormer(Method):
         assert isinstance(sampler, NearbySets)
         if sampler.sets % data.world:
             raise ArgumentError(f"{data.world} processes cannot share {sampler.sets} sets; change sampler.sets")
-        whole = self.whole(data) if not self.augment else _joined(list(self.augmented(data, None, at)))
+        whole = self.whole(data) if not self.settings.augment else _joined(list(self.augmented(data, None, at)))
         whole = replace(whole, images=self.projected(whole.images))
         length = sampler.iterations(len(data.table))
         at.iterations_per_epoch, start = length, at.iteration - at.epoch * length
@@ -249,23 +241,24 @@ class NFormer(Method):
         label, camid, modality = columns
         return Batch(torch.from_numpy(vectors).to(data.device, kind), label, camid, modality, torch.zeros_like(label))
 
-    def augmented(self, data: TrainingData, sampler: object, at: Progress) -> Iterator[Batch]:
+    def augmented(self, data: TrainingData, sampler: IdentityBatches | None, at: Progress) -> Iterator[Batch]:
         """The base's vectors of augmented pictures, batch by batch of one pass of the sampler (None: stage 1's own)."""
-        assert self.base.run is not None
+        assert self.base.run is not None  # the constructor demands it
+        use = self.base.run.deployment
         if sampler is None:
             if data.world > 1:
                 raise ArgumentError("augment=true in stage 1 needs one process: its sets are drawn from a whole pass")
             sampler = IdentityBatches(pids=min(16, self.num_pids), images=2)
         pictures = Recipe(
-            size=image_size(self.base.run),
-            sampler=sampler,  # pyright: ignore[reportArgumentType]
+            size=use.size,
+            sampler=sampler,
             views=(View(VISIBLE, AUGMENT), View(INFRARED, AUGMENT)),
             epochs=at.epochs,
             optimizers={},
             schedule=Constant(),
-            filter=image_filter(self.base.run),  # pyright: ignore[reportArgumentType]
+            filter=use.filter,
         )
-        first = at.iteration if at.stage == 0 else at.epoch * sampler.iterations(data.table)  # pyright: ignore
+        first = at.iteration if at.stage == 0 else at.epoch * sampler.iterations(data.table)
         embedder = self.base.embedder.to(data.device).eval()
         for batch in data.batches(pictures, Progress(at.stage, at.epoch, first)):
             with torch.no_grad():
@@ -290,18 +283,18 @@ class NFormer(Method):
         """Weighted losses of vectors (N, width) before and behind the stage's batch norm."""
         logits = self.classifiers[at.stage](behind)
         losses = {
-            "identity": F.cross_entropy(logits, batch.label, label_smoothing=self.smoothing),
-            "triplet": batch_hard_triplet_in_blocks(before, batch.label, self.margin),
+            "identity": F.cross_entropy(logits, batch.label, label_smoothing=self.settings.smoothing),
+            "triplet": batch_hard_triplet_in_blocks(before, batch.label, self.settings.margin),
         }
-        if self.center:
-            losses["center"] = self.center * center_loss(before, batch.label, self.centers[at.stage])
+        if self.settings.center:
+            losses["center"] = self.settings.center * center_loss(before, batch.label, self.centers[at.stage])
         return losses
 
     def step(self, batch: Batch, optim: Optimizers, at: Progress) -> dict[str, Tensor]:
         before, behind = self.vectors(batch, at)
         losses = self.losses_of(before, behind, batch, at)
         optim.step(losses, "network")
-        if self.center:  # the centers move by the loss without its weight
+        if self.settings.center:  # the centers move by the loss without its weight
             own = center_loss(before.detach(), batch.label, self.centers[at.stage])
             optim.step({"center": own}, "centers")
         return losses
@@ -314,9 +307,9 @@ class NFormer(Method):
         """(N, width) before and behind the last batch norm, of the sets that the batch holds."""
         sets = int(batch.extras["set"][-1]) + 1
         tokens, modality = batch.images.unflatten(0, (sets, -1)), batch.modality.view(sets, -1)
-        if self.train_normalize:
+        if self.settings.train_normalize:
             tokens = F.normalize(tokens, dim=2)
-        neighbors = mutual_neighbors(tokens, self.refiner.k, self.refiner.k_cross, modality)
+        neighbors = mutual_neighbors(tokens, self.refiner.settings.k, self.refiner.settings.k_cross, modality)
         self.watch["neighbors"] = (neighbors >= 0).sum(1).float().mean()
         flags = batch.extras["landmark"].unflatten(0, (sets, -1)).permute(2, 0, 1)  # (depth, S, n)
         landmarks = flags.nonzero()[:, 2].view(*flags.shape[:2], -1)

@@ -27,10 +27,11 @@ class OutOfMemory(VireidError, RuntimeError):
     """The GPU's memory did not suffice for one training step."""
 
     def __init__(self, batch: Batch, recipe: Recipe, checkpoint: Path) -> None:
-        device, (height, width) = batch.images.device, recipe.size
+        device = batch.images.device
+        rows = "vectors" if recipe.size is None else f"images of {recipe.size[0]}x{recipe.size[1]}"
         memory = torch.cuda.get_device_properties(device).total_memory / 2**30 if device.type == "cuda" else 0
         super().__init__(
-            f"{device} with {memory:.1f} GiB ran out of memory at a batch of {len(batch)} images of {height}x{width}. "
+            f"{device} with {memory:.1f} GiB ran out of memory at a batch of {len(batch)} {rows}. "
             f"Lower the numbers of the sampler ({recipe.sampler}) or `size`, use precision=bfloat16, or keep the "
             f"pictures out of the GPU's memory (resident=False). {_kept(checkpoint)}"
         )

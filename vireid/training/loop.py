@@ -26,6 +26,7 @@ import torch
 from torch import Tensor
 
 from vireid import distributed
+from vireid.declaration import defaults
 from vireid.errors import ArgumentError
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.training.failures import OutOfMemory, TrainingDiverged
@@ -86,7 +87,7 @@ def train(
         "checkpoint": rule,
     }
     record = describe(method, stages, data.table, stamp or {}, **more)
-    folder = RunFolder.begin(run, record, resume) if main else RunFolder(Path(run), record)
+    folder = RunFolder.begin(run, record, resume, defaults(method.Settings)) if main else RunFolder(Path(run), record)
     distributed.barrier()
     state = folder.checkpoint() if (folder.path / LAST).exists() else None
     if state is not None and state["finished"] and state["progress"]["epoch"] >= stages[-1].epochs:
@@ -268,8 +269,6 @@ def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None) -> tuple[
     if not stages:
         raise ArgumentError("a training needs at least one recipe, got none")
     for stage, recipe in enumerate(stages):
-        if recipe.epochs < 1:
-            raise ArgumentError(f"the recipe of stage {stage} has epochs={recipe.epochs}; at least 1 is needed")
         if not callable(getattr(method, recipe.step, None)):
             raise ArgumentError(
                 f"the recipe of stage {stage} names step={recipe.step!r}; {type(method).__name__} has none"

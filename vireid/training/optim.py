@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vireid import distributed
+from vireid.declaration import BelowOne, Count, Index, Positive, Rate, Share, settings
 from vireid.errors import ArgumentError
 from vireid.method import OptimizerSpec, Progress, Recipe
 
@@ -27,14 +27,18 @@ class LossNotFinite(FloatingPointError):
         super().__init__("the objective is not finite: " + ", ".join(f"{k}={v:g}" for k, v in self.losses.items()))
 
 
-@dataclass(frozen=True)
+@settings
 class SGD(OptimizerSpec):
-    """Stochastic gradient descent; the defaults are those of AGW. `clip` bounds the gradients' total norm."""
+    """Stochastic gradient descent; the defaults are those of AGW."""
 
-    momentum: float = 0.9
+    momentum: Share = 0.9
+    """Share of the last step that is kept."""
     nesterov: bool = True
-    weight_decay: float = 5e-4
-    clip: float | None = None
+    """Whether the momentum is Nesterov's."""
+    weight_decay: Rate = 5e-4
+    """Factor of the weights that is added to the gradient."""
+    clip: Positive | None = None
+    """Largest norm of the group's gradients; null: any."""
 
     def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
@@ -42,27 +46,35 @@ class SGD(OptimizerSpec):
         )
 
 
-@dataclass(frozen=True)
+@settings
 class Adam(OptimizerSpec):
-    """Adam (Kingma and Ba, ICLR 2015), weight decay added to the gradient. `clip` bounds the gradients' total norm."""
+    """Adam (Kingma and Ba, ICLR 2015), weight decay added to the gradient."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    clip: float | None = None
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
+    eps: Positive = 1e-8
+    """Added to the denominator."""
+    weight_decay: Rate = 0.0
+    """Factor of the weights that is added to the gradient."""
+    clip: Positive | None = None
+    """Largest norm of the group's gradients; null: any."""
 
     def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.Adam(params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
 
 
-@dataclass(frozen=True)
+@settings
 class AdamW(OptimizerSpec):
-    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019). `clip` bounds the gradients' total norm."""
+    """Adam with decoupled weight decay (Loshchilov and Hutter, ICLR 2019)."""
 
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 1e-2
-    clip: float | None = None
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.999)
+    """Decay of the running means of the gradient and of its square."""
+    eps: Positive = 1e-8
+    """Added to the denominator."""
+    weight_decay: Rate = 1e-2
+    """Share of the weights that is taken off in a step of learning rate 1."""
+    clip: Positive | None = None
+    """Largest norm of the group's gradients; null: any."""
 
     def build(self, params: list[nn.Parameter]) -> torch.optim.Optimizer:
         return torch.optim.AdamW(params, lr=self.lr, betas=self.betas, eps=self.eps, weight_decay=self.weight_decay)
@@ -156,7 +168,7 @@ def split_by_module(method: nn.Module, **parts: Sequence[nn.Module | nn.Paramete
     return {name: [p for p in group if p.requires_grad] for name, group in groups.items()}
 
 
-@dataclass(frozen=True)
+@settings
 class Constant:
     """The learning rate never changes."""
 
@@ -164,55 +176,61 @@ class Constant:
         return 1.0
 
 
-@dataclass(frozen=True)
+@settings
 class Steps:
     """The factor is `gamma` to the number of milestones (epochs) reached."""
 
-    milestones: tuple[int, ...] = (20, 50)
-    gamma: float = 0.1
+    milestones: tuple[Index, ...] = (20, 50)
+    """Epochs from which on the rate is multiplied by gamma once more."""
+    gamma: Rate = 0.1
+    """Factor of one milestone."""
 
     def __call__(self, at: Progress) -> float:
         return self.gamma ** sum(at.epoch >= m for m in self.milestones)
 
 
-@dataclass(frozen=True)
+@settings
 class IterationSteps:
     """The factor is `gamma` to the number of times that `every` iterations have passed; the defaults are Hi-CMD's."""
 
-    every: int = 50_000
-    gamma: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.every < 1:
-            raise ArgumentError(f"every is a number of iterations, 1 or more, got {self.every}")
+    every: Count = 50_000
+    """Iterations after which the rate is multiplied by gamma."""
+    gamma: Rate = 0.5
+    """Factor of one of these times."""
 
     def __call__(self, at: Progress) -> float:
         return self.gamma ** (at.iteration // self.every)
 
 
-@dataclass(frozen=True)
+@settings
 class WarmupSteps:
     """Linear warm-up, (epoch + 1) / warmup_epochs, then steps at milestones; the defaults are AGW's released code."""
 
-    warmup_epochs: int = 10
-    milestones: tuple[int, ...] = (20, 50)
-    gamma: float = 0.1
+    warmup_epochs: Index = 10
+    """Epochs of the warm-up; 0: none."""
+    milestones: tuple[Index, ...] = (20, 50)
+    """Epochs from which on the rate is multiplied by gamma once more."""
+    gamma: Rate = 0.1
+    """Factor of one milestone."""
 
     def __call__(self, at: Progress) -> float:
         warmup = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
         return warmup * Steps(self.milestones, self.gamma)(at)
 
 
-@dataclass(frozen=True)
+@settings
 class Cosine:
     """Linear warm-up, then half a cosine from 1 to `final` over the epochs that are left.
 
     Progress is read once per epoch with `per_epoch`, else at every iteration (as a fraction of the epoch).
     """
 
-    warmup_epochs: int = 0
-    final: float = 0.0
+    warmup_epochs: Index = 0
+    """Epochs of the warm-up; 0: none."""
+    final: Share = 0.0
+    """Factor at the end."""
     per_epoch: bool = True
+    """Whether the factor changes with epochs, else with iterations."""
 
     def __call__(self, at: Progress) -> float:
         into = 0.0 if self.per_epoch else at.iteration / at.iterations_per_epoch - at.epoch
@@ -223,7 +241,7 @@ class Cosine:
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
-@dataclass(frozen=True)
+@settings
 class WarmupCosine:
     """Half a cosine from 1 to `final` over all epochs, whose first ones a linear warm-up from `start` replaces.
 
@@ -233,10 +251,14 @@ class WarmupCosine:
     `per_epoch`, t counts the epochs done with their fraction, for a transformer that starts from random weights.
     """
 
-    warmup_epochs: int = 3
-    start: float = 0.01
-    final: float = 0.01
+    warmup_epochs: Index = 3
+    """Epochs of the warm-up; 0: none."""
+    start: Share = 0.01
+    """Factor before the first epoch."""
+    final: Share = 0.01
+    """Factor at the end."""
     per_epoch: bool = True
+    """Whether the factor changes with epochs, else with iterations."""
 
     def __call__(self, at: Progress) -> float:
         t = at.epoch + 1 if self.per_epoch else at.iteration / at.iterations_per_epoch

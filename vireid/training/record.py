@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, RunError
 from vireid.layers.embedder import Deployment
 from vireid.method import Method, Recipe
-from vireid.types import ResizeFilter, Similarity
+from vireid.types import ResizeFilter, Similarity, Size
 from vireid.version import __version__
 
 FORMAT = 1  # of recipe.json and the checkpoints
@@ -37,10 +37,16 @@ class Frozen(BaseModel):
 class RecipeRecord(Frozen):
     """One stage of a training; the sampler, views and optimizers are kept as plain values."""
 
-    size: tuple[int, int]  # (height, width); (0, 0) of a stage that sees no pictures
+    size: Size | None  # (height, width); None of a stage that reads no pictures
     epochs: int
     filter: ResizeFilter = "lanczos"
     similarity: Similarity = "cosine"
+
+    @field_validator("size", mode="before")
+    @classmethod
+    def of_version_0_1(cls, size: Any) -> Any:
+        """0.1 recorded 0, 0 for a stage that reads no pictures."""
+        return None if size in ([0, 0], (0, 0)) else size
 
 
 class BaseRecord(Frozen):
@@ -98,6 +104,8 @@ class RunRecord(Frozen):
     def deployment(self) -> Deployment:
         """How pictures are prepared for the run's embedder and how its vectors are compared."""
         recipe = self.last_recipe
+        if recipe.size is None:
+            raise RunError(f"a run of {self.method} reads no pictures; how they are prepared is recorded in its base")
         return Deployment(recipe.size, recipe.filter, recipe.similarity)
 
     @property
@@ -118,6 +126,11 @@ class RunRecord(Frozen):
         """One line `name: this -> other` for each value that has to agree for this run to be resumed as `other`."""
         had, now = self.plain(), other.plain()
         return differences({key: had.get(key) for key in COMPARED}, {key: now.get(key) for key in COMPARED})
+
+    def completed(self, defaults: Mapping[str, Any]) -> RunRecord:
+        """This record, in which settings that did not exist when it was written have their `defaults`."""
+        new = {name: to_jsonable(value) for name, value in defaults.items() if name not in self.settings}
+        return self.model_copy(update={"settings": {**self.settings, **new}})
 
     def is_longer(self, other: RunRecord) -> bool:
         """Whether `other` is this training with more epochs in its last stage and nothing else changed."""

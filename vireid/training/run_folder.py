@@ -74,9 +74,11 @@ class RunFolder:
             ) from error
 
     @classmethod
-    def begin(cls, path: str | Path, record: RunRecord, resume: bool = False) -> RunFolder:
+    def begin(
+        cls, path: str | Path, record: RunRecord, resume: bool = False, defaults: Mapping[str, Any] | None = None
+    ) -> RunFolder:
         """Make the folder and write recipe.json, or with `resume` continue in a folder whose record says the same,
-        or the same with more epochs in its last stage.
+        or the same with more epochs in its last stage. A setting that the run was recorded without has its default.
 
         Raises RunError where a run is there already, or with `resume` where it differs (every difference is listed).
         """
@@ -87,9 +89,11 @@ class RunFolder:
                     f"{path} already holds a run; pass resume=True (--resume) to continue it, or another folder"
                 )
             former = cls.open(path)
-            differences = former.record.differences(record)
-            if former.record.is_longer(record):
-                longer = cls(path, former.record.model_copy(update={"recipes": record.recipes}))
+            new = {name: value for name, value in (defaults or {}).items() if name in record.settings}
+            recorded = former.record.completed(new)
+            differences = recorded.differences(record)
+            if recorded.is_longer(record):
+                longer = cls(path, recorded.model_copy(update={"recipes": record.recipes}))
                 longer.write_record()
                 return longer
             if differences:

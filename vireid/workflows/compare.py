@@ -34,14 +34,15 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vireid import methods
 from vireid.data import datasets
 from vireid.data.table import Table
+from vireid.declaration import value_text
 from vireid.errors import ArgumentError, RunsFailed, SettingsError
 from vireid.evaluation.comparison import Comparison, Trained
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.results import NAME, Results
 from vireid.system import available_cores, replacing
-from vireid.training.settings import flat, read_yaml, resolve
-from vireid.workflows.methods import value_text
+from vireid.training.key_values import flat, read_yaml
+from vireid.training.settings import resolve
 from vireid.workflows.run import Run
 from vireid.workflows.run_outputs import RESULTS
 from vireid.workflows.training import train

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
-from typing import Any
 
 from vireid import methods
-from vireid.training.settings import NOTHING, describe
+from vireid.training.settings import Setting, describe
 
 
 def summaries() -> dict[str, str]:
@@ -21,20 +20,12 @@ def _first_line(path: Path) -> str:
     return text.partition("\n")[0]
 
 
-def settings(method: str, dataset: str = "sysu") -> list[dict[str, Any]]:
-    """name, type, default and whether it belongs to the recipe, of every setting of a method for a dataset."""
+def settings(method: str, dataset: str = "sysu") -> dict[str, list[Setting]]:
+    """Every setting of a method (name or file) for a data set, by group: network and losses, then each stage."""
     found = describe(methods.find(method), dataset)
-    return [
-        {"name": s.name, "type": s.type, "default": "required" if s.default is NOTHING else value_text(s.default),
-         "recipe": s.recipe}
-        for s in found
-    ]  # fmt: skip
-
-
-def value_text(value: Any) -> str:
-    """A value as it is written on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, tuple | list):
-        return "[" + ",".join(value_text(item) for item in value) + "]"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    stages = {setting.stage for setting in found} - {None}
+    groups: dict[str, list[Setting]] = {"network and losses": []}
+    for setting in found:
+        title = f"recipe for {dataset}" + (f", stage {setting.stage}" if len(stages) > 1 else "")
+        groups.setdefault("network and losses" if setting.stage is None else title, []).append(setting)
+    return groups

@@ -26,7 +26,7 @@ from vireid.evaluation.frozen import Frozen
 from vireid.evaluation.refine import RefinedBy
 from vireid.layers.refiner import Refiner
 from vireid.layers.weights import load_state, locate
-from vireid.method import Method, Progress, Recipe
+from vireid.method import Method, Progress, Recipe, Sampler
 from vireid.system import choose_device, file_digest
 from vireid.training.loop import train as run_loop
 from vireid.training.record import RunRecord
@@ -88,15 +88,18 @@ def train_with(
     kind = method if isinstance(method, type) else methods.find(method)
     table = data if isinstance(data, Table) else load_data(data, options.trial)
     given = [*recorded_settings(former, kind, overrides), *overrides] if former else overrides
-    recipes, values = resolve(kind, table.dataset, given, options.config)
+    recipes, settings = resolve(kind, table.dataset, given, options.config)
+    words = dataclasses.asdict(settings)
     rows, held_out = training_rows(table, options)
     place = distributed.start(choose_device(options.device))
     try:
         name = kind.__name__.lower() if isinstance(method, type) else Path(method).stem
         folder = distributed.gather_objects(str(run or default_run(table.dataset, name)))[0]  # one process's clock
         torch.manual_seed(options.seed)
-        model = kind(len(rows.pids), tuple(rows.camids.tolist()), **values)
-        stamp = {"settings": values, "source": source(table, options), **training_stamp(table, options, held_out)}
+        model = kind(
+            len(rows.pids), tuple(rows.camids.tolist()), **words
+        )  # a method without settings has no `settings`
+        stamp = {"settings": words, "source": source(table, options), **training_stamp(table, options, held_out)}
         stamp |= {"init": former.init} if former else initial_weights(model, recipes, options)
         check_batches(kind, rows, recipes)
         if distributed.is_main():
@@ -160,13 +163,9 @@ def recorded_recipes(record: RunRecord, kind: type[Method[Any]]) -> dict[str, An
     stages = [recipe.model_dump(mode="json") for recipe in record.recipes]
     values: dict[str, Any] = {}
     for setting in describe(kind, record.dataset):
-        if setting.recipe:
-            stage, name = 0, setting.name
-            if name.startswith("stages."):
-                _, number, name = name.split(".", 2)
-                stage = int(number)
-            value: Any = stages[stage]
-            for part in name.split("."):
+        if setting.stage is not None:
+            value: Any = stages[setting.stage]
+            for part in setting.name.removeprefix(f"stages.{setting.stage}.").split("."):
                 value = value[int(part)] if isinstance(value, list) else value[part]
             values[setting.name] = value
     return values
@@ -184,7 +183,7 @@ def training_data(rows: Table, recipes: Sequence[Recipe], place: torch.device, o
     """The rows with their pictures decoded; an unreadable picture stops here, before the run folder is made."""
     progress = options.progress and distributed.is_main()
     for recipe in (recipe for recipe in recipes if recipe.views):
-        cache.pixels(rows, recipe.size, progress=progress, filter=recipe.filter)
+        cache.pixels(rows, recipe.picture_size, progress=progress, filter=recipe.filter)
     rank, world = distributed.rank(), distributed.world()
     return TrainingData(rows, device=place, seed=options.seed, rank=rank, world=world, progress=progress)
 
@@ -235,7 +234,8 @@ def selection(table: Table, held_out: Table | None, select: str, recipe: Recipe)
         if isinstance(base, Frozen):
             embeddings, refine = base.embeddings(rows), RefinedBy(cast(Refiner, method.artifacts()["refiner"]))
         else:
-            embeddings, refine = embed(method.embedder, rows, recipe.size, filter=recipe.filter, progress=False), None
+            size, refine = recipe.picture_size, None
+            embeddings = embed(method.embedder, rows, size, filter=recipe.filter, progress=False)
         return evaluate(embeddings, protocol, refine, similarity=recipe.similarity).mean["mAP"]
 
     return Selection(mean_precision, rule)
@@ -251,7 +251,7 @@ def _infrared_to_visible() -> Protocol:
 def check_batches(kind: type[Method], rows: Table, recipes: Sequence[Recipe]) -> None:
     """Draw one batch of every stage: rows or settings that give none stop here, before the run folder is made."""
     for recipe in recipes:
-        if kind.batches is not Method.batches:
+        if kind.batches is not Method.batches or not isinstance(recipe.sampler, Sampler):
             continue
         drawn = next(iter(recipe.sampler.epoch(rows, np.random.RandomState(0))), None)
         if drawn is not None and drawn.shape[1] % distributed.world():

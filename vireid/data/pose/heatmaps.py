@@ -11,15 +11,16 @@ OpenPose's 18 points are the 17 in another order, with the neck as the middle of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from typing import Annotated, ClassVar, Literal, Protocol
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from vireid.data.table import Table
 from vireid.data.transforms import COCO_MIRROR, Sample, inputs_of, scale_keypoints
+from vireid.declaration import Count, Positive, settings
 from vireid.errors import ArgumentError, DataError
 from vireid.method import Transform
 
@@ -40,7 +41,6 @@ TEMPLATE = (
 )  # fmt: skip
 
 Missing = Literal["error", "zeros", "template"]
-MISSING: tuple[Missing, ...] = ("error", "zeros", "template")
 
 
 class PoseEstimator(Protocol):
@@ -90,30 +90,20 @@ def heatmaps(keypoints: Tensor, size: tuple[int, int], sigma: float = 2.0, least
     return height * line(y, size[0])[..., :, None] * line(x, size[1])[..., None, :]
 
 
-@dataclass(frozen=True)
+@settings
 class HeatMaps:
-    """How heat maps are drawn from the pose of a picture, and what stands for a pose that is not known.
+    """How heat maps are drawn from the pose of a picture, and what stands for a pose that is not known."""
 
-    points: 18 (OpenPose) or 17 (COCO); sigma: in cells; stride: pixels per cell; least: confidence below which a map is
-    empty; missing: "error", "zeros" (empty maps) or "template" (the same average upright person for every picture).
-    """
-
-    points: int = OPENPOSE_POINTS
-    sigma: float = 2.0
-    stride: int = 4
-    least: float = 0.05
+    points: Literal[18, 17] = OPENPOSE_POINTS
+    """Points of a pose: 18 (OpenPose) or 17 (COCO)."""
+    sigma: Positive = 2.0
+    """Standard deviation of a point's Gaussian in cells of the map."""
+    stride: Count = 4
+    """Pixels per cell."""
+    least: Annotated[Positive, Field(le=1)] = 0.05
+    """Confidence below which a map is empty."""
     missing: Missing = "error"
-
-    def __post_init__(self) -> None:
-        if self.points not in (POINTS, OPENPOSE_POINTS):
-            raise ArgumentError(f"points is {OPENPOSE_POINTS} (OpenPose) or {POINTS} (COCO), got {self.points}")
-        if not self.sigma > 0 or self.stride < 1 or not 0 < self.least <= 1:
-            raise ArgumentError(
-                "heat maps need sigma above 0 cells, stride of 1 pixel or more and least in 0..1 without 0, "
-                f"got sigma {self.sigma}, stride {self.stride}, least {self.least}"
-            )
-        if self.missing not in MISSING:
-            raise ArgumentError(f"missing is one of {', '.join(MISSING)}, got {self.missing!r}")
+    """For an unknown pose: error, zeros (empty maps) or template (one average upright person)."""
 
     def size(self, image: tuple[int, int]) -> tuple[int, int]:
         """(h, w) of the maps of an image of this (height, width)."""
@@ -145,12 +135,14 @@ def template(image: tuple[int, int]) -> Tensor:
     return torch.cat([places, torch.ones(POINTS, 1)], dim=1)
 
 
-@dataclass(frozen=True)
+@settings
 class WithHeatmaps:
     """A view's transform, with keypoints that move along and leave it as `heatmaps` (N, points, h, w)."""
 
     inner: Transform
+    """What is done to images and keypoints before."""
     maps: HeatMaps
+    """How the maps are drawn."""
 
     optional: ClassVar[tuple[str, ...]] = ("keypoints",)  # NaN where the table has none: `maps.missing` decides
 

@@ -7,12 +7,12 @@ weights load by key. `width` is the number of stem channels (64 in the paper); e
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vireid.declaration import Count, settings
+from vireid.declaration import Count, NoSwitch, settings
 
 EXPANSION = 4  # output channels of a bottleneck per inner channel
 
@@ -25,7 +25,7 @@ class ResNetSettings:
     """Channels of the stem; 64 is ResNet-50."""
     blocks: tuple[Count, Count, Count, Count] = (3, 4, 6, 3)
     """Bottlenecks of layer1 to layer4; 3, 4, 6, 3 is ResNet-50."""
-    last_stride: Literal[1, 2] = 1
+    last_stride: Annotated[Literal[1, 2], NoSwitch] = 1
     """Stride of layer4: 1 in re-identification, 2 in the paper."""
 
 
