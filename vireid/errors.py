@@ -79,6 +79,12 @@ class PictureError(VireidError, ValueError):
     """A picture cannot be read, or is of a kind that training never saw."""
 
 
+class PictureTooLarge(PictureError):
+    """A picture has more bytes or pixels than are read."""
+
+    http_status = 413
+
+
 class VideoError(PictureError):
     """A video cannot be read, or not to its end."""
 
