@@ -288,7 +288,8 @@ def _is_deep_color(image: Image.Image) -> bool:
     if not isinstance(image, ImageFile.ImageFile) or image.mode.startswith(("I", "F")):
         return False
     for tile in image.tile:
-        words: list[Any] = list(tile[3]) if isinstance(tile[3], tuple) else [tile[3]]
+        stored = tile[3]
+        words: list[Any] = list(stored) if isinstance(stored, tuple) else [stored]
         if image.format == "PPM" and image.mode == "RGB" and len(words) > 1 and words[1] > 255:  # its largest value
             return True
         if image.format in ("PNG", "TIFF") and ";16" in str(words[0]):  # how it is stored
