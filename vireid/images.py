@@ -34,7 +34,7 @@ from PIL import Image, ImageFile
 from vireid.errors import ArgumentError, PictureError, PictureTooLarge
 from vireid.types import ResizeFilter, Size
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".heic",
@@ -230,7 +230,7 @@ def _openers() -> dict[str, tuple[Callable, Callable | None]]:
         try:
             importlib.import_module(f"PIL.{module}")
         except ModuleNotFoundError:  # AVIF before Pillow 11.3
-            logger.debug("Pillow has no %s", module)
+            log.debug("Pillow has no %s", module)
     return {kind: Image.OPEN[kind] for kind in PLUGINS if kind in Image.OPEN}
 
 
@@ -272,7 +272,7 @@ def _decoded(image: Image.Image, name: str, gray: GrayRule, limits: Limits) -> I
         )
     try:
         if getattr(image, "is_animated", False) and image.format != "MPO":  # whose second frame is a preview
-            logger.warning("%s holds several frames or pages; the first one is read", name)
+            log.warning("%s holds several frames or pages; the first one is read", name)
         image.load()
         turn = UPRIGHT.get(_orientation(image, name))
         rgb = _rgb(image, gray)
@@ -302,7 +302,7 @@ def _orientation(image: Image.Image, name: str) -> int:
     try:
         return int(image.getexif().get(ORIENTATION, 1))
     except Exception as error:  # as many kinds as of a damaged picture; its pixels are whole
-        logger.warning("%s: its EXIF block is damaged (%s), so it is taken as upright", name, error)
+        log.warning("%s: its EXIF block is damaged (%s), so it is taken as upright", name, error)
         return 1
 
 
