@@ -134,11 +134,11 @@ def read(
     Raises PictureError, of which PictureTooLarge says that a limit is passed.
     """
     if isinstance(picture, Image.Image):
-        return _decoded(picture, name or "the picture", gray, limits)
+        return _decoded(picture, name or "the image", gray, limits)
     if isinstance(picture, np.ndarray):
-        return _of_array(picture, name or "the picture", gray)
+        return _of_array(picture, name or "the array", gray)
     if isinstance(picture, bytes):
-        return _of_file(io.BytesIO(picture), len(picture), name or "the picture", gray, limits)
+        return _of_file(io.BytesIO(picture), len(picture), name or "the file", gray, limits)
     if not isinstance(picture, str | os.PathLike):
         raise PictureError(
             f"{name or 'the picture'}: expected a path, bytes, a PIL image or an array, got {type(picture).__name__}; "

@@ -13,10 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
+from vireid import images
 from vireid.data import datasets
 from vireid.data.datasets.files import read_ids, some
 from vireid.data.table import Table
-from vireid.errors import DataError
+from vireid.errors import DataError, PictureError
 from vireid.types import MODALITIES
 
 TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM", "manifest": "manifest"}
@@ -421,42 +422,35 @@ def _present(table: Table, faults: list[Fault]) -> int:
     return 0
 
 
-def _examine(path: Path) -> tuple[str, str]:
-    """("fine", sha256), ("missing", "") or ("unreadable", reason) of a picture, decoded to its last pixel."""
-    import io
-
-    from PIL import Image
-
+def _examine(path: Path, name: str) -> tuple[str, str]:
+    """("fine", sha256), ("missing", "") or ("unreadable", what is wrong) of a picture, decoded to its last pixel."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return "missing", ""
     except OSError as error:
-        return "unreadable", error.strerror or str(error)
+        return "unreadable", f"{name}: {error.strerror or error}"
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        reason = "not a picture that Pillow knows" if "BytesIO" in str(error) else str(error)
-        return "unreadable", reason if data else "empty file"
+        images.read(data, name)
+    except PictureError as error:
+        return "unreadable", str(error)
     return "fine", hashlib.sha256(data).hexdigest()
 
 
-def _examined(paths: list[Path], workers: int) -> Iterator[tuple[str, str]]:
+def _examined(table: Table, workers: int) -> Iterator[tuple[str, str]]:
     """Results in order, with a bounded number of pictures in flight."""
     with ThreadPoolExecutor(workers) as pool:
-        rest = iter(paths)
+        rest = iter(range(len(table)))
         while batch := list(islice(rest, 64 * workers)):
-            yield from pool.map(_examine, batch)
+            yield from pool.map(_examine, map(table.full_path, batch), [str(table.path[row]) for row in batch])
 
 
 def _pictures(table: Table, workers: int, progress: bool, faults: list[Fault]) -> int:
     from rich.progress import track
 
-    paths = [table.full_path(row) for row in range(len(table))]
-    results: Iterable[tuple[str, str]] = _examined(paths, workers)
+    results: Iterable[tuple[str, str]] = _examined(table, workers)
     if progress:
-        results = track(results, description="pictures", total=len(paths), transient=True)
+        results = track(results, description="pictures", total=len(table), transient=True)
     absent, unreadable, rows_of, fine = [], [], defaultdict(list), 0
     for row, (state, detail) in enumerate(results):
         if state == "fine":
@@ -465,7 +459,7 @@ def _pictures(table: Table, workers: int, progress: bool, faults: list[Fault]) -
         elif state == "missing":
             absent.append(str(table.path[row]))
         else:
-            unreadable.append(f"{table.path[row]} ({detail})")
+            unreadable.append(detail)
     _missing(absent, faults)
     if unreadable:
         faults.append(
