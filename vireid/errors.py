@@ -41,6 +41,10 @@ class MissingPackage(VireidError, ModuleNotFoundError):
     """A package of an extra is not installed; the message holds the line that installs it."""
 
 
+class OwnFileError(VireidError):
+    """The user's own Python file, a method or a data set, failed; the message begins with that file and line."""
+
+
 class DiskFull(VireidError, OSError):
     """A file did not fit on the disk; nothing partial was left and the former file is untouched."""
 

@@ -72,7 +72,6 @@ Layout = Literal["sysu", "regdb", "llcm"]
 NoPose = Literal["error", "zeros"]
 Precision = Literal["float32", "bfloat16"]
 Select = Literal["last", "heldout", "test"]
-Draw = Literal["official", "agw"]
 Similarity = Literal["cosine", "euclidean"]
 Form = Literal["table", "md", "csv", "json", "latex"]
 Lang = Literal["en", "zh"]
@@ -243,7 +242,7 @@ def evaluate(
     protocol: Annotated[list[str] | None, typer.Option(help="By name, repeatable; all of the data by default.")] = None,
     data: OtherData = None,
     trial: Trial = None,
-    draw: Annotated[Draw | None, typer.Option(help="SYSU-MM01: whose draw of the gallery.")] = None,
+    draw: Annotated[str | None, typer.Option(help="SYSU-MM01: whose draw of the gallery, official or agw.")] = None,
     layer: Annotated[str | None, typer.Option(help="neck, pooled, ... or all; the deployed one by default.")] = None,
     flip: Flip = False,
     refine: Annotated[

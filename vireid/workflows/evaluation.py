@@ -29,7 +29,6 @@ from vireid.system import choose_device, replacing
 from vireid.training.record import REFINER, Run
 from vireid.workflows.training import test_rows, training_splits
 
-Draw = Literal["official", "agw"]
 RESULTS, TABLE, OPEN_SET = "results.json", "table.md", "open_set.json"
 OWN = ("run", "embedder", "data", "images")  # entries of the stamp that differ between the runs of one experiment
 
@@ -169,7 +168,7 @@ def evaluate_run(
     data: str | None = None,
     *,
     trial: int | None = None,
-    draw: Draw | None = None,
+    draw: str | None = None,
     layer: str | None = None,
     flip: bool = False,
     refine: Path | str | None = None,
@@ -340,18 +339,11 @@ def file_suffix(rows: Table, own: bool, split: str, flip: bool) -> str:
 # --- what is measured -------------------------------------------------------------------------------------------------
 
 
-def choose_protocols(table: Table, names: Sequence[str], draw: Draw | None, ignore: Sequence[str]) -> list[Protocol]:
-    """The protocols by name, or all; `draw` is SYSU-MM01's gallery draw, `ignore` lists a manifest's rules."""
-    if draw is not None and table.dataset != "sysu":
-        raise ArgumentError(f"--draw belongs to SYSU-MM01, this data is {table.dataset}; leave it out")
-    if draw not in (None, "official", "agw"):
-        raise ArgumentError(f"--draw is official or agw, got {draw!r}")
+def choose_protocols(table: Table, names: Sequence[str], draw: str | None, ignore: Sequence[str]) -> list[Protocol]:
+    """The protocols by name, or all; `draw` names a draw of the gallery, `ignore` lists a manifest's rules."""
     wanted = list(names) or list(datasets.protocols_for(table))
     if draw is not None:
-        stems = dict.fromkeys(name.removesuffix("/agw") for name in wanted)
-        known = datasets.protocols_for(table)
-        wanted = [stem + ("/agw" if draw == "agw" else "") for stem in stems]
-        wanted = wanted if names else [name for name in wanted if name in known]  # agw draws single shots alone
+        wanted = datasets.find(table.dataset).drawn(names, draw)
     return [datasets.protocol(name, table, list(ignore) or None) for name in dict.fromkeys(wanted)]
 
 

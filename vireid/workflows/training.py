@@ -30,7 +30,6 @@ from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
 
 Select = Literal["last", "heldout", "test"]
-TEST_PROTOCOL = {"sysu": "sysu/all/single-shot/agw"}  # what published scripts choose by; else the data set's first one
 SCRATCH = (
     "no --weights: training starts from scratch (random weights), which costs much accuracy. Published figures start "
     "from ImageNet: --weights imagenet, or the path of resnet50-19c8e357.pth"
@@ -155,7 +154,8 @@ def selection(table: Table, held_out: Table | None, select: Select, recipe: Reci
         rows, protocol, rule = held_out, _infrared_to_visible(), HELD_OUT
     else:
         rows = test_rows(table)
-        name = TEST_PROTOCOL.get(table.dataset, next(iter(datasets.protocols_for(table))))
+        dataset = datasets.find(table.dataset)
+        name = dataset.selection_protocol or next(iter(dataset.protocols))
         protocol, rule = datasets.protocol(name, rows), TEST_SET
 
     def mean_precision(method: Method, at: Progress) -> float:
@@ -216,7 +216,7 @@ def source(data: str, trial: int | None) -> dict[str, Any]:
 
 def training_splits(table: Table) -> tuple[str, ...]:
     """The splits that are trained on unless people are held out."""
-    return ("train", "val") if table.dataset == "sysu" else ("train",)
+    return datasets.find(table.dataset).training_splits
 
 
 def training_stamp(table: Table, select: Select, held_out: Table | None) -> dict[str, Any]:
