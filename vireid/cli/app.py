@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 
 from vireid.cli import search as search_verbs
 from vireid.cli.options import BatchSize, Device, Quiet, note
+from vireid.data.datasets import names
 from vireid.errors import ArgumentError
 
 DEBUG = "--debug"
@@ -76,10 +77,12 @@ Similarity = Literal["cosine", "euclidean"]
 Form = Literal["table", "md", "csv", "json", "latex"]
 Lang = Literal["en", "zh"]
 
-DATA_HELP = "NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH."
+DATA_HELP = f"NAME=PATH with NAME {', '.join(names())} or ./your_file.py, or a bare PATH."
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `vireid train` wrote.")]
 OtherData = Annotated[str | None, typer.Option(help=DATA_HELP + " By default what the run was trained on.")]
-Trial = Annotated[int | None, typer.Option(help="RegDB: which of the ten splits, 0 to 9.")]
+Trial = Annotated[
+    int | None, typer.Option(help="Which split of the identities, where the data has several (RegDB: 0 to 9).")
+]
 Cross = Annotated[bool, typer.Option("--cross", help="Allow other data than the run's own; stamped on the figures.")]
 Flip = Annotated[bool, typer.Option("--flip", help="Average with the mirrored image; stamped on the figures.")]
 OwnMethod = Annotated[str | None, typer.Option("--method", help="Your method's file, if its network is your own.")]

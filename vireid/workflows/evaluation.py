@@ -281,8 +281,8 @@ def data_of(run: Run, data: str | None, trial: int | None, cross: bool) -> Table
     about, recorded = run.about, run.about.get("source", {})
     if data is None and "data" not in recorded:
         raise RunError(f"{run.path} does not say where its data lie; pass --data {about['dataset']}=PATH")
-    name, path = datasets.split_spec(data or str(recorded["data"]))
-    if trial is None and name == about["dataset"]:
+    name, path = datasets.split_spec(data or datasets.recorded_spec(recorded["data"], recorded.get("sha256")))
+    if trial is None and datasets.find(name).name == about["dataset"]:
         trial = recorded.get("trial")
     table = datasets.load(f"{name}={path}", **({} if trial is None else {"trial": trial}))
     trained, came = (about["dataset"], about["partition"]), (table.dataset, table.partition)

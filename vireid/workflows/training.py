@@ -211,7 +211,7 @@ def load_initial(model: Method, weights: str, say: Callable[[str], None], progre
 def source(data: str, trial: int | None) -> dict[str, Any]:
     """Where the data were read, so that evaluation finds them again."""
     name, path = datasets.split_spec(data)
-    return {"data": f"{name}={path.resolve()}", "trial": trial}
+    return {"data": f"{name}={path.resolve()}", "trial": trial, **datasets.recorded_file(name)}
 
 
 def training_splits(table: Table) -> tuple[str, ...]:

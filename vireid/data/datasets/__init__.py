@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import logging
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vireid.errors import ArgumentError, DataError
-from vireid.own_files import errors_of, import_file, only_subclass
+from vireid.own_files import errors_of, file_digest, import_file, only_subclass
 
 if TYPE_CHECKING:  # the names are listed by commands that must not wait for numpy
     from vireid.data.dataset import Dataset
     from vireid.data.protocol import Protocol
     from vireid.data.table import Table
+
+log = logging.getLogger(__name__)
 
 OF_ALL = ("files", "ignore")  # modules in this folder that are no data sets
 _own: dict[str, Dataset] = {}  # data sets of the user's files, by name: a Table says only the name
@@ -93,6 +96,29 @@ def split_spec(spec: str | Path) -> tuple[str, Path]:
         file = find(name).file
         return name if file is None else str(file), Path(path).expanduser()
     return detect(spec), Path(text).expanduser()
+
+
+def recorded_file(name: str) -> dict[str, str]:
+    """What a run stores of a data set of one's own beside NAME=PATH: the sha256 of its file; else nothing."""
+    file = find(name).file
+    return {} if file is None else {"sha256": file_digest(file)}
+
+
+def recorded_spec(spec: str, sha256: str | None) -> str:
+    """NAME=PATH as a run stored it, checked: DataError where the file of a data set of one's own is not there any more.
+
+    A file that changed since is logged: its rows are compared by their fingerprint, its protocols are not.
+    """
+    file = Path(spec.partition("=")[0])
+    if sha256 is None:
+        return spec
+    if not file.is_file():
+        raise DataError(
+            f"the data set of this run is loaded by {file}, which is not there; pass --data ./{file.name}=PATH"
+        )
+    if file_digest(file) != sha256:
+        log.warning("%s has changed since the training", file)
+    return spec
 
 
 def detect(root: str | Path) -> str:
