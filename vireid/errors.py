@@ -41,6 +41,10 @@ class MissingPackage(VireidError, ModuleNotFoundError):
     """A package of an extra is not installed; the message holds the line that installs it."""
 
 
+class OwnFileError(VireidError):
+    """The user's own Python file, a method or a data set, failed; the message begins with that file and line."""
+
+
 class DiskFull(VireidError, OSError):
     """A file did not fit on the disk; nothing partial was left and the former file is untouched."""
 
@@ -77,6 +81,12 @@ class RunsFailed(VireidError, ValueError):
 
 class PictureError(VireidError, ValueError):
     """A picture cannot be read, or is of a kind that training never saw."""
+
+
+class PictureTooLarge(PictureError):
+    """A picture has more bytes or pixels than are read."""
+
+    http_status = 413
 
 
 class VideoError(PictureError):

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vireid.data import cache
+from vireid.data import cache, cache_build
 from vireid.data.table import Table, table_from_columns
 from vireid.errors import DataError
+from vireid.images import GrayRule, read, resize
 
 SIZE = (24, 12)
 
@@ -58,13 +59,13 @@ def by_pillow(table: Table, filter: Image.Resampling = Image.Resampling.LANCZOS)
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the pictures that are decoded in this process during the test."""
     names: list[str] = []
-    original = cache.decode
+    original = cache_build.decode
 
-    def counted(file: str | Path, size: tuple[int, int], filter: str = "lanczos"):
-        names.append(Path(file).name)
-        return original(file, size, filter)
+    def counted(file: Path, name: str, form: cache_build.Form) -> tuple[np.ndarray, tuple[int, int]]:
+        names.append(file.name)
+        return original(file, name, form)
 
-    monkeypatch.setattr(cache, "decode", counted)
+    monkeypatch.setattr(cache_build, "decode", counted)
     return names
 
 
@@ -98,9 +99,38 @@ def test_single_channel_and_palette_pictures_become_rgb(tmp_path: Path) -> None:
     array = cache.pixels(table, SIZE)
     np.testing.assert_array_equal(array, by_pillow(table))
     assert (array[0, ..., 0] == array[0, ..., 2]).all()
-    Image.fromarray(np.full((30, 20), 3000, dtype=np.uint16)).save(tmp_path / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png: holds more than 8 bits"):
-        cache.pixels(table_of(tmp_path, ["infrared.png", "deep.png"]), SIZE)
+
+
+def test_every_other_kind_of_picture_is_that_of_the_reader(tmp_path: Path) -> None:
+    random = np.random.RandomState(0)
+    Image.fromarray(random.randint(7000, 9000, (30, 20)).astype(np.uint16)).save(tmp_path / "deep.png")
+    Image.fromarray(random.randint(0, 256, (30, 20, 4), dtype=np.uint8)).save(tmp_path / "cut-out.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(random.randint(0, 256, (30, 20, 3), dtype=np.uint8)).save(tmp_path / "turned.png", exif=exif)
+    table = table_of(tmp_path, ["deep.png", "cut-out.png", "turned.png"])
+    array = cache.pixels(table, SIZE)
+    for row in range(3):
+        np.testing.assert_array_equal(array[row], resize(read(table.full_path(row)), SIZE))
+    assert cache.source_sizes(table, SIZE).tolist() == [[30, 20], [30, 20], [20, 30]]
+    fixed = GrayRule(7000, 9000)
+    other = cache.pixels(table, SIZE, gray=fixed)
+    assert cache.cache_path(table, SIZE, gray=fixed) != cache.cache_path(table, SIZE)
+    np.testing.assert_array_equal(other[0], resize(read(table.full_path(0), gray=fixed), SIZE))
+    assert not np.array_equal(other[0], array[0]) and np.array_equal(other[1], array[1])
+
+
+def test_a_file_of_an_earlier_reader_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decoded: list[str]
+) -> None:
+    table = picture_table(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache_build, "READER", 1)  # what version 0.1 wrote
+        cache.pixels(table, SIZE)
+    decoded.clear()
+    assert cache.cache_info(table, SIZE).current == 0
+    np.testing.assert_array_equal(cache.pixels(table, SIZE), by_pillow(table))
+    assert len(decoded) == 12 and cache.cache_info(table, SIZE).complete
 
 
 def test_a_second_call_decodes_nothing(tmp_path: Path, decoded: list[str]) -> None:
@@ -160,10 +190,12 @@ def test_a_folder_that_cannot_be_written_uses_the_users_cache(tmp_path: Path, mo
 
 
 def test_workers_write_the_same_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "CHUNK", 5)
+    monkeypatch.setattr(cache_build, "CHUNK", 5)
     table = picture_table(tmp_path, 33)
     (tmp_path / "cam0" / "0003.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"1 of 33 pictures .* cannot be read:\n  cam0/0003\.png: cannot identify"):
+    with pytest.raises(
+        DataError, match=r"1 of 33 pictures .* cannot be read:\n  cam0/0003\.png cannot be read as a picture: "
+    ):
         cache.pixels(table, SIZE, workers=2)
     picture_table(tmp_path, 33)
     np.testing.assert_array_equal(cache.pixels(table, SIZE, workers=2), by_pillow(table))
@@ -176,7 +208,9 @@ def test_unreadable_pictures_are_all_named_and_nothing_is_left(tmp_path: Path) -
         file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(DataError, match=r"7 of 9 pictures") as caught:
         cache.pixels(table, SIZE)
-    assert "cam0/0000.jpg: image file is truncated" in str(caught.value) and "and 2 more" in str(caught.value)
+    assert "cam0/0000.jpg cannot be read as a picture: image file is truncated" in str(
+        caught.value
+    ) and "and 2 more" in str(caught.value)
     assert leftovers(cache.default_folder(tmp_path)) == [] and not cache.cache_path(table, SIZE).exists()
     table.full_path(0).unlink()
     with pytest.raises(DataError, match=r"1 of 9 pictures .*\n  cam0/0000\.jpg: No such file"):
@@ -221,18 +255,18 @@ BUILDER = """
 import sys, time
 from pathlib import Path
 import numpy as np
-from vireid.data import cache
+from vireid.data import cache, cache_build
 from vireid.data.table import table_from_columns
 
 root, rows, workers, wait_s = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
 names = [f"cam{row % 3}/{row:04d}.png" for row in range(rows)]
 columns = {"path": names, "pid": range(rows), "camid": [1] * rows, "modality": [0] * rows, "split": ["train"] * rows}
 table = table_from_columns(root, columns, dataset="test-set")
-original = cache.decode
+original = cache_build.decode
 def slow(*arguments):
     time.sleep(wait_s)
     return original(*arguments)
-cache.decode, cache.FLUSH_S, cache.CHUNK, cache.IN_PROCESS = slow, 0.0, 3, 0
+cache_build.decode, cache_build.FLUSH_S, cache_build.CHUNK = slow, 0.0, 3
 print(int(cache.pixels(table, (24, 12), workers=workers).sum(dtype=np.int64)), flush=True)
 """
 
@@ -252,13 +286,13 @@ def test_a_killed_build_continues_where_it_was(tmp_path: Path, decoded: list[str
     while done < 6 and time.monotonic() < deadline:
         time.sleep(0.02)
         try:
-            done = int(np.load(record, mmap_mode="r")[:, cache.DONE].sum())
+            done = int(np.count_nonzero(np.load(record, mmap_mode="r")[:, cache_build.DONE]))
         except (FileNotFoundError, ValueError, EOFError):
             continue  # not there yet
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
     assert 6 <= done < 60 and not cache.cache_path(table, SIZE).exists()
-    changed = table.full_path(int(np.flatnonzero(np.load(record)[:, cache.DONE])[0]))
+    changed = table.full_path(int(np.flatnonzero(np.load(record)[:, cache_build.DONE])[0]))
     Image.fromarray(np.full((30, 20, 3), 77, dtype=np.uint8)).save(changed)  # while nobody looked
     array = cache.pixels(table, SIZE)  # waits until the orphaned workers have ended and let the lock go
     np.testing.assert_array_equal(array, by_pillow(table))

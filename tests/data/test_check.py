@@ -76,8 +76,9 @@ def test_missing_truncated_empty_and_doubled_pictures(tmp_path):
     report = examine(root)
     errors, warnings = messages(report, "error"), messages(report, "warning")
     assert not report.ok
-    assert "3 pictures cannot be decoded: cam4/0005/0001.jpg (" in errors and "0002.jpg (empty file)" in errors
-    assert "0003.jpg (not a picture that Pillow knows)" in errors and "copy them again" in errors
+    assert "3 pictures cannot be decoded: cam4/0005/0001.jpg cannot be read as a picture: " in errors
+    assert "0002.jpg is empty (0 bytes)" in errors
+    assert "0003.jpg cannot be read as a picture: it does not begin as" in errors and "copy them again" in errors
     assert "draws cam4/0005/0010.jpg, which is not there" in errors
     assert "1 sets of identical files inside one identity" in warnings
     assert "2 sets of identical files under different identities" in warnings

@@ -16,7 +16,7 @@ from vireid.data import datasets
 from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.runtimes import torch_embed
-from vireid.errors import PictureError
+from vireid.errors import PictureError, PictureTooLarge
 from vireid.evaluation.embed import embed
 from vireid.layers.embedder import Embedder, load_embedder
 
@@ -60,13 +60,14 @@ def test_every_kind_of_picture(place: Path, extract: FeatureExtractor) -> None:
     pixels = np.array(picture)
     expected = extract(path, "visible")
     assert expected.shape == (1, extract.dim)
-    transparent = np.concatenate([pixels, np.full((*pixels.shape[:2], 1), 7, np.uint8)], 2)
+    opaque = np.concatenate([pixels, np.full((*pixels.shape[:2], 1), 255, np.uint8)], 2)
     palette = picture.quantize(256)
     palette.info["transparency"] = b"\x00\x80"
     same: list[object] = [
-        str(path), picture, pixels, [pixels], (x for x in [pixels]), pixels[None], pixels[:, ::-1][:, ::-1],
+        str(path), path.read_bytes(), [path.read_bytes()], picture, pixels, [pixels], (x for x in [pixels]),
+        pixels[None], pixels[:, ::-1][:, ::-1],
         torch.from_numpy(pixels).permute(2, 0, 1), torch.from_numpy(pixels).permute(2, 0, 1)[None],
-        transparent, Image.fromarray(transparent),
+        opaque, Image.fromarray(opaque),
     ]  # fmt: skip
     for kind in same:
         np.testing.assert_array_equal(extract(kind, "visible"), expected)
@@ -128,8 +129,6 @@ def test_what_is_refused(place: Path, extract: FeatureExtractor, tmp_path: Path)
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:300])
     refused(tmp_path / "cut.png", "cannot be read as a picture")
     refused(tmp_path, "picture 1 .* cannot be read as a picture")
-    Image.fromarray(np.arange(64, dtype=np.uint16).reshape(8, 8)).save(tmp_path / "deep.png")
-    refused(tmp_path / "deep.png", r"more than 8 bits a channel \(mode I;16\)")
     refused(np.zeros((8, 8, 3), np.uint16), "expected uint8 pixels .* got uint16")
     refused(np.zeros((8, 8, 3), np.float32), "got float32")
     refused(torch.zeros(3, 8, 8), "got float32")
@@ -137,7 +136,8 @@ def test_what_is_refused(place: Path, extract: FeatureExtractor, tmp_path: Path)
     refused(np.zeros((8, 8, 2), np.uint8), r"got \(8, 8, 2\)")
     refused(np.zeros((0, 8, 3), np.uint8), r"got \(0, 8, 3\)")
     refused(np.zeros((2, 8, 8, 3), np.uint8), r"got \(2, 8, 8, 3\)")
-    refused(b"bytes", "got bytes")
+    refused(b"bytes", "picture 1 cannot be read as a picture")
+    refused(1.5, "got float")
     with pytest.raises(PictureError, match="got int"):
         extract(3, "visible")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="got 'thermal'"):
@@ -152,13 +152,12 @@ def test_what_is_refused(place: Path, extract: FeatureExtractor, tmp_path: Path)
         FeatureExtractor(place / "bundle", batch_size=0)
 
 
-def test_a_decompression_bomb_is_refused(
-    extract: FeatureExtractor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    Image.new("L", (400, 400)).save(tmp_path / "large.png")
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10_000)
-    with pytest.raises(PictureError, match="decompression bomb"):
-        extract(tmp_path / "large.png", "infrared")
+def test_a_decompression_bomb_is_refused(extract: FeatureExtractor, tmp_path: Path) -> None:
+    Image.new("L", (8, 8)).save(tmp_path / "large.gif")
+    data = (tmp_path / "large.gif").read_bytes()
+    (tmp_path / "large.gif").write_bytes(data[:6] + b"\xff\xff\xff\xff" + data[10:])  # 65,535 x 65,535
+    with pytest.raises(PictureTooLarge, match=r"picture 0 .*large.gif\) has 65535 x 65535 pixels, at most 179 million"):
+        extract(tmp_path / "large.gif", "infrared")
 
 
 class WithHeatmaps(Embedder):

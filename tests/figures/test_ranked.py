@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from vireid.data.table import Table, table_from_columns
-from vireid.errors import DataError
+from vireid.errors import PictureError
 from vireid.figures import fonts, ranked
 from vireid.figures.ranked import FRAME, MARGIN, RIGHT, SCALE, WRONG, choose_queries, ranked_list
 
@@ -110,6 +110,6 @@ def test_what_is_refused(table: Table, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected queries"):
         ranked_list(table, queries[:1], rows, rows * 1.0, tmp_path / "r.png")
     table.full_path(int(rows[0, 0])).write_bytes(b"no picture")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(PictureError, match=r"0_0\.png cannot be read"):
         ranked_list(table, queries, rows, rows * 1.0, tmp_path / "r.png")
     assert not (tmp_path / "r.png").exists()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from vireid.errors import OwnFileError
 from vireid.methods import find, names
 
 FILE = '''"""Mine."""
@@ -62,13 +63,14 @@ def test_file_without_exactly_one_method(tmp_path: Path, text: str, message: str
 
 
 def test_missing_file_and_broken_file(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no method file at"):
+    with pytest.raises(ValueError, match="no Python file at"):
         find(tmp_path / "mine.py")
     path = tmp_path / "mine.py"
-    path.write_text("raise KeyError('broken')")
+    path.write_text("one = 1\nraise KeyError('broken')")
     for _ in range(2):  # a failed import is not remembered as a module
-        with pytest.raises(KeyError, match="broken"):
+        with pytest.raises(OwnFileError, match=r"mine.py, line 2: KeyError: 'broken'") as caught:
             find(path)
+        assert str(caught.value).startswith(str(path))
 
 
 def test_listing_imports_no_torch() -> None:

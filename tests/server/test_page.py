@@ -426,7 +426,7 @@ def test_faults_are_told_and_the_page_lives_on(serve: Any, tab: Any, bundle: Bun
     with one.page.expect_response(re.compile("/api/search")):
         one.page.click("#search")
     one.page.wait_for_selector("#problem:not([hidden])")
-    one.soon(lambda: "no JPEG, PNG or WebP" in one.page.inner_text("#problem"))
+    one.soon(lambda: "does not begin as JPEG, PNG" in one.page.inner_text("#problem"))
     one.soon(lambda: any("415" in fault for fault in one.faults))
     one.faults.clear()  # Chromium lists the refusal in its console
     one.page.click("#clear")

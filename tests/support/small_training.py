@@ -142,8 +142,8 @@ def torchrun(script: str, *words: str) -> None:
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--nnodes=1"]
     command += ["--master-addr=127.0.0.1", f"--master-port={port}", script, *words]
-    package = str(Path(__file__).parent.parent)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": package}
+    support, package = Path(__file__).parent, Path(__file__).parents[2]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{package}{os.pathsep}{support}"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -185,7 +185,7 @@ def train_published(folder: Path, root: Path, **options: object) -> None:
 if __name__ == "__main__":  # started by torchrun or to be killed: small_training.py RUN {twice PICTURES|slow}
     torch.set_num_threads(1)
     if sys.argv[2] == "twice":
-        from test_distributed import compare_in_two_processes
+        from two_processes import compare_in_two_processes
 
         distributed.start()
         compare_in_two_processes()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_training
 import torch
 from small_training import PIDS, Draw, Small, SmallData, published, recipe, small, stages, torchrun, train_published
 
@@ -20,7 +21,7 @@ from vireid.training.loop import OutOfMemory, Selection, TrainingDiverged, train
 from vireid.training.optim import SGD, AdamW
 from vireid.training.run_folder import RunFolder
 
-SCRIPT = Path(__file__).parent / "small_training.py"
+SCRIPT = Path(small_training.__file__)
 EXPLODING = {"trunk": SGD(1e30), "head": AdamW(0.01)}
 
 
@@ -354,7 +355,7 @@ def test_log_lines_after_the_checkpoint_are_dropped(tmp_path):
 
 def test_kill_at_any_moment_then_resume_equals_no_interruption(tmp_path):
     whole = run(tmp_path / "whole", small(dropout=0.2), recipes=stages(), log_every=1)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parent.parent)}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
     chance, folder, kills, done = random.Random(0), tmp_path / "killed", 0, False
     while not done:
         log = folder / "log.jsonl"
@@ -380,7 +381,7 @@ def test_kill_at_any_moment_then_resume_equals_no_interruption(tmp_path):
 
 def test_two_processes_equal_one(tmp_path):
     torchrun(str(SCRIPT), str(tmp_path / "two"), "twice", str(tmp_path / "pictures"))
-    assert all((tmp_path / f"compared_{rank}").exists() for rank in (0, 1))  # test_distributed's part of the launch
+    assert all((tmp_path / f"compared_{rank}").exists() for rank in (0, 1))  # two_processes.py
     double = torch.float64
     run(tmp_path / "one", small(double), data=SmallData(double))
     train_published(tmp_path / "one", tmp_path / "pictures" / "0")

@@ -9,10 +9,14 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from vireid.data.datasets import names
+
 Form = Literal["table", "md", "csv", "json", "latex"]
-DATA_HELP = "NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH."
+DATA_HELP = f"NAME=PATH with NAME {', '.join(names())} or ./your_file.py, or a bare PATH."
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `vireid train` wrote.")]
-Trial = Annotated[int | None, typer.Option(help="RegDB: which of the ten splits, 0 to 9.")]
+Trial = Annotated[
+    int | None, typer.Option(help="Which split of the identities, where the data has several (RegDB: 0 to 9).")
+]
 OwnMethod = Annotated[str | None, typer.Option("--method", help="Your method's file, if its network is your own.")]
 OutForm = Annotated[Form, typer.Option("--format", help="How the figures are printed.")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,23 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
+from vireid import images
 from vireid.data import datasets
-from vireid.data.datasets.files import read_ids, some
+from vireid.data.dataset import Counts, Dataset, Fault
+from vireid.data.datasets.files import some
 from vireid.data.table import Table
-from vireid.errors import DataError
+from vireid.errors import PictureError
+from vireid.system import available_cores
 from vireid.types import MODALITIES
 
-TITLES = {"sysu": "SYSU-MM01", "regdb": "RegDB", "llcm": "LLCM", "manifest": "manifest"}
 SYNTHETIC_MARK = "synthetic.json"
-
-
-@dataclass(frozen=True)
-class Fault:
-    """One thing that is wrong. An `error` makes results wrong or training fail; a `warning` should be known."""
-
-    level: str  # error or warning
-    what: str
-    to_do: str
 
 
 @dataclass(frozen=True)
@@ -49,6 +41,7 @@ class Report:
     """What `check` found; `ok` says that there is no error (warnings may remain)."""
 
     dataset: str
+    title: str
     release: str
     root: Path
     fingerprint: str
@@ -64,7 +57,7 @@ class Report:
 
     def _facts(self) -> list[tuple[str, str]]:
         return [
-            ("data set", TITLES[self.dataset]),
+            ("data set", self.title),
             ("release", self.release),
             ("root", str(self.root)),
             ("rows", f"{self.images} images of {self.pids} identities"),
@@ -89,7 +82,7 @@ class Report:
 
     def markdown(self) -> str:
         """The report as Markdown."""
-        text = [f"# {TITLES[self.dataset]}: {self._verdict()}", ""]
+        text = [f"# {self.title}: {self._verdict()}", ""]
         text += [f"- {name}: {value}" for name, value in self._facts()]
         text += ["", "| split | modality | camera | identities | images | published |", "|---|---|---:|---:|---:|---|"]
         text += [
@@ -113,28 +106,36 @@ def check(root: str | Path, pictures: bool = True, workers: int | None = None, p
     Raises DataError when no table can be made at all (a missing folder, list or column).
     """
     name, path = datasets.split_spec(root)
-    table = datasets.load(f"{name}={path}")
+    table, dataset = datasets.load(f"{name}={path}"), datasets.find(name)
     faults: list[Fault] = []
-    counts = _counts(table)
+    counts = _counts(table, dataset.published_counts())
     synthetic = (table.root / SYNTHETIC_MARK).is_file()
-    release = _release(table, counts, synthetic, faults)
-    faults += {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm, "manifest": _manifest}[name](table, synthetic)
+    release = _release(dataset, counts, synthetic, faults)
+    faults += dataset.check(table, synthetic)
     faults += _modalities(table)
     faults += _shared_people(table)
-    opened = _pictures(table, workers or os.cpu_count() or 1, progress, faults) if pictures else _present(table, faults)
+    opened = _pictures(table, workers or available_cores(), progress, faults) if pictures else _present(table, faults)
     faults.sort(key=lambda fault: fault.level)  # errors first
     return Report(
-        name, release, table.root, table.fingerprint, len(table), len(table.pids), opened, list(counts.values()), faults
+        dataset.name,
+        dataset.title,
+        release,
+        table.root,
+        table.fingerprint,
+        len(table),
+        len(table.pids),
+        opened,
+        list(counts.values()),
+        faults,
     )
 
 
 # --- counts and release ---------------------------------------------------------------------------------------------
 
 
-def _counts(table: Table) -> dict[tuple[str, int, int], Count]:
+def _counts(table: Table, published: Counts) -> dict[tuple[str, int, int], Count]:
     """Counts of the table, and of the published table where it has a cell that is missing here."""
     order = {split: i for i, split in enumerate(("train", "val", "test", "query", "gallery"))}
-    published = _published_counts(table.dataset)
     keys = set(zip(table.split.tolist(), table.modality.tolist(), table.camid.tolist(), strict=True)) | set(published)
     counts = {}
     for split, modality, camid in sorted(keys, key=lambda key: (order.get(key[0], 9), key[1], key[2])):
@@ -146,23 +147,14 @@ def _counts(table: Table) -> dict[tuple[str, int, int], Count]:
     return counts
 
 
-def _published_counts(dataset: str) -> dict[tuple[str, int, int], tuple[int, int]]:
-    module = datasets.find(dataset)
-    if dataset == "sysu":
-        return {(s, int(c in module.INFRARED_CAMERAS), c): n for (s, c), n in module.PUBLISHED.items()}
-    if dataset == "regdb":
-        return {(s, c - 1, c): n for (s, c), n in module.PUBLISHED.items()}
-    return dict(module.PUBLISHED) if dataset == "llcm" else {}
-
-
-def _release(table: Table, counts: dict, synthetic: bool, faults: list[Fault]) -> str:
+def _release(dataset: Dataset, counts: dict, synthetic: bool, faults: list[Fault]) -> str:
     if synthetic:
         for key, count in counts.items():  # nothing was published for a made set
             counts[key] = Count(count.split, count.modality, count.camid, count.pids, count.images)
         for key in [key for key, count in counts.items() if not count.images]:
             del counts[key]
-        return f"synthetic ({SYNTHETIC_MARK} is there), in the layout of {TITLES[table.dataset]}"
-    if table.dataset == "manifest":
+        return f"synthetic ({SYNTHETIC_MARK} is there), in the layout of {dataset.title}"
+    if not dataset.published_counts():
         return "your own"
     different = [c for c in counts.values() if c.published != (c.pids, c.images)]
     if not different:
@@ -181,195 +173,7 @@ def _release(table: Table, counts: dict, synthetic: bool, faults: list[Fault]) -
     return "other than published"
 
 
-# --- what is special to each data set -------------------------------------------------------------------------------
-
-
-def _sysu(table: Table, synthetic: bool) -> list[Fault]:
-    from vireid.data.datasets import sysu
-
-    faults = []
-    number = sysu.image_numbers(table)
-    gaps, few = [], []
-    for (pid, camera), rows in _groups(table.pid, table.camid):
-        if not np.array_equal(np.sort(number[rows]), np.arange(1, len(rows) + 1)):
-            gaps.append(f"cam{camera}/{pid:04d}")
-        if camera not in sysu.INFRARED_CAMERAS and table.split[rows[0]] == "test" and len(rows) < 10:
-            few.append(f"cam{camera}/{pid:04d}")
-    if gaps:
-        faults.append(
-            Fault(
-                "warning",
-                f"image numbers do not run 1..n in {len(gaps)} folders: {some(gaps, 5)}",
-                "pictures may be missing or doubled there: compare these folders with the archive",
-            )
-        )
-    if few:
-        faults.append(
-            Fault(
-                "warning",
-                f"{len(few)} test folders hold fewer than ten pictures: {some(few, 5)}",
-                "multi-shot takes what is there; do not compare it with published multi-shot figures",
-            )
-        )
-    stray = _stray_sysu(table)
-    if stray:
-        faults.append(
-            Fault(
-                "warning",
-                f"{len(stray)} files in the folders of listed identities are not pictures named by a number: "
-                + some(stray, 5),
-                "they are ignored here, but other programs draw from them: remove them",
-            )
-        )
-    drawable = {name: p for name, p in sysu.protocols.items() if name.endswith("/agw")}
-    if not (table.root / sysu.PERMUTATIONS).is_file():
-        what = f"{sysu.PERMUTATIONS} is missing, so only the protocols that end in /agw can be evaluated"
-        to_do = "copy evaluation/data_split/rand_perm_cam.mat from github.com/wuancong/SYSU-MM01 into exp/"
-        faults.append(Fault("warning", what, to_do))
-    else:
-        try:
-            sysu.protocols["sysu/all/multi-shot"].trials(table)
-            drawable = sysu.protocols
-        except DataError as error:
-            faults.append(Fault("error", str(error), "copy rand_perm_cam.mat again from its repository"))
-    return faults if synthetic else faults + _sysu_galleries(table, number, list(drawable))
-
-
-def _sysu_galleries(table: Table, number: np.ndarray, names: list[str]) -> list[Fault]:
-    """On the published test part the draws must give the recorded galleries."""
-    from vireid.data.datasets import sysu
-
-    for (split, camera), published in sysu.PUBLISHED.items():
-        rows = (table.split == split) & (table.camid == camera)
-        if split == "test" and (len(np.unique(table.pid[rows])), int(rows.sum())) != published:
-            return []  # the differing count is told already
-    wrong = []
-    for name in names:
-        drawn = tuple(int(number[gallery].sum()) for _, gallery in sysu.protocols[name].trials(table))
-        if drawn != sysu.GALLERY_SUMS[name]:
-            wrong.append(name)
-    if not wrong:
-        return []
-    what = f"the galleries drawn for {some(wrong)} are not those recorded on the release"
-    return [Fault("warning", what, "compare the test file names and rand_perm_cam.mat with the release")]
-
-
-def _stray_sysu(table: Table) -> list[str]:
-    from vireid.data.datasets import sysu
-
-    known = {f"{camera}/{pid}" for pid, camera in zip(table.pid.tolist(), table.camid.tolist(), strict=True)}
-    stray = []
-    for camera in sysu.CAMERAS:
-        for folder in sorted((table.root / f"cam{camera}").iterdir()):
-            if folder.is_dir() and folder.name.isdigit() and f"{camera}/{int(folder.name)}" in known:
-                names = [p.name for p in folder.iterdir()]
-                stray += [f"cam{camera}/{folder.name}/{n}" for n in sorted(names) if not sysu.image_stem(n)]
-    return stray
-
-
-def _regdb(table: Table, synthetic: bool) -> list[Fault]:
-    from vireid.data.datasets import regdb
-
-    faults, missing = [], []
-    for trial in range(regdb.TRIALS):
-        lists = [table.root / "idx" / f"{s}_{k}_{trial + 1}.txt" for s in ("train", "test") for k in regdb.CAMID]
-        if not all(path.is_file() for path in lists):
-            missing.append(trial)
-            continue
-        try:
-            other = regdb.load(table.root, trial=trial)
-        except DataError as error:
-            faults.append(Fault("error", f"trial {trial}: {error}", "copy idx/ from the release"))
-            continue
-        if trial and set(other.path.tolist()) != set(table.path.tolist()):
-            faults.append(
-                Fault(
-                    "warning",
-                    f"trial {trial} lists other pictures than trial 0",
-                    "each trial should divide the same 8,240 pictures: copy idx/ from the release",
-                )
-            )
-        if not synthetic and trial:
-            halves = {(s, c): (len(np.unique(other.pid[r])), int(r.sum())) for (s, c) in regdb.PUBLISHED
-                      for r in [(other.split == s) & (other.camid == c)]}  # fmt: skip
-            if halves != regdb.PUBLISHED:
-                faults.append(
-                    Fault(
-                        "warning",
-                        f"trial {trial} does not divide the people 206 to 206 with ten pictures each per camera",
-                        "copy idx/ from the release",
-                    )
-                )
-    if missing:
-        faults.append(
-            Fault(
-                "warning",
-                f"lists of trial {some(missing)} are missing",
-                "the published figure is the mean of ten trials, each with its own training: copy idx/ whole",
-            )
-        )
-    return faults
-
-
-def _llcm(table: Table, synthetic: bool) -> list[Fault]:
-    """The copies that the official test reader walks must hold the listed test pictures, or its draw is another."""
-    faults = []
-    ids = table.root / "idx" / "test_id.txt"
-    if ids.is_file():
-        odd = sorted(set(read_ids(ids, "the test identities")) ^ set(table.where("test").pids.tolist()))
-        if odd:
-            what = f"idx/test_id.txt and the test lists differ in {len(odd)} identities: {some(odd)}"
-            faults.append(Fault("warning", what, "the official reader takes test_id.txt: copy idx/ from the release"))
-    for kind, modality in datasets.find("llcm").KINDS.items():
-        folder = table.root / f"test_{kind}"
-        if not folder.is_dir():
-            continue
-        rows = np.flatnonzero((table.split == "test") & (table.modality == modality))
-        listed = {f"cam{table.camid[r]}/{table.pid[r]:04d}/{table.path[r].rpartition('/')[2]}" for r in rows}
-        copied = {path.relative_to(folder).as_posix() for path in folder.glob("cam*/*/*") if path.is_file()}
-        if listed != copied:
-            odd = sorted(listed ^ copied)
-            faults.append(
-                Fault(
-                    "warning",
-                    f"{folder.name} and idx/test_{kind}.txt differ in {len(odd)} pictures: {some(odd, 3)}",
-                    "the official reader draws its galleries from the copies, so its trials differ from those here: "
-                    "copy both from the release",
-                )
-            )
-    return faults
-
-
-def _manifest(table: Table, synthetic: bool) -> list[Fault]:
-    """A column that ties a query to simultaneous gallery pictures of the same person gives the answer away."""
-    faults = []
-    test = table[~np.isin(table.split, ("train", "val"))]
-    if "frame" in table.extras and len(test):
-        seen: dict[tuple, set[int]] = defaultdict(set)
-        for pid, frame, modality in zip(test.pid, test.extras["frame"].tolist(), test.modality, strict=True):
-            if frame != "" and frame == frame:
-                seen[int(pid), frame].add(int(modality))
-        both = sum(len(modalities) == 2 for modalities in seen.values())
-        if both:
-            faults.append(
-                Fault(
-                    "warning",
-                    f"{both} test pictures have a twin of the same person and the same `frame` in the other modality",
-                    "unless that is wanted, evaluate with `ignore=frame`: manifest/visible-to-infrared/ignore-frame",
-                )
-            )
-    return faults
-
-
 # --- what concerns all ----------------------------------------------------------------------------------------------
-
-
-def _groups(pid: np.ndarray, camid: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
-    order = np.lexsort((camid, pid))
-    keys = np.stack([pid[order], camid[order]], axis=1)
-    starts = np.flatnonzero(np.r_[True, (np.diff(keys, axis=0) != 0).any(axis=1)])
-    for rows in np.split(order, starts[1:]):
-        yield (int(pid[rows[0]]), int(camid[rows[0]])), rows
 
 
 def _modalities(table: Table) -> list[Fault]:
@@ -421,42 +225,35 @@ def _present(table: Table, faults: list[Fault]) -> int:
     return 0
 
 
-def _examine(path: Path) -> tuple[str, str]:
-    """("fine", sha256), ("missing", "") or ("unreadable", reason) of a picture, decoded to its last pixel."""
-    import io
-
-    from PIL import Image
-
+def _examine(path: Path, name: str) -> tuple[str, str]:
+    """("fine", sha256), ("missing", "") or ("unreadable", what is wrong) of a picture, decoded to its last pixel."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return "missing", ""
     except OSError as error:
-        return "unreadable", error.strerror or str(error)
+        return "unreadable", f"{name}: {error.strerror or error}"
     try:
-        with Image.open(io.BytesIO(data)) as picture:
-            picture.load()
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and others
-        reason = "not a picture that Pillow knows" if "BytesIO" in str(error) else str(error)
-        return "unreadable", reason if data else "empty file"
+        images.read(data, name)
+    except PictureError as error:
+        return "unreadable", str(error)
     return "fine", hashlib.sha256(data).hexdigest()
 
 
-def _examined(paths: list[Path], workers: int) -> Iterator[tuple[str, str]]:
+def _examined(table: Table, workers: int) -> Iterator[tuple[str, str]]:
     """Results in order, with a bounded number of pictures in flight."""
     with ThreadPoolExecutor(workers) as pool:
-        rest = iter(paths)
+        rest = iter(range(len(table)))
         while batch := list(islice(rest, 64 * workers)):
-            yield from pool.map(_examine, batch)
+            yield from pool.map(_examine, map(table.full_path, batch), [str(table.path[row]) for row in batch])
 
 
 def _pictures(table: Table, workers: int, progress: bool, faults: list[Fault]) -> int:
     from rich.progress import track
 
-    paths = [table.full_path(row) for row in range(len(table))]
-    results: Iterable[tuple[str, str]] = _examined(paths, workers)
+    results: Iterable[tuple[str, str]] = _examined(table, workers)
     if progress:
-        results = track(results, description="pictures", total=len(paths), transient=True)
+        results = track(results, description="pictures", total=len(table), transient=True)
     absent, unreadable, rows_of, fine = [], [], defaultdict(list), 0
     for row, (state, detail) in enumerate(results):
         if state == "fine":
@@ -465,7 +262,7 @@ def _pictures(table: Table, workers: int, progress: bool, faults: list[Fault]) -
         elif state == "missing":
             absent.append(str(table.path[row]))
         else:
-            unreadable.append(f"{table.path[row]} ({detail})")
+            unreadable.append(detail)
     _missing(absent, faults)
     if unreadable:
         faults.append(

@@ -3,11 +3,12 @@
 A transform takes a dict of aligned tensors and a seeded CPU generator and returns a new dict:
 
     images     uint8 (N, 3, H, W), float32 after Normalize or Symmetric
-    masks      (N, H, W), optional; 0 outside, nearest when resized
+    masks      (N, H, W), optional; 0 outside
     keypoints  (N, K, 3) x, y in pixels and confidence, optional; confidence 0 when cut off
     heatmaps   (N, K, H, W), optional; 0 outside
 
-All of them are cropped, mirrored and resized alike; a mirror also exchanges left and right of keypoints and heat maps.
+All of them are cropped and mirrored alike; a mirror also exchanges left and right of keypoints and heat maps. They have
+one size, which the pixel cache gave them.
 Any other key passes unchanged. Random numbers are drawn on the CPU, so that every device and every rank sees the same
 ones, and reach the device as one small copy; nothing here returns to Python per image. What is random is drawn in
 `__call__`, what is done with it is a function of its own (`crop`, `flip`, `erase_boxes`, `erase`, `apply_channels`).
@@ -21,7 +22,6 @@ Visible-Infrared Recognition", ICCV 2021; checked against mangye16/Cross-Modal-R
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
@@ -30,7 +30,6 @@ from pydantic import Field, model_validator
 from pydantic_core import ArgsKwargs
 from torch import Tensor
 
-from vireid.data.resize import KERNELS, Filter, resize
 from vireid.declaration import Count, Index, Number, Positive, Share, settings
 from vireid.errors import ArgumentError
 from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD
@@ -203,36 +202,6 @@ class Flip:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         return flip(sample, draw(len(sample["images"]), generator) < self.p)
-
-
-@dataclass(frozen=True)
-class Resize:
-    """Resample to `size` (height, width) as Pillow does; the pixel cache already has recipe.size, this is for parts."""
-
-    size: tuple[int, int]
-    filter: Filter = "bilinear"
-
-    def __post_init__(self) -> None:
-        if len(self.size) != 2 or min(self.size) < 1:
-            raise ArgumentError(f"Resize.size is (height, width) in pixels, got {self.size}")
-        if self.filter not in KERNELS:
-            raise ArgumentError(f"Resize.filter is one of {', '.join(KERNELS)}, got {self.filter!r}")
-
-    def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        _check_pixels(sample, "Resize")
-        height, width = sample["images"].shape[-2:]
-        changed = {**sample, "images": resize(sample["images"], self.size, self.filter)}
-        if "masks" in sample:
-            masks = sample["masks"]
-            rows = ((torch.arange(self.size[0], device=masks.device) + 0.5) * height / self.size[0]).long()
-            columns = ((torch.arange(self.size[1], device=masks.device) + 0.5) * width / self.size[1]).long()
-            changed["masks"] = masks[:, rows][:, :, columns]
-        if "heatmaps" in sample:
-            maps = sample["heatmaps"]
-            changed["heatmaps"] = F.interpolate(maps, self.size, mode="bilinear", antialias=True, align_corners=False)
-        if "keypoints" in sample:
-            changed["keypoints"] = scale_keypoints(sample["keypoints"], (height, width), self.size)
-        return changed
 
 
 def scale_keypoints(keypoints: Tensor, source: Tensor | tuple[int, int], target: tuple[int, int]) -> Tensor:

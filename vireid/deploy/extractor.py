@@ -1,7 +1,7 @@
 """FeatureExtractor: pictures of any kind in, L2-normalized vectors out, with a bundle alone.
 
-A picture goes the way that it went in training: RGB, Pillow's resize with the bundle's filter, uint8; only a rotation
-that the camera noted (EXIF) is applied first. So the vectors are those of `vireid embed`, divided by their length.
+A picture goes the way that it went in training: read and resized by vireid.images, with the bundle's filter. So the
+vectors are those of `vireid embed`, divided by their length.
 """
 
 from __future__ import annotations
@@ -14,29 +14,31 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from vireid.data.cache import fit
+from vireid import images
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.deploy.pose_input import HEATMAPS, Poser, Seen, to_do
 from vireid.deploy.runtimes import Backend
 from vireid.errors import ArgumentError, PictureError
+from vireid.images import STRETCH, GrayRule, resize
 from vireid.system import available_cores
 from vireid.types import INFRARED, VISIBLE
 
 Modality = Literal["visible", "infrared", "auto"]
-Picture = str | os.PathLike | Image.Image | np.ndarray | Tensor
+Picture = images.Picture | Tensor
 MODALITIES: dict[str | int, int] = {"visible": VISIBLE, "infrared": INFRARED, VISIBLE: VISIBLE, INFRARED: INFRARED}
-GRAY, COLOR = (1,), (3, 4)  # channels
+CHANNELS = (1, 3, 4)  # of a tensor
 
 
 class FeatureExtractor:
     """Vectors (N, D) float32, L2-normalized, of pictures that show one person each.
 
     `bundle` is a Bundle or its folder; `backend` torch, onnxruntime or openvino; `device` auto, cpu, cuda or cuda:N.
-    `pose` says where the heat maps of a network that takes them come from (see serve/posing.py).
+    `pose` says where the heat maps of a network that takes them come from (see deploy/pose_input.py), `gray` how gray
+    pictures of more than 8 bits become 8; take the rule of the training.
     """
 
     def __init__(
@@ -46,11 +48,12 @@ class FeatureExtractor:
         device: str = "auto",
         batch_size: int = 64,
         pose: str | None = None,
+        gray: GrayRule = STRETCH,
     ) -> None:
         if batch_size < 1:
             raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
-        self.batch_size = batch_size
+        self.batch_size, self.gray = batch_size, gray
         self._poser = None if pose is None else Poser(pose, self.bundle, device)
         self._embed = self.bundle.embedder(backend, device)
 
@@ -67,10 +70,11 @@ class FeatureExtractor:
     ) -> np.ndarray:
         """L2-normalized vectors, float32 (N, D), one row for each picture in order.
 
-        A picture is a path, a PIL image, a uint8 array (H, W, 3), (H, W) or (H, W, 4), or a uint8 tensor (3, H, W);
-        an array (N, H, W, 3), a tensor (N, 3, H, W), a list or a generator of pictures is many. `modality` is one word
-        for all or one for each; "auto" decides from the picture (see serve/modality.py). What the bundle's embedder
-        takes beside pictures (`bundle.config.inputs`) is passed by name, (N, ...); with `pose` heat maps are drawn.
+        A picture is a path, the bytes of a file, a PIL image, an array (see `vireid.images.read`) or a uint8 tensor
+        (3, H, W); an array (N, H, W, 3), a tensor (N, 3, H, W), a list or a generator of pictures is many. `modality`
+        is one word for all or one for each; "auto" decides from the picture (see deploy/infrared_detection.py). What
+        the bundle's embedder takes beside pictures (`bundle.config.inputs`) is passed by name, (N, ...); with `pose`
+        heat maps are drawn.
         Raises PictureError, ValueError.
         """
         found = [vectors for vectors, _ in self.batches(pictures, modality, **inputs)]
@@ -102,7 +106,7 @@ class FeatureExtractor:
 
             def ahead() -> list[Future[tuple[np.ndarray, int, Seen | None]]]:
                 return [
-                    pool.submit(_prepare, number, picture, kind, config.size, config.filter, poser)
+                    pool.submit(self._prepare, number, picture, kind, poser)
                     for number, (picture, kind) in islice(stream, self.batch_size)
                 ]
 
@@ -111,90 +115,39 @@ class FeatureExtractor:
                 while waiting:
                     ready = [future.result() for future in waiting]
                     waiting = ahead()
-                    images = np.ascontiguousarray(np.stack([image for image, _, _ in ready]).transpose(0, 3, 1, 2))
+                    batch = np.ascontiguousarray(np.stack([image for image, _, _ in ready]).transpose(0, 3, 1, 2))
                     kinds = np.array([kind for _, kind, _ in ready], dtype=np.int64)
                     given = [name for name in config.inputs if name in inputs]
                     beside = _rows(inputs, given, done, len(ready), last=not waiting)
                     if poser is not None:
                         drawn = poser.maps([seen for _, _, seen in ready if seen is not None])
                         beside.insert(config.inputs.index(HEATMAPS), drawn)
-                    yield _normalized(self._embed(images, kinds, *beside), done), kinds
+                    yield _normalized(self._embed(batch, kinds, *beside), done), kinds
                     done += len(ready)
             finally:
                 pool.shutdown(cancel_futures=True)
 
-
-def read_picture(picture: Picture, name: str = "the picture") -> Image.Image:
-    """A picture of any accepted kind as a PIL image with the camera's rotation applied; PictureError with its name."""
-    if isinstance(picture, Image.Image):
-        return _upright(picture)
-    if isinstance(picture, str | os.PathLike):
-        return _read_file(Path(picture), name)
-    if isinstance(picture, Tensor):
-        if picture.ndim != 3 or picture.shape[0] not in (*GRAY, *COLOR):
-            raise PictureError(
-                f"{name}: a tensor is (3, H, W), got {tuple(picture.shape)}; permute it, or pass an array"
-            )
-        picture = picture.detach().cpu().permute(1, 2, 0).numpy()
-    if isinstance(picture, np.ndarray):
-        return _from_array(picture, name)
-    raise PictureError(
-        f"{name}: expected a path, a PIL image, a uint8 array or a tensor, got {type(picture).__name__}; decode it"
-    )
-
-
-# --- one picture ------------------------------------------------------------------------------------------------------
-
-
-def _prepare(
-    number: int, picture: Picture, kind: int | None, size: tuple[int, int], filter: str, poser: Poser | None = None
-) -> tuple[np.ndarray, int, Seen | None]:
-    """uint8 (H, W, 3) as in training, the modality, judged from the picture before it is resized, and for the pose."""
-    name = f"picture {number}"
-    if isinstance(picture, str | os.PathLike):
-        name += f" ({os.fspath(picture)})"
-    try:
-        image = read_picture(picture, name)
-        pixels = fit(image, size, filter)
+    def _prepare(
+        self, number: int, picture: Picture, kind: int | None, poser: Poser | None
+    ) -> tuple[np.ndarray, int, Seen | None]:
+        """uint8 (H, W, 3) as in training, the modality, judged before the resize, and what the pose is found in."""
+        name = f"picture {number}"
+        if isinstance(picture, str | os.PathLike):
+            name += f" ({os.fspath(picture)})"
+        if isinstance(picture, Tensor):
+            picture = _as_array(picture, name)
+        image = images.read(picture, name, gray=self.gray)
         if kind is None:
-            kind = INFRARED if is_infrared(np.asarray(image.convert("RGB"))) else VISIBLE
-        seen = None if poser is None else poser.look(image)
-    except PictureError:
-        raise
-    except (OSError, ValueError) as error:
-        raise PictureError(f"{name}: {error}") from error
-    return pixels, kind, seen
+            kind = INFRARED if is_infrared(np.asarray(image)) else VISIBLE
+        config = self.bundle.config
+        return resize(image, config.size, config.filter), kind, None if poser is None else poser.look(image)
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """As the camera was held; a palette with transparency as RGBA, of which Pillow would warn."""
-    image = ImageOps.exif_transpose(image)
-    return image.convert("RGBA") if image.mode == "P" and "transparency" in image.info else image
-
-
-def _read_file(path: Path, name: str) -> Image.Image:
-    try:
-        with Image.open(path) as image:
-            image.load()
-            return _upright(image)
-    except FileNotFoundError:
-        raise PictureError(f"{name}: there is no such file") from None
-    except Image.DecompressionBombError as error:
-        raise PictureError(f"{name}: {error}; pass a crop of the person") from error
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises any of these on a damaged file
-        raise PictureError(f"{name} cannot be read as a picture ({error}); copy it again or leave it out") from error
-
-
-def _from_array(array: np.ndarray, name: str) -> Image.Image:
-    if array.dtype != np.uint8:
-        raise PictureError(
-            f"{name}: expected uint8 pixels 0..255, got {array.dtype}; scale to 8 bits as your training pictures were"
-        )
-    if array.ndim == 3 and array.shape[2] in GRAY:
-        array = array[:, :, 0]
-    if not array.size or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in COLOR):
-        raise PictureError(f"{name}: an array is (H, W, 3), (H, W, 4) or (H, W), got {array.shape}")
-    return Image.fromarray(np.ascontiguousarray(array))
+def _as_array(picture: Tensor, name: str) -> np.ndarray:
+    """(H, W, C) of a tensor (C, H, W)."""
+    if picture.ndim != 3 or picture.shape[0] not in CHANNELS:
+        raise PictureError(f"{name}: a tensor is (3, H, W), got {tuple(picture.shape)}; permute it, or pass an array")
+    return picture.detach().cpu().permute(1, 2, 0).numpy()
 
 
 # --- many pictures ----------------------------------------------------------------------------------------------------
@@ -202,7 +155,7 @@ def _from_array(array: np.ndarray, name: str) -> Image.Image:
 
 def _singles(pictures: Picture | Iterable[Picture]) -> Iterator[Picture]:
     """One picture after the other, whatever they came in."""
-    if isinstance(pictures, str | os.PathLike | Image.Image):
+    if isinstance(pictures, str | os.PathLike | bytes | Image.Image):
         yield pictures
     elif isinstance(pictures, np.ndarray | Tensor):
         many = pictures.ndim == 4

@@ -56,11 +56,11 @@ class Poser:
         self.estimator = _estimator(choice, device)
 
     def look(self, picture: Image.Image) -> Seen:
-        """Prepare one picture; may run in any thread."""
+        """Prepare one RGB picture; may run in any thread."""
         size = picture.height, picture.width
         if self.estimator is None:
             return Seen(size)
-        return Seen(size, *letterbox(picture.convert("RGB"), self.estimator.size))
+        return Seen(size, *letterbox(picture, self.estimator.size))
 
     def maps(self, seen: Sequence[Seen]) -> np.ndarray:
         """Heat maps (N, points, h, w) float32 of the pictures as the network sees them."""

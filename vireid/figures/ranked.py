@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vireid.data.table import Table
-from vireid.errors import ArgumentError, DataError
+from vireid.errors import ArgumentError
 from vireid.figures.fonts import INSTALL, Font, chinese_file, font, readable, width, wrap
+from vireid.images import read, resize
 from vireid.system import replacing
 from vireid.types import MODALITIES
 
@@ -108,7 +109,7 @@ def ranked_list(
 
     `queries` (Q,) and `ranked` (Q, k) are rows of the table (-1: none there), `similarity` (Q, k) what they were ranked
     by; `picture` is the height and width of one image in units of two pixels. Where this machine has no Chinese font
-    the words are English and the returned note says so. Raises DataError for an unreadable picture, ValueError for
+    the words are English and the returned note says so. Raises PictureError for an unreadable picture, ValueError for
     arrays that do not fit together.
     """
     if lang not in WORDS:
@@ -202,12 +203,7 @@ class _Sheet:
             (left - frame, top - frame, left + self.width + frame - 1, top + self.height + frame - 1), fill=color
         )
         path = self.table.full_path(row)
-        try:
-            with Image.open(path) as image:
-                small = image.convert("RGB").resize((self.width, self.height), Image.Resampling.LANCZOS)
-        except (OSError, ValueError, SyntaxError) as error:
-            raise DataError(f"the picture {path} cannot be read ({error}); copy it again from the dataset") from error
-        self.sheet.paste(small, (left, top))
+        self.sheet.paste(Image.fromarray(resize(read(path), (self.height, self.width))), (left, top))
 
     def badge(self, x: int, y: int, right: bool) -> None:
         """A disk with a tick or a cross, its center at (x, y)."""

@@ -19,11 +19,12 @@ from PIL import Image
 
 from vireid.deploy.extractor import FeatureExtractor, Modality
 from vireid.errors import GalleryError, PictureError, SourceError
+from vireid.images import SUFFIXES
 from vireid.ingest import video
 from vireid.ingest.boxes import check_source
 from vireid.ingest.detect import check_folder
 from vireid.ingest.segments import Source, VideoSettings, segments_of
-from vireid.ingest.sources import SUFFIXES, Crop, Pictures, Piece, crops_of
+from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
 from vireid.search.archive import THUMBNAIL_PX, Archive
 from vireid.search.gallery import Record
 
@@ -139,7 +140,7 @@ def index_piece(
         for crop in batch:
             if row_of[crop.id] not in there:
                 try:
-                    opened.append((crop, crop.record(row_of[crop.id]), crop.open()))
+                    opened.append((crop, crop.record(row_of[crop.id]), crop.open(extractor.gray)))
                 except (PictureError, GalleryError) as error:
                     refused.append(str(error))
         parts = extractor.batches([picture for *_, picture in opened], [crop.modality for crop, *_ in opened])

@@ -1,6 +1,6 @@
 """Sources: what lies in a folder, a CSV or a video file, as crops to index; nothing is opened here.
 
-Folder: every .jpg, .jpeg, .png, .webp and .bmp below it, and videos. The first folder on the way is the camera:
+Folder: every picture below it, by vireid.images.SUFFIXES, and videos. The first folder on the way is the camera:
 
     PICTURES/gate/2026-11-24/0001.jpg      camera "gate"; a picture that lies in PICTURES itself has camera "PICTURES"
 
@@ -27,13 +27,13 @@ from typing import Protocol
 
 from PIL import Image
 
-from vireid.deploy.extractor import Modality, read_picture
+from vireid.deploy.extractor import Modality
 from vireid.errors import SourceError
+from vireid.images import STRETCH, SUFFIXES, GrayRule, read
 from vireid.ingest import video
 from vireid.search.gallery import NO_VECTOR, Record
 from vireid.types import VISIBLE
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")
 MODALITIES: tuple[Modality, ...] = ("visible", "infrared", "auto")
 
@@ -58,11 +58,10 @@ class Crop:
     row: str = ""
     quality: float = 0.0
 
-    def open(self) -> Image.Image:
-        """The picture as RGB; raises PictureError."""
-        if self.picture is None:
-            return read_picture(self.path, str(self.path)).convert("RGB")
-        return (self.picture if isinstance(self.picture, Image.Image) else self.picture()).convert("RGB")
+    def open(self, gray: GrayRule = STRETCH) -> Image.Image:
+        """The picture as RGB, a new image; raises PictureError."""
+        picture = self.picture() if callable(self.picture) else self.picture
+        return read(self.path if picture is None else picture, str(self.path), gray=gray)
 
     def record(self, id: str) -> Record:
         """Its row, with no vector yet; raises GalleryError for a text that no gallery keeps."""

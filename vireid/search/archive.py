@@ -22,6 +22,7 @@ from typing import TypeVar
 from PIL import Image
 
 from vireid.errors import GalleryError
+from vireid.images import read
 from vireid.search.audit import NAME as AUDIT
 from vireid.search.audit import Audit
 from vireid.search.gallery import Filter, Gallery
@@ -49,7 +50,7 @@ class Thumbnails:
     def write(self, id: str, picture: Image.Image) -> str:
         """Scale a picture down, keep it and return its name."""
         name = self.name(id)
-        small = picture.convert("RGB")
+        small = read(picture)
         small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
         path = self.folder / name
         path.parent.mkdir(parents=True, exist_ok=True)

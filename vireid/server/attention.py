@@ -17,11 +17,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from vireid.data.cache import fit
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import WEIGHTS
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.errors import ArgumentError
+from vireid.images import resize
 from vireid.layers.embedder import load_embedder
 
 LEAST_PLACES = 6  # of maps that are worth drawing
@@ -46,9 +46,9 @@ class Attention:
             self.reason = str(error)
 
     def energy(self, picture: Image.Image, modality: int) -> np.ndarray:
-        """Energy (h, w) float32 in 0..1 of the last maps; ValueError where the network has no maps."""
+        """Energy (h, w) float32 in 0..1 of the last maps of an RGB picture; ValueError for a network without maps."""
         assert self._network is not None
-        pixels = np.array(fit(picture, self.size, self.filter))
+        pixels = np.array(resize(picture, self.size, self.filter))
         images = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
         found: list[Tensor] = []
 
@@ -75,7 +75,7 @@ class Attention:
     def overlay(self, picture: Image.Image, modality: int | None = None) -> bytes:
         """A PNG with the sides of the picture (at most 256 pixels), to lay over it; strong places cover it more."""
         if modality is None:
-            modality = int(is_infrared(np.asarray(picture.convert("RGB"))))
+            modality = int(is_infrared(np.asarray(picture)))
         energy = self.energy(picture, modality)
         scale = 256 / max(picture.size)
         sides = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))

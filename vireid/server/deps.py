@@ -132,7 +132,7 @@ class Door:
             raise HTTPException(
                 422, f"there are {len(boxes)} boxes for {len(pictures)} pictures; one for each, or none"
             )
-        uploads = [decode(data, self.service.limits) for data in pictures]
+        uploads = [decode(data, self.service.limits, self.service.searcher.extractor.gray) for data in pictures]
         crops = [upload.crop(box) for upload, box in zip(uploads, boxes or [None] * len(uploads), strict=True)]
         return crops, uploads
 

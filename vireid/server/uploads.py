@@ -1,24 +1,23 @@
 """Uploads: bytes from a stranger to an RGB picture, or a refusal that says why.
 
-What is refused before a pixel is decoded: more bytes than allowed, whatever does not begin as JPEG, PNG or WebP, more
-pixels than allowed (read from the header), a JPEG of hundreds of scans, each of which costs a pass over the picture.
-Only Pillow's three decoders are tried, the first picture of a file alone is read, and its name is not looked at.
+Read by vireid.images, as what is indexed. Refused before a pixel is decoded: more bytes than allowed, whatever does not
+begin as one of its formats, more pixels than allowed (read from the header), a JPEG of hundreds of scans, each of which
+costs a pass over the picture. One of Pillow's decoders is tried, by the first bytes; the name of a file is not looked
+at.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 from dataclasses import dataclass
-from struct import error as StructError
 
-from PIL import Image, ImageOps
+from PIL import Image
 
-from vireid.errors import UploadError
+from vireid import images
+from vireid.errors import PictureError, PictureTooLarge, UploadError
+from vireid.images import MEGA, STRETCH, GrayRule
 
-MEGA = 1_000_000
-BEGINNINGS = {"JPEG": b"\xff\xd8\xff", "PNG": b"\x89PNG\r\n\x1a\n", "WEBP": b"RIFF"}
-SCAN, MOST_SCANS = b"\xff\xda", 64  # a camera writes 1, a progressive JPEG about 10; the thumbnail in it has some
+MAX_SCANS = 64  # of a JPEG
 SMALLEST = (16, 8)  # (height, width) of a crop
 
 
@@ -59,46 +58,12 @@ class Upload:
         return self.image.crop((left, top, right, bottom))
 
 
-def decode(data: bytes, limits: Limits) -> Upload:
+def decode(data: bytes, limits: Limits, gray: GrayRule = STRETCH) -> Upload:
     """The picture in `data`; UploadError for anything else."""
-    if len(data) > limits.picture_bytes:
-        raise UploadError(
-            f"the picture has {len(data) / MEGA:.1f} MB, at most {limits.picture_bytes / MEGA:g} are taken; "
-            "send the crop of the person, or a smaller frame",
-            413,
-        )
-    kinds = [kind for kind, beginning in BEGINNINGS.items() if data.startswith(beginning)]
-    if not kinds or (kinds == ["WEBP"] and data[8:12] != b"WEBP"):
-        raise UploadError("this is no JPEG, PNG or WebP picture; convert it to one of these")
-    if kinds == ["JPEG"] and data.count(SCAN) > MOST_SCANS:
-        raise UploadError(f"this JPEG has more than {MOST_SCANS} scans, which no camera writes; save it again")
+    bounds = images.Limits(limits.picture_pixels, limits.picture_bytes, MAX_SCANS)
     try:
-        with Image.open(io.BytesIO(data), formats=kinds) as image:
-            width, height = image.size
-            if width * height > limits.picture_pixels:
-                raise _too_many(width, height, limits)
-            image.load()
-            return Upload(_rgb(ImageOps.exif_transpose(image)), hashlib.sha256(data).hexdigest())
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UploadError(f"the picture has too many pixels ({error})", 413) from error
-    except UploadError:
-        raise
-    except (OSError, ValueError, SyntaxError, KeyError, TypeError, IndexError, EOFError, OverflowError,
-            MemoryError, StructError, ZeroDivisionError) as error:  # what damaged files make Pillow raise  # fmt: skip
-        raise UploadError("the picture is damaged and cannot be read; save it again") from error
-
-
-def _too_many(width: int, height: int, limits: Limits) -> UploadError:
-    most = limits.picture_pixels / MEGA
-    return UploadError(f"the picture has {width} x {height} pixels, at most {most:g} million are taken; scale it", 413)
-
-
-def _rgb(image: Image.Image) -> Image.Image:
-    """Transparent parts become white, as a page would show them; 16 bits of gray become 8."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return image.point(lambda value: value / 256).convert("L").convert("RGB")
-    if "transparency" in image.info or image.mode in ("RGBA", "LA", "PA"):
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(white, image).convert("RGB")
-    return image.convert("RGB")
+        return Upload(images.read(data, gray=gray, limits=bounds), hashlib.sha256(data).hexdigest())
+    except PictureTooLarge as error:
+        raise UploadError(str(error), error.http_status) from error
+    except PictureError as error:
+        raise UploadError(str(error)) from error

@@ -47,7 +47,6 @@ from vireid.workflows.run import Run
 from vireid.workflows.run_outputs import RESULTS
 from vireid.workflows.training import train
 
-PROTOCOLS = {"sysu": ("sysu/all/single-shot", "sysu/indoor/single-shot")}  # elsewhere all of the data set's
 OF_RUN = "run:"  # a setting that names another line's run
 FILES = {"compare.md": "markdown", "compare.csv": "csv", "compare.json": "json", "compare.tex": "latex"}
 
@@ -186,7 +185,7 @@ def labels(data: Sequence[str]) -> dict[str, str]:
 def protocols(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
     """Those of the protocols asked for that belong to this data set, or its usual ones; ValueError if there is none."""
     if not asked:
-        return PROTOCOLS.get(table.dataset, tuple(datasets.protocols_for(table)))
+        return datasets.find(table.dataset).compared_protocols or tuple(datasets.protocols_for(table))
     found = tuple(name for name in asked if name.partition("/")[0] == table.dataset)
     for name in found:
         datasets.protocol(name, table)  # raises for a name that is unknown

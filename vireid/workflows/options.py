@@ -15,7 +15,7 @@ class TrainOptions:
     """How a training is run; what it learns is in the settings of its method."""
 
     trial: Index | None = None
-    """RegDB: which of the ten splits, 0 to 9."""
+    """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
     weights: str | None = None
     """What to start from: imagenet, a file or an address."""
     seed: Index = 0
@@ -45,9 +45,9 @@ class RunOptions:
     """Which pictures a run is used on, and how they are embedded."""
 
     data: str | Table | None = None
-    """NAME=PATH with NAME sysu, regdb, llcm or manifest, or a bare PATH; by default what the run was trained on."""
+    """NAME=PATH with NAME of a data set or ./your_file.py, or a bare PATH; by default what the run was trained on."""
     trial: Index | None = None
-    """RegDB: which of the ten splits, 0 to 9."""
+    """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
     cross: bool = False
     """Allow other data than the run's own; stamped on the figures."""
     flip: bool = False
@@ -76,8 +76,8 @@ class EvaluateOptions(RunOptions):
 
     protocols: tuple[str, ...] = ()
     """Protocol by name, repeatable; by default all that the data can serve."""
-    draw: Literal["official", "agw"] | None = None
-    """SYSU-MM01: how galleries are drawn."""
+    draw: str | None = None
+    """SYSU-MM01: whose draw of the gallery, official or agw."""
     layer: str | None = None
     """Layer of the embedder (neck, pooled, ...) or all; by default the deployed one."""
     refine: str | Path | None = None

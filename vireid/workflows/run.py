@@ -239,15 +239,9 @@ def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Embedding
 
 def choose_protocols(table: Table, options: EvaluateOptions) -> list[Protocol]:
     """The protocols by name, or all; with SYSU-MM01's gallery draw where one is given."""
-    draw, names = options.draw, options.protocols
-    if draw is not None and table.dataset != "sysu":
-        raise ArgumentError(f"--draw belongs to SYSU-MM01, this data is {table.dataset}; leave it out")
-    wanted = list(names) or list(datasets.protocols_for(table))
-    if draw is not None:
-        stems = dict.fromkeys(name.removesuffix("/agw") for name in wanted)
-        known = datasets.protocols_for(table)
-        wanted = [stem + ("/agw" if draw == "agw" else "") for stem in stems]
-        wanted = wanted if names else [name for name in wanted if name in known]  # agw draws single shots alone
+    wanted = list(options.protocols) or list(datasets.protocols_for(table))
+    if options.draw is not None:
+        wanted = datasets.find(table.dataset).drawn(options.protocols, options.draw)
     return [datasets.protocol(name, table, list(options.ignore) or None) for name in dict.fromkeys(wanted)]
 
 

@@ -66,8 +66,8 @@ def load_table(run: RunFolder, data: str | None, trial: int | None) -> Table:
     recorded = run.record.source
     if data is None and recorded.data is None:
         raise RunError(f"{run.path} does not say where its data lie; pass --data {run.record.dataset}=PATH")
-    name, path = datasets.split_spec(data or str(recorded.data))
-    if trial is None and name == run.record.dataset:
+    name, path = datasets.split_spec(data or datasets.recorded_spec(str(recorded.data), recorded.sha256))
+    if trial is None and datasets.find(name).name == run.record.dataset:
         trial = recorded.trial
     return datasets.load(f"{name}={path}", **({} if trial is None else {"trial": trial}))
 
@@ -95,7 +95,7 @@ def training_fingerprint(record: RunRecord, table: Table) -> str:
 
 def training_splits(table: Table) -> tuple[str, ...]:
     """The splits that are trained on unless people are held out."""
-    return ("train", "val") if table.dataset == "sysu" else ("train",)
+    return datasets.find(table.dataset).training_splits
 
 
 def refusal(run: RunFolder, table: Table) -> str:

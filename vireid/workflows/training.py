@@ -38,7 +38,6 @@ from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_rows import split_rows, training_splits
 
-TEST_PROTOCOL = {"sysu": "sysu/all/single-shot/agw"}  # what published scripts choose by; else the data set's first one
 SCRATCH = (
     "no --weights: training starts from scratch (random weights), which costs much accuracy. Published figures start "
     "from ImageNet: --weights imagenet, or the path of resnet50-19c8e357.pth"
@@ -226,7 +225,8 @@ def selection(table: Table, held_out: Table | None, select: str, recipe: Recipe)
         rows, protocol, rule = held_out, _infrared_to_visible(), HELD_OUT
     else:
         rows = split_rows(table)
-        name = TEST_PROTOCOL.get(table.dataset, next(iter(datasets.protocols_for(table))))
+        dataset = datasets.find(table.dataset)
+        name = dataset.selection_protocol or next(iter(dataset.protocols))
         protocol, rule = datasets.protocol(name, rows), TEST_SET
 
     def mean_precision(method: Method[Any], at: Progress) -> float:
@@ -283,7 +283,7 @@ def source(table: Table, options: TrainOptions) -> dict[str, Any]:
     if not table.source:
         return {}
     name, path = datasets.split_spec(table.source)
-    return {"data": f"{name}={path.resolve()}", "trial": options.trial}
+    return {"data": f"{name}={path.resolve()}", "trial": options.trial, **datasets.recorded_file(name)}
 
 
 def training_stamp(table: Table, options: TrainOptions, held_out: Table | None) -> dict[str, Any]:

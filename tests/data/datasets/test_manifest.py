@@ -203,7 +203,7 @@ def test_spec_and_detection(tmp_path):
         datasets.load(f"regdb={tmp_path}", trail=1)
     with pytest.raises(ValueError, match="a path must follow"):
         datasets.load("sysu=")
-    with pytest.raises(DataError, match=r"none of the known layouts:(.|\n)*sysu(.|\n)*regdb(.|\n)*llcm(.|\n)*manifest"):
+    with pytest.raises(DataError, match=r"none of the known layouts:(.|\n)*llcm(.|\n)*manifest(.|\n)*regdb(.|\n)*sysu"):
         datasets.detect(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         datasets.load(tmp_path / "nothing")

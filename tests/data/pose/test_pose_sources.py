@@ -15,7 +15,7 @@ from torch import Tensor
 from vireid.data.pose.heatmaps import openpose, template
 from vireid.data.pose.sources import OpenPoseFolder, Pictures, PoseArrays, Template, coco, letterbox
 from vireid.data.table import Table, table_from_columns
-from vireid.errors import DataError
+from vireid.errors import DataError, PictureError
 
 
 def table_of(root: Path, *paths: str) -> Table:
@@ -130,7 +130,7 @@ def test_pictures_of_any_shape_go_there_and_back(tmp_path: Path) -> None:
         np.testing.assert_allclose(pose[:, :2], np.tile([x, y], (17, 1)), atol=0.35)
         assert (pose[:, 2] == 1).all()  # confidence is cut at 1
     (tmp_path / "d.png").write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"d\.png cannot be read"):
+    with pytest.raises(PictureError, match=r"d\.png cannot be read"):
         Pictures(estimator)(table_of(tmp_path, "d.png"))
     with pytest.raises(ValueError, match="1 or more pictures"):
         Pictures(estimator, 0)

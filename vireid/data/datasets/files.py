@@ -12,8 +12,8 @@ import numpy as np
 
 from vireid.data.table import Table
 from vireid.errors import DataError
+from vireid.images import SUFFIXES
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 KEYPOINTS_FILE = "keypoints.npz"
 
 
@@ -36,7 +36,7 @@ def pictures_in(folder: Path | str) -> list[str]:
     """Sorted names of the image files directly inside, hidden files and other kinds (Thumbs.db) left out."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
-    return sorted(name for name in names if name.lower().endswith(IMAGE_SUFFIXES))
+    return sorted(name for name in names if name.lower().endswith(SUFFIXES))
 
 
 def read_text(path: Path, purpose: str) -> str:

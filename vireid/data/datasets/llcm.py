@@ -22,7 +22,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vireid.data.datasets.files import attach_keypoints, existing_folder, read_pairs
+from vireid.data.dataset import Counts, Dataset, Fault
+from vireid.data.datasets.files import attach_keypoints, existing_folder, read_ids, read_pairs, some
 from vireid.data.datasets.ignore import same_pid_and_camera
 from vireid.data.protocol import Protocol, Trial, ignore_nothing
 from vireid.data.table import Table, table_from_columns
@@ -160,3 +161,51 @@ def _protocols() -> list[Protocol]:
 
 
 protocols: dict[str, Protocol] = {p.name: p for p in _protocols()}
+
+
+def _check(table: Table) -> list[Fault]:
+    """The copies that the official test reader walks must hold the listed test pictures, or its draw is another."""
+    faults = []
+    ids = table.root / "idx" / "test_id.txt"
+    if ids.is_file():
+        odd = sorted(set(read_ids(ids, "the test identities")) ^ set(table.where("test").pids.tolist()))
+        if odd:
+            what = f"idx/test_id.txt and the test lists differ in {len(odd)} identities: {some(odd)}"
+            faults.append(Fault("warning", what, "the official reader takes test_id.txt: copy idx/ from the release"))
+    for kind, modality in KINDS.items():
+        folder = table.root / f"test_{kind}"
+        if not folder.is_dir():
+            continue
+        rows = np.flatnonzero((table.split == "test") & (table.modality == modality))
+        listed = {f"cam{table.camid[r]}/{table.pid[r]:04d}/{table.path[r].rpartition('/')[2]}" for r in rows}
+        copied = {path.relative_to(folder).as_posix() for path in folder.glob("cam*/*/*") if path.is_file()}
+        if listed != copied:
+            odd = sorted(listed ^ copied)
+            faults.append(
+                Fault(
+                    "warning",
+                    f"{folder.name} and idx/test_{kind}.txt differ in {len(odd)} pictures: {some(odd, 3)}",
+                    "the official reader draws its galleries from the copies, so its trials differ from those here: "
+                    "copy both from the release",
+                )
+            )
+    return faults
+
+
+class LLCM(Dataset):
+    """LLCM."""
+
+    title = "LLCM"
+    layout = "folders vis and nir, and idx/train_vis.txt, train_nir.txt, test_vis.txt, test_nir.txt"
+    load = staticmethod(load)
+    protocols = protocols
+
+    def recognizes(self, root: Path) -> int:
+        folders = (root / "vis").is_dir() and (root / "nir").is_dir()
+        return int(folders or (root / "idx" / "train_vis.txt").is_file())
+
+    def published_counts(self) -> Counts:
+        return PUBLISHED
+
+    def check(self, table: Table, synthetic: bool) -> list[Fault]:
+        return _check(table)

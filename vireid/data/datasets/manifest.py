@@ -18,16 +18,17 @@ import csv
 import difflib
 import io
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vireid.data.dataset import Dataset, Fault, closest
 from vireid.data.datasets.files import attach_keypoints, existing_folder, folders, pictures_in, some
 from vireid.data.datasets.ignore import IgnoreRule, any_of, same, same_pid_and_camera
 from vireid.data.protocol import Protocol, Trial, ignore_nothing
-from vireid.data.table import Table, table_from_columns
+from vireid.data.table import COLUMNS, Table, table_from_columns
 from vireid.errors import ArgumentError, DataError
 from vireid.types import INFRARED, MODALITIES, VISIBLE
 
@@ -280,7 +281,7 @@ def _ignore(ignore: Iterable[str]) -> dict[str, IgnoreRule]:
     return rules
 
 
-def protocols(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
+def protocols_with(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
     """The protocols over a manifest, by name.
 
     `ignore` lists what does not count for a query: `same-pid-and-camera`, or a column's name (also `same:COLUMN`): the
@@ -311,3 +312,59 @@ def protocols(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
         rule = any_of(tuple(active.values())) if active else ignore_nothing
         found[name] = Protocol(name, _trials(query, gallery), rule, False, stamp)
     return found
+
+
+def _check(table: Table) -> list[Fault]:
+    """A column that ties a query to simultaneous gallery pictures of the same person gives the answer away."""
+    faults = []
+    test = table[~np.isin(table.split, ("train", "val"))]
+    if "frame" in table.extras and len(test):
+        seen: dict[tuple, set[int]] = defaultdict(set)
+        for pid, frame, modality in zip(test.pid, test.extras["frame"].tolist(), test.modality, strict=True):
+            if frame != "" and frame == frame:
+                seen[int(pid), frame].add(int(modality))
+        both = sum(len(modalities) == 2 for modalities in seen.values())
+        if both:
+            faults.append(
+                Fault(
+                    "warning",
+                    f"{both} test pictures have a twin of the same person and the same `frame` in the other modality",
+                    "unless that is wanted, evaluate with `ignore=frame`: manifest/visible-to-infrared/ignore-frame",
+                )
+            )
+    return faults
+
+
+class Manifest(Dataset):
+    """Data of one's own: a manifest or a folder tree."""
+
+    layout = "a CSV or Parquet file, a folder with manifest.csv, or folders train/visible/PID/*.jpg and so on"
+    load = staticmethod(load)
+    protocols = protocols_with()
+
+    def recognizes(self, root: Path) -> int:
+        if root.is_file():
+            return 2 * (root.suffix.lower() in SUFFIXES)
+        if any((root / name).is_file() for name in FILE_NAMES):
+            return 2
+        return int(any((root / split / kind).is_dir() for split in SPLITS for kind in MODALITIES))
+
+    def check(self, table: Table, synthetic: bool) -> list[Fault]:
+        return _check(table)
+
+    def protocol(self, name: str, table: Table, ignore: Sequence[str]) -> Protocol:
+        stem, mark, words = name.partition("/ignore-")
+        rules = words.split("+") if mark else []
+        rules += [word for word in ignore if word not in rules]
+        known = protocols_with(rules)
+        for word in rules:
+            column = word.removeprefix("same:")
+            if word not in ("none", "same-pid-and-camera") and column not in (*COLUMNS, *table.extras):
+                have = [*COLUMNS, *table.extras, "same-pid-and-camera"]
+                raise DataError(f"ignore rule {word!r} needs a column `{column}`{closest(column, have)}; "
+                                f"there are {', '.join(have[:-1])}")  # fmt: skip
+        by_stem = {key.partition("/ignore-")[0]: protocol for key, protocol in known.items()}
+        if stem not in by_stem:
+            near, have = closest(stem, by_stem), ", ".join(by_stem)
+            raise ArgumentError(f"no protocol is called {name!r}{near}; a manifest has {have}")
+        return by_stem[stem]

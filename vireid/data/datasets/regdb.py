@@ -17,7 +17,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vireid.data.datasets.files import attach_keypoints, existing_folder, read_pairs
+from vireid.data.dataset import Counts, Dataset, Fault
+from vireid.data.datasets.files import attach_keypoints, existing_folder, read_pairs, some
 from vireid.data.protocol import Protocol, Trial
 from vireid.data.table import Table, table_from_columns
 from vireid.errors import DataError
@@ -102,3 +103,65 @@ def _protocol(query: int) -> Protocol:
 
 
 protocols: dict[str, Protocol] = {p.name: p for p in map(_protocol, (VISIBLE, INFRARED))}
+
+
+def _check(table: Table, synthetic: bool) -> list[Fault]:
+
+    faults, missing = [], []
+    for trial in range(TRIALS):
+        lists = [table.root / "idx" / f"{s}_{k}_{trial + 1}.txt" for s in ("train", "test") for k in CAMID]
+        if not all(path.is_file() for path in lists):
+            missing.append(trial)
+            continue
+        try:
+            other = load(table.root, trial=trial)
+        except DataError as error:
+            faults.append(Fault("error", f"trial {trial}: {error}", "copy idx/ from the release"))
+            continue
+        if trial and set(other.path.tolist()) != set(table.path.tolist()):
+            faults.append(
+                Fault(
+                    "warning",
+                    f"trial {trial} lists other pictures than trial 0",
+                    "each trial should divide the same 8,240 pictures: copy idx/ from the release",
+                )
+            )
+        if not synthetic and trial:
+            halves = {(s, c): (len(np.unique(other.pid[r])), int(r.sum())) for (s, c) in PUBLISHED
+                      for r in [(other.split == s) & (other.camid == c)]}  # fmt: skip
+            if halves != PUBLISHED:
+                faults.append(
+                    Fault(
+                        "warning",
+                        f"trial {trial} does not divide the people 206 to 206 with ten pictures each per camera",
+                        "copy idx/ from the release",
+                    )
+                )
+    if missing:
+        faults.append(
+            Fault(
+                "warning",
+                f"lists of trial {some(missing)} are missing",
+                "the published figure is the mean of ten trials, each with its own training: copy idx/ whole",
+            )
+        )
+    return faults
+
+
+class RegDB(Dataset):
+    """RegDB."""
+
+    title = "RegDB"
+    layout = "folders Visible and Thermal, and idx/train_visible_1.txt and its 39 sisters"
+    load = staticmethod(load)
+    protocols = protocols
+
+    def recognizes(self, root: Path) -> int:
+        folders = (root / "Visible").is_dir() and (root / "Thermal").is_dir()
+        return int(folders or (root / "idx" / "train_visible_1.txt").is_file())
+
+    def published_counts(self) -> Counts:
+        return {(split, camera - 1, camera): counts for (split, camera), counts in PUBLISHED.items()}
+
+    def check(self, table: Table, synthetic: bool) -> list[Fault]:
+        return _check(table, synthetic)

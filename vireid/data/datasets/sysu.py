@@ -14,15 +14,16 @@ Cameras 1, 2, 4, 5 are visible, 3 and 6 infrared; 1, 2, 3 stand indoors, and 2 a
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from vireid.data.dataset import Counts, Dataset, Fault
 from vireid.data.datasets.files import attach_keypoints, existing_folder, folders, pictures_in, read_ids, some
 from vireid.data.protocol import Protocol, Trial
 from vireid.data.table import Table, table_from_columns
-from vireid.errors import DataError
+from vireid.errors import ArgumentError, DataError
 from vireid.types import INFRARED, VISIBLE
 
 CAMERAS = (1, 2, 3, 4, 5, 6)
@@ -245,3 +246,119 @@ protocols: dict[str, Protocol] = {
         _protocol(mode, "single-shot", "agw"),
     )
 }
+
+
+# --- what `vireid data check` looks for -------------------------------------------------------------------------------
+
+
+def _check(table: Table, synthetic: bool) -> list[Fault]:
+    faults = []
+    number = image_numbers(table)
+    gaps, few = [], []
+    for (pid, camera), rows in _groups(table.pid, table.camid):
+        if not np.array_equal(np.sort(number[rows]), np.arange(1, len(rows) + 1)):
+            gaps.append(f"cam{camera}/{pid:04d}")
+        if camera not in INFRARED_CAMERAS and table.split[rows[0]] == "test" and len(rows) < 10:
+            few.append(f"cam{camera}/{pid:04d}")
+    if gaps:
+        faults.append(
+            Fault(
+                "warning",
+                f"image numbers do not run 1..n in {len(gaps)} folders: {some(gaps, 5)}",
+                "pictures may be missing or doubled there: compare these folders with the archive",
+            )
+        )
+    if few:
+        faults.append(
+            Fault(
+                "warning",
+                f"{len(few)} test folders hold fewer than ten pictures: {some(few, 5)}",
+                "multi-shot takes what is there; do not compare it with published multi-shot figures",
+            )
+        )
+    stray = _stray(table)
+    if stray:
+        faults.append(
+            Fault(
+                "warning",
+                f"{len(stray)} files in the folders of listed identities are not pictures named by a number: "
+                + some(stray, 5),
+                "they are ignored here, but other programs draw from them: remove them",
+            )
+        )
+    drawable = {name: p for name, p in protocols.items() if name.endswith("/agw")}
+    if not (table.root / PERMUTATIONS).is_file():
+        what = f"{PERMUTATIONS} is missing, so only the protocols that end in /agw can be evaluated"
+        to_do = "copy evaluation/data_split/rand_perm_cam.mat from github.com/wuancong/SYSU-MM01 into exp/"
+        faults.append(Fault("warning", what, to_do))
+    else:
+        try:
+            protocols["sysu/all/multi-shot"].trials(table)
+            drawable = protocols
+        except DataError as error:
+            faults.append(Fault("error", str(error), "copy rand_perm_cam.mat again from its repository"))
+    return faults if synthetic else faults + _check_galleries(table, number, list(drawable))
+
+
+def _check_galleries(table: Table, number: np.ndarray, names: list[str]) -> list[Fault]:
+    """On the published test part the draws must give the recorded galleries."""
+    for (split, camera), published in PUBLISHED.items():
+        rows = (table.split == split) & (table.camid == camera)
+        if split == "test" and (len(np.unique(table.pid[rows])), int(rows.sum())) != published:
+            return []  # the differing count is told already
+    wrong = []
+    for name in names:
+        drawn = tuple(int(number[gallery].sum()) for _, gallery in protocols[name].trials(table))
+        if drawn != GALLERY_SUMS[name]:
+            wrong.append(name)
+    if not wrong:
+        return []
+    what = f"the galleries drawn for {some(wrong)} are not those recorded on the release"
+    return [Fault("warning", what, "compare the test file names and rand_perm_cam.mat with the release")]
+
+
+def _stray(table: Table) -> list[str]:
+    known = {f"{camera}/{pid}" for pid, camera in zip(table.pid.tolist(), table.camid.tolist(), strict=True)}
+    stray = []
+    for camera in CAMERAS:
+        for folder in sorted((table.root / f"cam{camera}").iterdir()):
+            if folder.is_dir() and folder.name.isdigit() and f"{camera}/{int(folder.name)}" in known:
+                names = [p.name for p in folder.iterdir()]
+                stray += [f"cam{camera}/{folder.name}/{n}" for n in sorted(names) if not image_stem(n)]
+    return stray
+
+
+def _groups(pid: np.ndarray, camid: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
+    order = np.lexsort((camid, pid))
+    keys = np.stack([pid[order], camid[order]], axis=1)
+    starts = np.flatnonzero(np.r_[True, (np.diff(keys, axis=0) != 0).any(axis=1)])
+    for rows in np.split(order, starts[1:]):
+        yield (int(pid[rows[0]]), int(camid[rows[0]])), rows
+
+
+class SYSU(Dataset):
+    """SYSU-MM01."""
+
+    title = "SYSU-MM01"
+    layout = "folders cam1 ... cam6 with PPPP/IIII.jpg, and exp/train_id.txt, val_id.txt, test_id.txt"
+    load = staticmethod(load)
+    protocols = protocols
+    training_splits = ("train", "val")  # as for all published figures
+    selection_protocol = "sysu/all/single-shot/agw"  # what published scripts choose by
+    compared_protocols = ("sysu/all/single-shot", "sysu/indoor/single-shot")
+
+    def recognizes(self, root: Path) -> int:
+        return int(any((root / f"cam{camera}").is_dir() for camera in CAMERAS))
+
+    def published_counts(self) -> Counts:
+        return {(s, int(c in INFRARED_CAMERAS), c): counts for (s, c), counts in PUBLISHED.items()}
+
+    def check(self, table: Table, synthetic: bool) -> list[Fault]:
+        return _check(table, synthetic)
+
+    def drawn(self, names: Sequence[str], draw: str) -> list[str]:
+        if draw not in ("official", "agw"):
+            raise ArgumentError(f"--draw is official or agw, got {draw!r}")
+        stems = dict.fromkeys(name.removesuffix("/agw") for name in names or protocols)
+        wanted = [stem + ("/agw" if draw == "agw" else "") for stem in stems]
+        return wanted if names else [name for name in wanted if name in protocols]  # agw draws single shots alone

@@ -19,6 +19,7 @@ from PIL import Image
 from vireid.data.pose.heatmaps import NECK, OPENPOSE_FROM_COCO, OPENPOSE_POINTS, POINTS, PoseEstimator, template
 from vireid.data.table import Table
 from vireid.errors import ArgumentError, DataError
+from vireid.images import read
 
 BODY_25 = 25  # points of OpenPose's newer model
 # BODY_25's number of each of OpenPose's 18: the middle of the hips is number 8, feet come last
@@ -115,11 +116,8 @@ class Template:
     """The same average upright person in every picture, whoever is in it: says nothing about the person's pose."""
 
     def __call__(self, table: Table) -> np.ndarray:
-        found = []
-        for row in range(len(table)):
-            with Image.open(table.full_path(row)) as picture:
-                found.append(template((picture.height, picture.width)).numpy())
-        return np.stack(found)
+        pictures = (read(table.full_path(row)) for row in range(len(table)))
+        return np.stack([template((picture.height, picture.width)).numpy() for picture in pictures])
 
 
 class Pictures:
@@ -142,11 +140,7 @@ class Pictures:
         crops = np.empty((len(table), *size, 3), dtype=np.uint8)
         back = np.empty((len(table), 4), dtype=np.float64)
         for row in range(len(table)):
-            try:
-                with Image.open(table.full_path(row)) as picture:
-                    crops[row], back[row] = letterbox(picture.convert("RGB"), size)
-            except (OSError, SyntaxError) as error:
-                raise DataError(f"the picture {table.full_path(row)} cannot be read ({error})") from error
+            crops[row], back[row] = letterbox(read(table.full_path(row)), size)
         return found_in(self.estimator, crops, back)
 
 

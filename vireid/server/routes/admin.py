@@ -22,7 +22,7 @@ def add_admin(app: FastAPI, door: Door, answers: Answers) -> None:
 
     def add_crop(caller: Caller, new: NewRecord, picture: bytes) -> dict[str, Any]:
         """Add one crop, or replace the one of its id."""
-        upload = decode(picture, door.service.limits)
+        upload = decode(picture, door.service.limits, door.service.searcher.extractor.gray)
         time_s = math.nan if new.time_s is None else new.time_s
         id = new.id or hashlib.sha256(f"{upload.digest}/{new.camera}/{new.time_s}".encode()).hexdigest()[:32]
         [(vectors, kinds)] = door.service.searcher.extractor.batches([upload.image], new.modality)

@@ -12,7 +12,7 @@ from vireid.server.auth import Caller
 from vireid.server.deps import COOKIE, Door
 from vireid.server.search_service import Answers
 
-PAGE = Path(__file__).parent / "page"
+PAGE = Path(__file__).parent.parent / "page"
 KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Query, Request, Response
 from PIL import Image
 
+from vireid.images import read
 from vireid.search.marks import Mark, as_csv, marks_json, to_json
 from vireid.server.auth import Caller
 from vireid.server.deps import Door
@@ -59,7 +59,7 @@ def add_search(app: FastAPI, door: Door, answers: Answers) -> None:
     @app.get("/api/attention")
     async def attention(id: str = Query(min_length=1, max_length=512), caller: Caller = search) -> Response:
         jpeg = thumbnail_of(id).body
-        return await door.compute(lambda: overlay(Image.open(io.BytesIO(jpeg)), "auto"))
+        return await door.compute(lambda: overlay(read(bytes(jpeg)), "auto"))
 
     @app.post("/api/attention")
     async def attention_of_query(request: Request, caller: Caller = search) -> Response:

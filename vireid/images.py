@@ -1,0 +1,340 @@
+"""The one reader of pictures: a path, bytes, a PIL image or an array in, an upright RGB picture of 8 bits out.
+
+Training, embedding, indexing, searching, figures and checks read through `read`, so that one picture has one vector:
+
+    orientation   what the camera noted (EXIF, or XMP) is applied
+    transparency  is laid on white, as a page shows it: RGBA, LA, a transparent color of a palette
+    CMYK, YCbCr, palettes, 1 bit, gray     become RGB by Pillow's rules; color profiles are not applied
+    gray of more than 8 bits, or floats    becomes 8 bits by a `GrayRule`: a fixed range, or the picture's percentiles
+    color of 16 bits a channel             is refused: Pillow would keep the upper 8 bits without a word
+    several frames or pages                the first one is read, and the log says so
+    names         do not count: the first bytes say what a file is
+
+A picture that cannot be read whole, or is larger than `Limits`, is a PictureError that names the file. `resize` is the
+only resampling on the way to a network.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import logging
+import math
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from vireid.errors import ArgumentError, PictureError, PictureTooLarge
+from vireid.types import ResizeFilter, Size
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".heic",
+    ".heif", ".ppm", ".pgm",
+)  # fmt: skip
+# Formats by Pillow's name with the module that reads them. All of Pillow's others (PostScript, PDF, ...) are left out:
+# they run programs, or are no photographs.
+PLUGINS = {
+    "JPEG": "JpegImagePlugin", "PNG": "PngImagePlugin", "WEBP": "WebPImagePlugin", "BMP": "BmpImagePlugin",
+    "DIB": "BmpImagePlugin", "TIFF": "TiffImagePlugin", "GIF": "GifImagePlugin", "PPM": "PpmImagePlugin",
+    "AVIF": "AvifImagePlugin",
+}  # fmt: skip
+KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC or PPM"
+HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+AVIF_BRANDS = (b"avif", b"avis")
+BACKGROUND = "white"
+FLAT = 0.5  # of the range: a picture of one value is middle gray
+MEGA = 1_000_000
+
+FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic", "bilinear")}
+
+ORIENTATION = 0x0112  # the EXIF tag; its values 2 to 8 and what makes them upright
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+# A marker of JPEG that is not stuffing (FF 00), a restart (FF D0 to D7) or filling (FF FF).
+MARKER = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
+START_OF_SCAN, END_OF_IMAGE, WITHOUT_LENGTH = 0xDA, 0xD9, (0x01, 0xD8)
+
+Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray
+
+
+@dataclass(frozen=True)
+class GrayRule:
+    """How gray values of more than 8 bits become 0 to 255: `low` black, `high` white, linear between, cut outside.
+
+    Without a range it is the 1st and the 99th percentile of the picture's finite values; where these are equal, its
+    smallest and largest value; a flat picture is middle gray. Values that are no numbers are black. A fixed range keeps
+    temperatures comparable between pictures; take the one that training took.
+    """
+
+    low: float | None = None
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise ArgumentError(f"a gray range has both ends or none, got {self.low} to {self.high}")
+        if self.low is not None and self.high is not None and not -math.inf < self.low < self.high < math.inf:
+            raise ArgumentError(f"a gray range goes from a lower to a higher number, got {self.low} to {self.high}")
+
+    def apply(self, values: np.ndarray) -> np.ndarray:
+        """uint8 of gray values of any number type; ValueError where no value is finite."""
+        values = values.astype(np.float64)
+        low, high = self.low, self.high
+        if low is None or high is None:
+            known = values[np.isfinite(values)]
+            if not known.size:
+                raise ValueError("it holds no finite value")
+            low, high = np.percentile(known, (1, 99))
+            if low == high:
+                low, high = known.min(), known.max()
+        with np.errstate(invalid="ignore"):  # inf - inf
+            share = (values - low) / (high - low) if high > low else np.full(values.shape, FLAT)
+        share = np.nan_to_num(share, nan=0.0, posinf=1.0, neginf=0.0)
+        return np.rint(share.clip(0, 1) * 255).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a picture may have before a pixel of it is decoded; None is no limit.
+
+    `max_pixels` is where Pillow itself refuses; `max_scans` (of a JPEG, each of which is a pass over the whole picture)
+    matters for pictures of strangers: a camera writes 1, a progressive JPEG about 10.
+    """
+
+    max_pixels: int = 178_956_970
+    max_bytes: int | None = None
+    max_scans: int | None = None
+
+
+STRETCH, LIMITS = GrayRule(), Limits()
+
+
+def read(
+    picture: Picture, name: str | None = None, *, gray: GrayRule = STRETCH, limits: Limits = LIMITS
+) -> Image.Image:
+    """A picture as a new PIL image of mode RGB, upright; `name` is what errors call it (a file is called by its path).
+
+    An array is uint8 (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or gray values of another number type (H, W).
+    Raises PictureError, of which PictureTooLarge says that a limit is passed.
+    """
+    if isinstance(picture, Image.Image):
+        return _decoded(picture, name or "the image", gray, limits)
+    if isinstance(picture, np.ndarray):
+        return _of_array(picture, name or "the array", gray)
+    if isinstance(picture, bytes):
+        return _of_file(io.BytesIO(picture), len(picture), name or "the file", gray, limits)
+    if not isinstance(picture, str | os.PathLike):
+        raise PictureError(
+            f"{name or 'the picture'}: expected a path, bytes, a PIL image or an array, got {type(picture).__name__}; "
+            "decode it"
+        )
+    path = Path(picture)
+    name = name or str(path)
+    try:
+        with path.open("rb") as file:
+            return _of_file(file, os.fstat(file.fileno()).st_size, name, gray, limits)
+    except FileNotFoundError:
+        raise PictureError(f"{name}: there is no such file") from None
+    except (OSError, ValueError) as error:  # a folder, no permission, a name with a zero byte
+        if isinstance(error, PictureError):
+            raise
+        raise _unreadable(name, getattr(error, "strerror", None) or str(error)) from error
+
+
+def resize(picture: Image.Image, size: Size, filter: ResizeFilter | str = "lanczos") -> np.ndarray:
+    """What `read` gave as uint8 (height, width, 3) by Pillow's filter "lanczos", "bicubic" or "bilinear"."""
+    return np.asarray(picture.resize((size[1], size[0]), FILTERS[check_filter(filter)]))
+
+
+def check_filter(filter: str) -> str:
+    """The name of a filter; ArgumentError where there is none of this name."""
+    if filter not in FILTERS:
+        raise ArgumentError(f"filter is one of {', '.join(FILTERS)}, got {filter!r}")
+    return filter
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def _of_file(file: IO[bytes], size: int, name: str, gray: GrayRule, limits: Limits) -> Image.Image:
+    if limits.max_bytes is not None and size > limits.max_bytes:
+        raise PictureTooLarge(
+            f"{name} has {size / MEGA:.1f} MB, at most {limits.max_bytes / MEGA:g} are read; "
+            "take the crop of the person, or a smaller frame"
+        )
+    head = file.read(16)
+    if not head:
+        raise PictureError(f"{name} is empty (0 bytes); copy it again or leave it out")
+    kind, opener = _opener(head, name)
+    file.seek(0)
+    if kind == "JPEG" and limits.max_scans is not None:
+        if _scans(file.read(), limits.max_scans) > limits.max_scans:
+            raise PictureError(
+                f"{name} is a JPEG of more than {limits.max_scans} scans, which no camera writes; save it again"
+            )
+        file.seek(0)
+    # Not Image.open: it warns of pictures that are smaller than its limit, and warnings cannot be held back in threads.
+    try:
+        opened = opener(file, "")
+    except Exception as error:  # on a damaged file Pillow's decoders raise nearly anything
+        raise _unreadable(name, error) from error
+    return _decoded(opened, name, gray, limits)
+
+
+def _opener(head: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str], Image.Image]]:
+    """Pillow's name of the format that a file begins as, and what opens it."""
+    for kind, (opener, accepts) in _openers().items():
+        if accepts is not None and accepts(head) is True:  # a text says that a library is missing
+            return kind, opener
+    brand = head[8:12] if head[4:8] == b"ftyp" else b""
+    if brand in AVIF_BRANDS:
+        raise PictureError(
+            f"{name} is an AVIF picture, which this Pillow cannot read: pip install 'pillow>=11.3', or convert it to "
+            "JPEG or PNG"
+        )
+    if brand in HEIC_BRANDS:
+        try:
+            import pillow_heif  # pyright: ignore[reportMissingImports]
+        except ImportError:
+            raise PictureError(
+                f"{name} is a HEIC picture, which needs another package: pip install pillow-heif, or convert it to "
+                "JPEG or PNG"
+            ) from None
+        pillow_heif.register_heif_opener()
+        return "HEIF", Image.OPEN["HEIF"][0]
+    raise PictureError(
+        f"{name} cannot be read as a picture: it does not begin as {KINDS}; convert it to one of these, or leave it out"
+    )
+
+
+@lru_cache(maxsize=1)
+def _openers() -> dict[str, tuple[Callable, Callable | None]]:
+    """By format: what opens a file, and what tells the format from its first bytes."""
+    for module in set(PLUGINS.values()):
+        try:
+            importlib.import_module(f"PIL.{module}")
+        except ModuleNotFoundError:  # AVIF before Pillow 11.3
+            log.debug("Pillow has no %s", module)
+    return {kind: Image.OPEN[kind] for kind in PLUGINS if kind in Image.OPEN}
+
+
+def _scans(data: bytes, enough: int) -> int:
+    """Scans of a JPEG up to its end, which is not the end of the file where a phone appended a video."""
+    at, scans = 2, 0
+    while scans <= enough and (found := MARKER.search(data, at)):
+        marker, at = found[1][0], found.end()
+        if marker == END_OF_IMAGE:
+            break
+        scans += marker == START_OF_SCAN
+        if marker not in WITHOUT_LENGTH:
+            at += max(2, int.from_bytes(data[at : at + 2], "big"))
+    return scans
+
+
+def _unreadable(name: str, reason: object) -> PictureError:
+    said = str(reason).strip() or type(reason).__name__
+    return PictureError(f"{name} cannot be read as a picture: {said}; copy it again or leave it out")
+
+
+# --- pixels -----------------------------------------------------------------------------------------------------------
+
+
+def _decoded(image: Image.Image, name: str, gray: GrayRule, limits: Limits) -> Image.Image:
+    """An opened picture, decoded, upright and in RGB; one that another program opened is left as it is."""
+    width, height = image.size
+    if width * height > limits.max_pixels:
+        raise PictureTooLarge(
+            f"{name} has {width} x {height} pixels, at most {limits.max_pixels / MEGA:.4g} million are read; "
+            "take the crop of the person, or scale it down"
+        )
+    if min(width, height) < 1:
+        raise PictureError(f"{name} has no pixels ({width} x {height}); leave it out")
+    if _is_deep_color(image):
+        raise PictureError(
+            f"{name} holds 16 bits a channel in color, expected 8 bits a channel (or one channel of 16); convert it "
+            "to 8 bits with the range that your training pictures had"
+        )
+    try:
+        if getattr(image, "is_animated", False) and image.format != "MPO":  # whose second frame is a preview
+            log.warning("%s holds several frames or pages; the first one is read", name)
+        image.load()
+        turn = UPRIGHT.get(_orientation(image, name))
+        rgb = _rgb(image, gray)
+    except Exception as error:  # on a damaged file Pillow's decoders raise nearly anything
+        raise _unreadable(name, error) from error
+    upright = rgb if turn is None else rgb.transpose(turn)
+    upright.info = {}  # what was applied must not be applied again
+    return upright
+
+
+def _is_deep_color(image: Image.Image) -> bool:
+    """Whether Pillow will keep the upper 8 bits of each channel alone."""
+    if not isinstance(image, ImageFile.ImageFile) or image.mode.startswith(("I", "F")):
+        return False
+    for tile in image.tile:
+        stored = tile[3]
+        words: list[Any] = list(stored) if isinstance(stored, tuple) else [stored]
+        if image.format == "PPM" and image.mode == "RGB" and len(words) > 1 and words[1] > 255:  # its largest value
+            return True
+        if image.format in ("PNG", "TIFF") and ";16" in str(words[0]):  # how it is stored
+            return True
+    return False
+
+
+def _orientation(image: Image.Image, name: str) -> int:
+    """EXIF orientation, 1 (upright) where there is none."""
+    try:
+        return int(image.getexif().get(ORIENTATION, 1))
+    except Exception as error:  # as many kinds as of a damaged picture; its pixels are whole
+        log.warning("%s: its EXIF block is damaged (%s), so it is taken as upright", name, error)
+        return 1
+
+
+def _rgb(image: Image.Image, gray: GrayRule) -> Image.Image:
+    """A new image of mode RGB."""
+    if image.mode.startswith(("I", "F")):
+        values = np.asarray(image)
+        levels = gray.apply(values)
+        if isinstance(key := image.info.get("transparency"), int):
+            levels[values == key] = 255  # BACKGROUND
+        return Image.fromarray(levels).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
+        rgb = Image.new("RGB", image.size, BACKGROUND)
+        rgb.paste(rgba, mask=rgba)
+        return rgb
+    return image.convert("RGB")
+
+
+def _of_array(array: np.ndarray, name: str, gray: GrayRule) -> Image.Image:
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if not array.size or array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)):
+        raise PictureError(f"{name}: an array is (H, W, 3), (H, W, 4) or (H, W), got {array.shape}")
+    if array.dtype != np.uint8:
+        if array.ndim == 3 or array.dtype.kind not in "uif":
+            raise PictureError(
+                f"{name}: expected uint8 pixels 0..255 (or one channel of other numbers), got {array.dtype}; scale to "
+                "8 bits as your training pictures were"
+            )
+        try:
+            array = gray.apply(array)
+        except ValueError as error:
+            raise _unreadable(name, error) from error
+    return _rgb(Image.fromarray(np.ascontiguousarray(array)), gray)
