@@ -47,7 +47,7 @@ def run_demo(root: Path, progress: bool = True, say: Callable[[str], None] = pri
     """
     began = time.monotonic()
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
-    say(f"wrote {data}: {PEOPLE} people who never were, six cameras")
+    say(f"wrote {data}: {PEOPLE} synthetic identities, six cameras")
     runs = {}
     for method, settings in METHODS.items():
         runs[method] = train_run(
