@@ -43,7 +43,7 @@ from vireid.types import INFRARED, VISIBLE
 
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 SIZE, PIDS, STEPS = (64, 32), 4, 20
-EPOCHS = {"d2rl": 6}  # of the training that is tested on held-out pictures; 40 elsewhere
+EPOCHS = {"cajl_plus": 60, "d2rl": 6, "spot": 60}  # of the training that is tested on held-out pictures; 40 elsewhere
 NOT_IN_SECONDS = {  # methods whose held-out pictures are not found after a training of a few seconds, and why
     "cmtr": "a transformer from random weights is still at chance after 40 epochs",
     "hicmd": "every step runs generators and critics, and a few seconds are a few steps",
