@@ -33,6 +33,11 @@ docs: $(VENV)/dev.installed           ## build the documentation into site/
 	$(BIN)/python -m pip install -q 'mkdocs-material>=9.5'
 	$(BIN)/mkdocs build --strict
 
+.PHONY: lock
+lock: $(VENV)/test.installed          ## write requirements-dev.lock: the versions that this environment holds
+	{ echo '# Written by `make lock`: every package of an environment with the extra `test`, Python 3.11 on Linux.'; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed 's/+cpu$$//'; } > requirements-dev.lock
+
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "vireid needs Python 3.11 or newer; set PYTHON=")'
 	$(PYTHON) -m venv $(VENV)

@@ -46,7 +46,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores, one used; {given.pictures} pictures\n")
     print("| layout, size | step | pictures / s (process time) | pictures / s (wall time) |\n|---|---|---|---|")
     for layout, size in (("sysu", (288, 144)), ("llcm", (288, 144)), ("regdb", (128, 64))):
-        for name, then in (("render", id), ("render + JPEG", jpeg), ("render + JPEG + mask", jpeg_and_mask)):
+        for name, then in (("picture", id), ("picture + JPEG", jpeg), ("picture + JPEG + mask", jpeg_and_mask)):
             cpu, wall = rate(layout, given.pictures, then, size)
             print(f"| {layout}, {size[0]} x {size[1]} | {name} | {cpu:.0f} | {wall:.0f} |")
 

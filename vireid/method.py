@@ -267,7 +267,7 @@ class Method(nn.Module, Generic[EmbedderT]):
 
     def artifacts(self) -> dict[str, nn.Module]:
         """The networks that a run saves for use without this class: `embedder`, or `refiner` of a refining method."""
-        return {"embedder": self.embedder}
+        return {name: part for name, part in self.named_children() if name == "embedder"}
 
     def base_run(self) -> BaseRun | None:
         """The run whose embeddings this method refines; None where it embeds itself."""

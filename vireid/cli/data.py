@@ -85,4 +85,4 @@ def data_pose(
     from vireid.data.pose.keypoints_file import write_poses
 
     options = {"missing": missing, "batch_size": batch_size, "device": device, "replace": replace}
-    write_poses(data, estimator, out=out, progress=not quiet, say=print, **options)
+    print(f"wrote {write_poses(data, estimator, out=out, progress=not quiet, **options)}")

@@ -158,6 +158,18 @@ def _occlude(scene: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.
     return mask
 
 
+def _illumination(camera: Camera, size: tuple[int, int], gain: float, aside: float, jitter: np.ndarray) -> np.ndarray:
+    """Factors (H, W or 1, 1 or 3) float32 of a lamp's falloff, `aside` of the middle, or of tint and daylight."""
+    height, width = size
+    rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
+    if camera.spectrum == "near-infrared":
+        columns = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
+        falloff = 1.0 - 0.22 * (columns - np.float32(0.6 * aside)) ** 2
+        return np.float32(gain) * (1.0 - 0.32 * (rows + 0.25) ** 2) * falloff
+    tint = np.array(camera.tint, np.float32) * (1 + 0.03 * np.float32(jitter))
+    return tint * (np.float32(gain) * (1.0 + np.float32(0.12 * aside) * rows))
+
+
 def photograph(
     who: Person, pid: int, camera: Camera, shot: int, seed: int = 0, size: tuple[int, int] = (288, 144)
 ) -> Photograph:
@@ -205,14 +217,7 @@ def photograph(
         covered = _occlude(scene, camera, rng)
     if camera.spectrum != "thermal":
         gain = camera.exposure * (0.85 + 0.3 * walk[6]) * (0.92 + 0.16 * draws[8])
-        rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
-        columns = np.linspace(-1, 1, width, dtype=np.float32)[None, :, None]
-        if camera.spectrum == "near-infrared":
-            falloff = 1.0 - 0.22 * (columns - np.float32(0.6 * (walk[7] - 0.5))) ** 2
-            scene *= np.float32(gain) * (1.0 - 0.32 * (rows + 0.25) ** 2) * falloff
-        else:
-            tint = np.array(camera.tint, np.float32) * (1 + 0.03 * np.float32(jitter[5:8]))
-            scene *= tint * (np.float32(gain) * (1.0 + np.float32(0.12 * (walk[7] - 0.5)) * rows))
+        scene *= _illumination(camera, size, gain, walk[7] - 0.5, jitter[5:8])
     image = develop(scene, camera, size, zoom, sensor)
     parts = raster.labels[raster.index]
     label = parts.ravel()[where]

@@ -53,9 +53,8 @@ def run_demo(root: Path, progress: bool = True) -> Results:
     for method, overrides in METHODS.items():
         runs[method] = train(method, f"sysu={data}", root / method, overrides=overrides, resume=True, progress=progress)
         runs[method].evaluate(protocols=PROTOCOLS, progress=progress)
-    table = chance(runs["agw"].path / "embeddings" / "neck.npz", PROTOCOLS, SEED) + results_of(
-        [run.path for run in runs.values()]
-    )
+    table = chance(runs["agw"].path / "embeddings" / "neck.npz", PROTOCOLS, SEED)
+    table += results_of([run.path for run in runs.values()])
     for run in runs.values():
         for picture in sorted((run.path / "figures").glob("*.png")):
             log.info("picture: %s", picture)

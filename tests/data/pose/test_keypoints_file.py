@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -52,26 +53,30 @@ def corner(monkeypatch: pytest.MonkeyPatch) -> Corner:
     return estimator
 
 
-def write(data: Path, **options: object) -> tuple[Path, str]:
-    said: list[str] = []
-    shared = {"batch_size": 2, "progress": False, "say": said.append}
-    path = write_poses(f"manifest={data / 'manifest.csv'}", "corner", **{**shared, **options})  # pyright: ignore
-    return path, " ".join(said)
+@pytest.fixture(autouse=True)
+def shown_log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "vireid")
 
 
-def test_poses_are_read_with_the_data(data: Path, corner: Corner) -> None:
-    path, said = write(data)
-    assert path == data / "keypoints.npz" and "8 pictures, 100.0 % of the points found, 0 without" in said
+def write(data: Path, **options: object) -> Path:
+    shared = {"batch_size": 2, "progress": False}
+    return write_poses(f"manifest={data / 'manifest.csv'}", "corner", **{**shared, **options})  # pyright: ignore
+
+
+def test_poses_are_read_with_the_data(data: Path, corner: Corner, caplog) -> None:
+    assert write(data) == data / "keypoints.npz"
+    assert "8 pictures, 100.0 % of the points seen, 0 without" in caplog.text
     points = datasets.load(f"manifest={data / 'manifest.csv'}").extras["keypoints"]
     # a picture of 64 x 32 stands in the crop of 20 x 10 as 16 x 8, from (1, 2) on
     np.testing.assert_allclose(points, np.broadcast_to([4 * 2.5 - 0.5, 4 * 3.5 - 0.5, 0.5], (8, 17, 3)), rtol=1e-6)
     assert corner.shown == 8 and not list(data.glob("*.part.npz")) + list(data.glob(".*.partial"))
 
 
-def test_nothing_is_done_twice(data: Path, corner: Corner) -> None:
+def test_nothing_is_done_twice(data: Path, corner: Corner, caplog) -> None:
     write(data)
-    _, said = write(data)
-    assert "up to date" in said and corner.shown == 8
+    assert "up to date" not in caplog.text
+    write(data)
+    assert "up to date" in caplog.text and corner.shown == 8
     Image.fromarray(np.full((64, 32, 3), 255, dtype=np.uint8)).save(data / "3.png")  # changed
     with (data / "manifest.csv").open("a") as file:
         file.write("\n8.png,1,visible,test")
@@ -93,14 +98,14 @@ def test_a_stopped_run_goes_on(data: Path, corner: Corner, monkeypatch: pytest.M
     assert len(np.load(data / "keypoints.npz")["path"]) == 8
 
 
-def test_work_of_another_is_not_written_over(data: Path, corner: Corner) -> None:
+def test_work_of_another_is_not_written_over(data: Path, corner: Corner, caplog) -> None:
     np.savez(data / "keypoints.npz", path=["0.png"], keypoints=np.ones((1, 17, 3)))  # as a data set brings it
     before = (data / "keypoints.npz").read_bytes()
     with pytest.raises(DataError, match="written by something else; give another --out, or --replace"):
         write(data)
     assert (data / "keypoints.npz").read_bytes() == before and corner.shown == 0
-    path, said = write(data, out=data / "mine.npz")
-    assert path == data / "mine.npz" and f"once it lies at {data / 'keypoints.npz'}" in said
+    assert write(data, out=data / "mine.npz") == data / "mine.npz"
+    assert f"once it lies at {data / 'keypoints.npz'}" in caplog.text
     write(data, replace=True)
     assert corner.shown == 16 and np.load(data / "keypoints.npz")["keypoints"].shape == (8, 17, 3)
     (data / "keypoints.npz").write_bytes(b"damaged")
@@ -108,7 +113,7 @@ def test_work_of_another_is_not_written_over(data: Path, corner: Corner) -> None
         write(data, replace=True)
 
 
-def test_by_the_command_line(data: Path) -> None:
+def test_by_the_command_line(data: Path, caplog) -> None:
     manifest = f"manifest={data / 'manifest.csv'}"
     tree = data / "openpose"
     tree.mkdir()
@@ -118,7 +123,8 @@ def test_by_the_command_line(data: Path) -> None:
     message = error_of(call("data", "pose", manifest, "--estimator", f"openpose:{tree}", "--quiet"))
     assert "gives no pose for 1 of 8 pictures: 7.png" in message and not (data / "keypoints.npz").exists()
     done = call("data", "pose", manifest, "--estimator", f"openpose:{tree}", "--missing", "zeros", "--quiet")
-    assert done.exit_code == 0 and "1 without a pose" in done.stdout, done.output
+    assert done.exit_code == 0 and f"wrote {data / 'keypoints.npz'}" in done.stdout, done.output
+    assert "1 without a pose" in caplog.text
     stored = datasets.load(manifest).extras["keypoints"]
     assert not stored[7].any() and stored[0, 0].tolist() == [0, 1, 2] and stored[0, 5].tolist() == [15, 16, 17]
     message = error_of(call("data", "pose", manifest, "--estimator", "template", "--quiet"))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +23,8 @@ from vireid.data.pose.sources import BATCH, OpenPoseFolder, Pictures, PoseArrays
 from vireid.data.table import Table
 from vireid.errors import ArgumentError, DataError
 from vireid.system import choose_device, replacing
+
+log = logging.getLogger(__name__)
 
 FORMAT = "vireid keypoints 1"
 SAVE_S = 30.0  # seconds between two records of what is done: a kill loses at most the work of so long
@@ -37,7 +41,6 @@ def write_poses(
     device: str = "auto",
     replace: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> Path:
     """Write `path` (R,) and `keypoints` (R, 17, 3) of every picture and return the file, ROOT/keypoints.npz by default.
 
@@ -67,18 +70,49 @@ def write_poses(
             if stored is not None and stored[0] == about:
                 reuse(table, stamps, stored, points, todo)
         if former is not None and former[0] == about and not todo.any() and same_paths(table, former):
-            say(f"poses of {len(table)} pictures are up to date: {out}")
+            log.info("poses of %d pictures are up to date: %s", len(table), out)
             return out
     out.parent.mkdir(parents=True, exist_ok=True)
+    estimate(source, Poses(part, about, table, points, stamps), todo, batch_size, progress)
+    unknown = zero_unknown(table, points, estimator, missing)
+    save_poses(Poses(out, about, table, points, stamps))
+    part.unlink(missing_ok=True)
+    seen = 100 * float((points[..., 2] > 0).mean())
+    log.info("%d pictures, %.1f %% of the points seen, %d without a pose", len(table), seen, unknown)
+    if out.resolve() != (table.root / KEYPOINTS_FILE).resolve():
+        log.info("it is read with the data once it lies at %s", table.root / KEYPOINTS_FILE)
+    return out
+
+
+@dataclass(frozen=True)
+class Poses:
+    """What a file of poses holds of a table: `points` (R, 17, 3) float32 and the pictures' `stamps` (R, 2)."""
+
+    file: Path
+    about: str
+    table: Table
+    points: np.ndarray
+    stamps: np.ndarray
+
+    def __getitem__(self, rows: np.ndarray) -> Poses:
+        return Poses(self.file, self.about, self.table[rows], self.points[rows], self.stamps[rows])
+
+
+def estimate(source: PoseSource, poses: Poses, todo: np.ndarray, batch_size: int, progress: bool) -> None:
+    """Fill `poses.points` where `todo` is set and clear it; what an estimator has done is kept every SAVE_S seconds."""
     rows, saved = np.flatnonzero(todo), time.monotonic()
     chunks: Iterable[int] = range(0, len(rows), batch_size)
     for start in track(chunks, description="pose", disable=not progress, console=Console(stderr=True)):
         chunk = rows[start : start + batch_size]
-        points[chunk] = source(table[chunk])
+        poses.points[chunk] = source(poses.table[chunk])
         todo[chunk] = False
         if isinstance(source, Pictures) and time.monotonic() - saved > SAVE_S:
-            save_poses(part, about, table[~todo], points[~todo], stamps[~todo])
+            save_poses(poses[~todo])
             saved = time.monotonic()
+
+
+def zero_unknown(table: Table, points: np.ndarray, estimator: str, missing: Literal["error", "zeros"]) -> int:
+    """Give pictures without a pose zeros and return their number; DataError with missing="error"."""
     unknown = np.isnan(points).any(axis=(1, 2))
     if unknown.any() and missing == "error":
         raise DataError(
@@ -86,13 +120,7 @@ def write_poses(
             "Complete it, or write confidence 0 for them with --missing zeros"
         )
     points[unknown] = 0
-    save_poses(out, about, table, points, stamps)
-    part.unlink(missing_ok=True)
-    seen = float((points[..., 2] > 0).mean())
-    say(f"wrote {out} ({len(table)} pictures, {100 * seen:.1f} % of the points found, {unknown.sum()} without a pose)")
-    if out.resolve() != (table.root / KEYPOINTS_FILE).resolve():
-        say(f"it is read with the data once it lies at {table.root / KEYPOINTS_FILE}")
-    return out
+    return int(unknown.sum())
 
 
 def open_source(estimator: str, batch_size: int, device: str) -> tuple[PoseSource, str]:
@@ -149,9 +177,15 @@ def read_poses(file: Path) -> Stored | None:
     return about if known else "", arrays["path"], arrays["keypoints"], stamp
 
 
-def save_poses(file: Path, about: str, table: Table, points: np.ndarray, stamps: np.ndarray) -> None:
-    with replacing(file) as partial, partial.open("wb") as opened:
-        np.savez(opened, path=table.path.astype(np.str_), keypoints=points, stamp=stamps, about=np.array(about))
+def save_poses(poses: Poses) -> None:
+    with replacing(poses.file) as partial, partial.open("wb") as opened:
+        np.savez(
+            opened,
+            path=poses.table.path.astype(np.str_),
+            keypoints=poses.points,
+            stamp=poses.stamps,
+            about=np.array(poses.about),
+        )
 
 
 def picture_stamps(table: Table) -> np.ndarray:
