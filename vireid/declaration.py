@@ -58,6 +58,11 @@ Share = Annotated[float, NoSwitch, Field(ge=0, le=1)]  # also a probability
 BelowOne = Annotated[float, NoSwitch, Field(ge=0, lt=1)]  # e.g. a dropout or the decay of a running mean
 
 
+@settings
+class NoSettings:
+    """Of a method or a network without settings of its own."""
+
+
 # --- making -----------------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, SkipValidation, model_validator
 from torch import Tensor, nn
 
-from vireid.declaration import Count, Index, Rate, configured, settings
+from vireid.declaration import Count, Index, NoSettings, Rate, configured, settings
 from vireid.errors import ArgumentError
 from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity, Size
 
@@ -203,11 +203,6 @@ class Batch:
 
     def of_view(self, index: int) -> Batch:
         return self[self.view == index]
-
-
-@settings
-class NoSettings:
-    """Of a method without settings of its own."""
 
 
 class Method(nn.Module, Generic[EmbedderT]):

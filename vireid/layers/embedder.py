@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vireid.declaration import configured
+from vireid.declaration import NoSettings, configured
 from vireid.layers.saved import load_network, save_network
 from vireid.types import ResizeFilter, Similarity, Size
 
@@ -42,7 +42,7 @@ class Embedder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    Settings: ClassVar[type]
+    Settings: ClassVar[type] = NoSettings
     deployment: Deployment | None = None  # of a network that was loaded from a file
 
     def __init__(self, settings: Any = None, **words: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from vireid.declaration import configured
+from vireid.declaration import NoSettings, configured
 from vireid.layers.saved import load_network, save_network
 
 Apart = Callable[[Tensor], Tensor | None]  # rows (n,) -> mask (n, N) of images that they must not look at
@@ -27,7 +27,7 @@ class Refiner(nn.Module):
     dim: int  # of the vectors that it takes
     least: int = 1  # images that a set must hold
 
-    Settings: ClassVar[type]
+    Settings: ClassVar[type] = NoSettings
 
     def __init__(self, settings: Any = None, **words: Any) -> None:
         super().__init__()
