@@ -81,7 +81,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another than this machine needs --tokens.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,
     name: Annotated[list[str] | None, typer.Option(help="Host name that is answered to, repeatable.")] = None,
     tokens: Annotated[Path | None, typer.Option(help="Who may do what; see `vireid token`.")] = None,
     keep_days: Annotated[float | None, typer.Option(help="Forget what is older, every hour.")] = None,

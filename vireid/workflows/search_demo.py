@@ -27,7 +27,7 @@ from vireid.ingest.index import Crop, index
 from vireid.search.archive import Archive, files_of
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter, Gallery
-from vireid.server.app import Example
+from vireid.server.settings import Example
 from vireid.synthetic.make import CAMERAS, make, picture
 from vireid.training.record import EMBEDDER, Run
 from vireid.types import INFRARED, VISIBLE

@@ -29,7 +29,8 @@ from vireid.training.record import EMBEDDER, RECIPE, Run
 from vireid.workflows.export import BUNDLE, export_run
 
 if TYPE_CHECKING:
-    from vireid.server.app import Example, Service
+    from vireid.server.search_service import SearchService
+    from vireid.server.settings import Example
 
 CONSOLE = "this machine's console"  # who, in the audit log, where a command and no request did it
 
@@ -130,17 +131,18 @@ def open_service(
     device: str = "auto",
     examples: Sequence[Example] = (),
     say: Callable[[str], None] = print,
-) -> Service:
+) -> SearchService:
     """All that `create_app` needs; raises AccessError where the service would be open to others without tokens."""
     from vireid.search.searcher import Searcher
-    from vireid.server.app import Service, reranks_of
+    from vireid.server.search_service import SearchService, load_rerankers
+    from vireid.server.settings import ServerSettings
 
     known = None if tokens is None else Tokens(tokens)
     check_binding(host, known)
     bundle = bundle_of(target, say)
     check_pose(bundle, pose)
     extractor = FeatureExtractor(bundle, backend, device, pose=pose)
-    reranks = reranks_of(bundle, refine)
+    rerankers = load_rerankers(bundle, refine)
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
     calibration = None
@@ -149,41 +151,40 @@ def open_service(
     else:
         say(f"not calibrated: hits are ranked, and none is called a match; run `vireid calibrate {target}`")
     hosts = tuple(names) or (LOCAL_NAMES if is_loopback(host) else ())
-    return Service(
-        bundle, Searcher(extractor, opened, calibration), Archive(opened, place), calibration, Attention(bundle), known,
-        hosts=hosts, keep_days=keep_days, purpose=purpose, secure=secure, examples=examples,
-        reranks=reranks,
-    )  # fmt: skip
+    settings = ServerSettings(
+        tokens=known, hosts=hosts, retention_days=keep_days, purpose_required=purpose, https=secure, examples=examples
+    )
+    searcher, archive = Searcher(extractor, opened, calibration), Archive(opened, place)
+    return SearchService(bundle, searcher, archive, calibration, Attention(bundle), rerankers, settings)
 
 
 def run_service(
-    service: Service,
+    service: SearchService,
     host: str,
     port: int,
     certificate: Path | None = None,
     key: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Serve until stopped."""
-    import uvicorn
-
+    """Serve until stopped; the address is reported once it listens. ServiceError if it cannot."""
     from vireid.server.app import create_app
+    from vireid.server.run import run_app
 
-    check_binding(host, service.tokens)  # again, whoever made the service
+    tokens = service.settings.tokens
+    check_binding(host, tokens)  # again: the service may have been made for another host
     scheme = "http" if certificate is None else "https"
-    shown = f"[{host}]" if ":" in host else host
+    name = f"[{host}]" if ":" in host else host
     if not is_loopback(host) and certificate is None:
         say(
-            "warning: without --certificate tokens travel in the clear; put a proxy with TLS in front, and let nobody "
-            "reach this port but the proxy"
+            "warning: without --certificate tokens are sent unencrypted; put a proxy with TLS in front, and let "
+            "nothing but the proxy reach this port"
         )
-    service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=service.tokens is not None)
-    say(f"open {scheme}://{shown}:{port}  (Ctrl+C stops it)")
-    uvicorn.run(
-        create_app(service), host=host, port=port, log_level="warning", server_header=False, access_log=False,
-        timeout_keep_alive=20, limit_concurrency=200, ssl_certfile=certificate, ssl_keyfile=key,
-        proxy_headers=False,
-    )  # fmt: skip
+    service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=tokens is not None)
+
+    def report(listening_port: int) -> None:
+        say(f"open {scheme}://{name}:{listening_port}  (Ctrl+C stops it)")
+
+    run_app(create_app(service), host, port, report, certificate, key)
 
 
 def forget_rows(
@@ -199,7 +200,7 @@ def forget_rows(
 
     `confirm` gets the number of rows and says whether to go on. Returns how many went.
     """
-    from vireid.server.app import forget_older
+    from vireid.server.retention import apply_retention
 
     if filter.empty == (older_than_days is None):
         raise ServiceError(
@@ -208,7 +209,7 @@ def forget_rows(
     place = files_of(gallery, files)
     with closing(Archive(open_gallery(gallery), place)) as archive:
         if older_than_days is not None:
-            gone, said = forget_older(archive, older_than_days, CONSOLE)
+            gone, said = apply_retention(archive, older_than_days, CONSOLE)
             say(said)
             return gone.rows
         rows = archive.gallery.count(filter)
