@@ -78,6 +78,6 @@ def test_a_purpose_is_asked_for(start_server: StartServer, open_tab: OpenTab, bu
     one.soon(lambda: one.page.locator(".hit").count() == 0)  # the example does not run without one
     upload(one, bundle)
     one.page.click("#search")
-    one.soon(lambda: "what the search is for" in one.page.inner_text("#problem"))
+    one.soon(lambda: "purpose of the search" in one.page.inner_text("#problem"))
     one.page.fill("#purpose", "a missing child")
     assert one.searched(lambda: one.page.click("#search"))["hits"]

@@ -106,7 +106,9 @@ def test_attention_on_request(start_server: StartServer, open_tab: OpenTab, bund
     one.soon(lambda: one.page.locator(".hit .heat").count() == 0)
     other = open_tab(start_server(attention=None, settings=ServerSettings(examples=examples(bundle))).url)
     other.page.wait_for_selector(".hit")
-    other.soon(lambda: other.page.is_disabled("#attention") and "Not shown" in other.page.inner_text("#attention-note"))
+    other.soon(
+        lambda: other.page.is_disabled("#attention") and "Not available" in other.page.inner_text("#attention-note")
+    )
 
 
 def test_texts_of_the_archive_are_never_read_as_html(

@@ -28,7 +28,7 @@ def test_the_filled_in_query_is_answered_at_once(start_server: StartServer, open
     first = one.page.locator(".hit").first
     assert "gate 1" in first.inner_text() and "1.000" in first.inner_text() and "15 Nov" in first.inner_text()
     verdict = one.page.inner_text("#verdict")
-    assert "among 64 crops" in verdict and "match" in verdict and "read as visible" in verdict
+    assert "among 64 crops" in verdict and "match" in verdict and "treated as visible" in verdict
     one.soon(lambda: one.page.inner_text("#summary") == "64 crops from 4 cameras")
     shown = "[...document.querySelectorAll('.hit img')].slice(0, 6).every((x) => x.naturalWidth > 0)"
     one.soon(lambda: one.page.evaluate(shown) and one.page.locator(".hit").count() == 48)
@@ -36,7 +36,7 @@ def test_the_filled_in_query_is_answered_at_once(start_server: StartServer, open
     one.soon(lambda: len(more["hits"]) == 16 and one.page.locator(".hit").count() == 64 and one.page.is_hidden("#more"))
     one.soon(lambda: one.page.evaluate("document.activeElement.closest('.hit').dataset.place") == "48")
     one.searched(lambda: one.page.locator("#examples button").last.click())
-    one.soon(lambda: "Nobody in the archive" in one.page.inner_text("#verdict"))
+    one.soon(lambda: "No match in the archive" in one.page.inner_text("#verdict"))
     one.soon(lambda: one.page.locator(".hit.below").count() == one.page.locator(".hit").count() > 0)
 
 
@@ -46,7 +46,7 @@ def test_upload_and_narrow_by_modality_cameras_and_time(
     one = open_tab(start_server().url)
     one.soon(lambda: one.page.is_visible("#welcome"))
     one.page.click("#search")
-    one.soon(lambda: "Give a picture first" in one.page.inner_text("#problem"))
+    one.soon(lambda: "Choose a picture first" in one.page.inner_text("#problem"))
     upload(one, bundle)
     one.page.check("input[name=modality][value=visible]", force=True)
     found = one.searched(lambda: one.page.click("#search"))
@@ -88,29 +88,27 @@ def test_one_hit_per_track(start_server: StartServer, open_tab: OpenTab, bundle:
     one.soon(lambda: not one.page.is_checked("#per-track"))
 
 
-def test_the_chances_before_move_the_percentages_alone(
-    start_server: StartServer, open_tab: OpenTab, bundle: Bundle
-) -> None:
+def test_the_prior_changes_only_the_probabilities(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:
     one = open_tab(start_server(settings=ServerSettings(examples=examples(bundle))).url)
     one.page.wait_for_selector(".hit")
     one.idle()
     even = one.searched(lambda: one.page.click("#search"))
     assert even["prior"] == 0.5
-    one.soon(lambda: "even chances before" in one.page.inner_text("#verdict"))
+    one.soon(lambda: "prior 1 in 2" in one.page.inner_text("#verdict"))
     one.page.select_option("#prior", "searched")
     found = one.searched(lambda: one.page.click("#search"))
     assert found["prior"] == 1 / 64
-    one.soon(lambda: "chances before 1 in 64" in one.page.inner_text("#verdict"))
+    one.soon(lambda: "prior 1 in 64" in one.page.inner_text("#verdict"))
     assert [hit["id"] for hit in found["hits"]] == [hit["id"] for hit in even["hits"]]
     assert all(now["probability"] < then["probability"] for now, then in zip(found["hits"], even["hits"], strict=True))
     one.page.select_option("#prior", "own")
     one.page.fill("#prior-many", "1")
     one.page.click("#search")
-    one.soon(lambda: "Give 2 or more" in one.page.inner_text("#problem"))
+    one.soon(lambda: "Enter 2 or more" in one.page.inner_text("#problem"))
     one.page.fill("#prior-many", "5000")
     found = one.searched(lambda: one.page.click("#search"))
     assert found["prior"] == 1 / 5000
-    one.soon(lambda: "chances before 1 in 5,000" in one.page.inner_text("#verdict"))
+    one.soon(lambda: "prior 1 in 5,000" in one.page.inner_text("#verdict"))
     one.page.click("#clear")
     one.soon(lambda: one.page.is_hidden("#prior-many"))
     none = open_tab(start_server(calibration=None, settings=ServerSettings(examples=examples(bundle))).url)
@@ -194,13 +192,13 @@ def test_pick_from_the_archive(start_server: StartServer, open_tab: OpenTab) -> 
     assert found["hits"] and found["modality"] == ["visible"]
 
 
-def test_faults_are_told_and_the_page_lives_on(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:
+def test_errors_are_reported_and_the_page_goes_on(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:
     one = open_tab(start_server(settings=ServerSettings(limits=Limits(picture_bytes=300_000))).url)
     one.page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
     with one.page.expect_response(re.compile("/api/search")):
         one.page.click("#search")
     one.page.wait_for_selector("#problem:not([hidden])")
-    one.soon(lambda: "no JPEG, PNG or WebP" in one.page.inner_text("#problem"))
+    one.soon(lambda: "does not begin as JPEG, PNG" in one.page.inner_text("#problem"))
     one.soon(lambda: any("415" in fault for fault in one.faults))
     one.faults.clear()  # Chromium lists the refusal in its console
     one.page.click("#clear")

@@ -45,7 +45,7 @@ class Attention:
             self.reason = str(error)
 
     def energy(self, picture: Image.Image, modality: int) -> np.ndarray:
-        """Energy (h, w) float32 in 0..1 of the last maps of an RGB picture; ArgumentError for a network without maps."""
+        """Energy (h, w) float32 in 0..1 of the last maps of an RGB picture; ArgumentError if there are none."""
         assert self._network is not None
         pixels = np.array(resize(picture, self.size, self.filter))
         images = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
