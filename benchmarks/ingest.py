@@ -273,7 +273,7 @@ def main() -> None:
         print(*part, sep="\n", flush=True)
         lines += part
         video, boxes = write_video(folder / "video/walk.mp4", given.seconds)
-        settings = VideoSettings(boxes=boxes, every_s=0.5)
+        settings = VideoSettings(boxes=boxes, interval_s=0.5)
         unit = f"{given.seconds * RATE:,} frames of {WIDTH} x {HEIGHT}, a crop of each track every half second"
         part = measure("video", list(pieces_of(video, videos=settings)), folder / "g2", extractor, unit)
         print(*part, sep="\n", flush=True)

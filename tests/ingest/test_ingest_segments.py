@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import pickle
 import sys
@@ -70,11 +72,11 @@ def walkers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Walkers:
 def test_crops_of_a_track_are_few_apart_and_spread() -> None:
     many = [Box(number / 10, 0, 0, 30, 100, "1") for number in range(200)]
     low = [Box(number / 10, 0, 0, 30, 39, "2") for number in range(50)]
-    settings = VideoSettings(boxes=Path("b"), every_s=1.0, most=5)
+    settings = VideoSettings(boxes=Path("b"), interval_s=1.0, most=5)
     assert [box.time_s for box, _ in chosen(sorted(many + low), settings)] == [0, 5, 10, 14, 19]
-    short = VideoSettings(boxes=Path("b"), every_s=4.0, most=9)
+    short = VideoSettings(boxes=Path("b"), interval_s=4.0, most=9)
     assert [box.time_s for box, _ in chosen(many[:95], short)] == [0, 4, 8]
-    assert len(chosen([*many[:1], *many[:1]], VideoSettings(boxes=Path("b"), every_s=0))) == 1
+    assert len(chosen([*many[:1], *many[:1]], VideoSettings(boxes=Path("b"), interval_s=0))) == 1
     loose = sorted(Box(number / 10, left, 0, left + 30, 100) for number in range(25) for left in (0, 50))
     found = chosen(loose, settings)
     assert [(box.time_s, place) for box, place in found] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
@@ -95,7 +97,7 @@ def test_settings_that_mean_nothing_are_told() -> None:
 def test_a_crop_is_the_person_at_that_moment(tmp_path: Path, extractor: FeatureExtractor) -> None:
     video = film(tmp_path / "night/gate/a.mp4", steps(40))
     boxes = boxes_csv(tmp_path / "boxes.csv", steps(40), video="gate/a.mp4")
-    settings = VideoSettings(boxes=boxes, every_s=1.0, margin=0.25)
+    settings = VideoSettings(boxes=boxes, interval_s=1.0, margin=0.25)
     [piece] = pieces_of(tmp_path / "night", videos=settings)
     assert piece.name == "night/gate/a.mp4#0000" and repr(pickle.loads(pickle.dumps(piece))) == repr(piece)
     crops = list(piece.crops())
@@ -187,7 +189,7 @@ def test_a_track_becomes_one_row(tmp_path: Path, extractor: FeatureExtractor) ->
 
 def test_segments_are_detected_once_and_tracked(tmp_path: Path, extractor: FeatureExtractor, walkers: Walkers) -> None:
     film(tmp_path / "a.mp4", steps(60))
-    settings = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, rate=10)
+    settings = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, fps=10)
     of = archive(tmp_path / "files", extractor)
 
     def pieces() -> list[Any]:
@@ -206,11 +208,25 @@ def test_segments_are_detected_once_and_tracked(tmp_path: Path, extractor: Featu
     again = archive(tmp_path / "again", extractor)
     index(again, extractor, pieces()[::-1], say=quiet)  # in any order
     assert rows(again) == before and walkers.seen == 60
-    faster = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, rate=5, tracker="none")
+    faster = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, fps=5, tracker="none")
     untracked = archive(tmp_path / "untracked", extractor)
     index(untracked, extractor, pieces_of(tmp_path / "a.mp4", videos=faster, store=of.folder / "boxes"), say=quiet)
     assert walkers.seen == 90 and {row.track for row in rows(untracked)} == {""}
     assert len(rows(untracked)) == 12 and rows(untracked)[0].id == "a.mp4#0.000/0"
+
+
+def test_boxes_that_version_0_1_found_are_reused(tmp_path: Path, walkers: Walkers) -> None:
+    """The name of their file is a digest over the names that settings had in 0.1."""
+    video = film(tmp_path / "a.mp4", steps(10))
+    settings = VideoSettings(detector=tmp_path / "detector", fps=4.0, min_score=0.4)
+    [piece] = segment.segments_of(segment.Source("a.mp4", ("a.mp4",), video, "a"), settings, tmp_path / "boxes")
+    weights = hashlib.sha256(b"{}" + b"{}" + hashlib.sha256(b"{}").digest()).hexdigest()
+    decides = {
+        "format": 1, "video": str(video.resolve()), "bytes": video.stat().st_size,
+        "changed": video.stat().st_mtime_ns, "start": 0.0, "end": "inf", "weights": weights, "tracker": "bytetrack",
+        "rate": 4.0, "least_score": 0.4, "label": "person",
+    }  # fmt: skip
+    assert piece.key() == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def test_what_was_read_of_a_broken_video_is_kept(tmp_path: Path, extractor: FeatureExtractor, walkers: Walkers) -> None:
@@ -288,7 +304,7 @@ def test_the_command(tmp_path: Path, bundle: Bundle) -> None:
     words = ("index", bundle.path, video, "--gallery", tmp_path / "g")
     told = call(*words)
     assert told.exit_code == 1 and "--detector FOLDER" in told.stderr and not (tmp_path / "g").exists()
-    done = call(*words, "--boxes", boxes, "--start", START, "--rows", "tracks", "--every", 0.5)
+    done = call(*words, "--boxes", boxes, "--start", START, "--rows", "tracks", "--interval", 0.5)
     assert done.exit_code == 0 and "added 2 pictures" in done.stdout, done.output
     first, second = open_gallery(tmp_path / "g").rows()
     assert first.time_s == second.time_s == START_S and first.camera == "gate"

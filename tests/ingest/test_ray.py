@@ -163,7 +163,7 @@ def test_the_command_shares_videos_among_workers(bundle, tmp_path, short_path):
 
     def command(name: str, *words: str) -> Archive:
         line = ["index", bundle.path, tmp_path / "videos", "--gallery", tmp_path / name / "g", *words]
-        line += ["--boxes", tmp_path / "boxes.csv", "--every", "0.5"]
+        line += ["--boxes", tmp_path / "boxes.csv", "--interval", "0.5"]
         environment = os.environ | {"TMPDIR": short_path, "PYTHONPATH": str(HERE.parents[1])}
         done = subprocess.run(
             [sys.executable, "-m", "vireid", *map(str, line)], cwd=tmp_path, env=environment, capture_output=True,

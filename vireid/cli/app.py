@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from vireid.cli import search as search_verbs
-from vireid.cli.options import BatchSize, Device, Quiet, note
+from vireid.cli.options import BatchSize, Device, Quiet, note, show_log
 from vireid.data.datasets import names
 from vireid.errors import ArgumentError
 
@@ -96,6 +96,7 @@ def start(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
         print(__version__)
         raise typer.Exit
+    show_log()
 
 
 @data_app.command("make")

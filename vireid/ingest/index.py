@@ -105,15 +105,15 @@ def index(
     pieces: Iterable[Piece | Crop],
     *,
     rows: Rows = "crops",
-    again: bool = False,
+    overwrite: bool = False,
     say: Callable[[str], None] = print,
 ) -> Indexed:
-    """Add pieces, or loose crops, to an archive. `again` replaces rows that are there; else they stay as they are."""
+    """Add pieces, or loose crops, to an archive; rows that exist are kept, or replaced with `overwrite`."""
     found = Indexed(0, 0)
     for piece in _pieces(pieces):
         if not isinstance(piece, Pictures):
             say(piece.name)  # ten minutes of video may take as long
-        new = index_piece(archive, extractor, piece, rows=rows, again=again)
+        new = index_piece(archive, extractor, piece, rows=rows, overwrite=overwrite)
         found += new
         if new.added:
             say(f"indexed {found.added} pictures" + (f", {found.present} were there" if found.present else ""))
@@ -122,7 +122,7 @@ def index(
 
 
 def index_piece(
-    archive: Archive, extractor: FeatureExtractor, piece: Piece, *, rows: Rows = "crops", again: bool = False
+    archive: Archive, extractor: FeatureExtractor, piece: Piece, *, rows: Rows = "crops", overwrite: bool = False
 ) -> Indexed:
     """Add one piece: up to BATCH rows at a time, each time all of them or none.
 
@@ -133,7 +133,7 @@ def index_piece(
     made: dict[str, _Row] = {}
     for batch in _batches(piece, refused):
         row_of = {crop.id: crop.row if rows == "tracks" and crop.row else crop.id for crop in batch}
-        if not again:
+        if not overwrite:
             asked = set(row_of.values()) - there - set(made)
             there |= {record.id for record in archive.gallery.fetch(sorted(asked), missing="skip")}
         opened: list[tuple[Crop, Record, Image.Image]] = []

@@ -5,7 +5,7 @@
 
 Each actor calls `index_piece`, as one process does, and rows that are there are left alone. So the gallery is the
 checkpoint: after a kill the same call goes on, and a piece that is there whole costs one look-up. (Ray Data's own
-CheckpointConfig is not used: it keeps a second list of what is done, which a deletion, `again` or a run without Ray
+CheckpointConfig is not used: it keeps a second list of what is done, which a deletion, `overwrite` or a run without Ray
 would make wrong.)
 
 A picture that cannot be read is told. An exception ends its piece alone. An actor that dies is started again and works
@@ -43,7 +43,7 @@ TRIES = 3  # of a piece whose process dies: of a damaged file, or because memory
 STORE_BYTES = 128 << 20  # of Ray's object store on this machine; only names and counts pass through it
 SPARE = 1  # CPUs that no actor takes: Ray Data waits for good where its own tasks find none
 TOKEN = secrets.token_hex(32)  # of sessions that this process begins; Ray reads it once
-MOST_LINES = 1000  # about pictures that cannot be read, of one piece; the rest is counted
+MAX_LINES = 1000  # about pictures that cannot be read, of one piece; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Job:
     batch_size: int = 64
     pose: str | None = None
     rows: Rows = "crops"
-    again: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", self.bundle.resolve())
@@ -126,7 +126,7 @@ class Worker:
             if _ray().get(self._tries.begin.remote(piece.name)) > TRIES:
                 raise ParallelError(f"its process died {TRIES} times; a damaged file, or too little memory?")
             archive, extractor = self._opened
-            found = index_piece(archive, extractor, piece, rows=self._job.rows, again=self._job.again)
+            found = index_piece(archive, extractor, piece, rows=self._job.rows, overwrite=self._job.overwrite)
         except Exception as error:  # ends this piece, and no other
             return _row(piece.name, Indexed(0, 0), f"{type(error).__name__}: {error}")
         return _row(piece.name, found)
@@ -151,7 +151,7 @@ class Tries:
 
 
 def _row(name: str, found: Indexed, error: str = "") -> dict[str, Any]:
-    refused = list(found.refused[:MOST_LINES])
+    refused = list(found.refused[:MAX_LINES])
     if more := len(found.refused) - len(refused):
         refused.append(f"{more} more pictures of {name}")
     return {"name": name, "added": found.added, "present": found.present, "refused": refused, "error": error}

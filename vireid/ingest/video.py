@@ -176,11 +176,11 @@ def pixels(frame: Any) -> np.ndarray:
     return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # both counterclockwise
 
 
-def every(rate: float, after_s: float, frames: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
-    """At most `rate` frames a second, from `after_s` on: the first one in each 1 / rate seconds of the video."""
-    last = math.floor(after_s * rate + 1e-6) - 1
+def sample_frames(fps: float, after_s: float, frames: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
+    """At most `fps` frames a second, from `after_s` on: the first one in each 1 / fps seconds of the video."""
+    last = math.floor(after_s * fps + 1e-6) - 1
     for time_s, frame in frames:
-        number = math.floor(time_s * rate + 1e-6)
+        number = math.floor(time_s * fps + 1e-6)
         if number > last:
             last = number
             yield time_s, frame

@@ -31,7 +31,7 @@ import numpy as np
 from vireid.errors import GalleryError, SearchError
 from vireid.search.drivers import checks, exact
 from vireid.search.gallery import EVERYTHING, Filter, Gallery, Hit, Record
-from vireid.search.tracks import MOST_ROWS, Track, nearest, nearest_tracks, track_of
+from vireid.search.tracks import MAX_ROWS, Track, nearest, nearest_tracks, track_of
 from vireid.types import INFRARED, VISIBLE
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for alpha = 1
@@ -185,7 +185,7 @@ class Searcher:
         stamp = {"combine": combine, "rerank": "none"}
         if per_track:
             found, cut = nearest_tracks(self.gallery, moved, wanted, filter, hidden)
-            stamp["hits"] = f"one per track{f' of the {MOST_ROWS} most alike crops' if cut else ''}"
+            stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most alike crops' if cut else ''}"
         else:
             found = nearest(self.gallery, moved, wanted, filter)
         order = [hit.similarity for hit in found]

@@ -14,7 +14,7 @@ import numpy as np
 from vireid.search.gallery import Filter, Gallery, Hit, Record
 
 ROUND = 4  # times as many rows are asked for as tracks are wanted, and again in each further round
-MOST_ROWS = 50_000  # that are looked through for tracks; the caller is told where a list ends there
+MAX_ROWS = 50_000  # that are looked through for tracks; the caller is told where a list ends there
 
 Track = tuple[str, str]  # camera and track, or "" and the id of a row without a track
 
@@ -49,17 +49,17 @@ def nearest_tracks(
 ) -> tuple[list[Hit], bool]:
     """The most alike row of each of the k most alike tracks, with its vector; none of the tracks `without`.
 
-    The second value says whether MOST_ROWS were looked through and there may be more tracks behind them.
+    The second value says whether MAX_ROWS were looked through and there may be more tracks behind them.
     """
     rows = ROUND * k
     while True:
-        rows = min(rows, max(MOST_ROWS, k))
+        rows = min(rows, max(MAX_ROWS, k))
         found = merged(gallery.search(queries, rows, filter))
         best: dict[Track, Hit] = {}
         for hit in found:
             best.setdefault(track_of(hit.record), hit)
         hits = [hit for track, hit in best.items() if track not in without][:k]
-        cut = len(hits) < k and len(found) == rows >= MOST_ROWS
+        cut = len(hits) < k and len(found) == rows >= MAX_ROWS
         if len(hits) == k or len(found) < rows or cut:
             break
         rows *= ROUND

@@ -64,7 +64,7 @@ def index_pictures(
     files: Path | None = None,
     modality: Modality = "auto",
     file_time: bool = False,
-    again: bool = False,
+    overwrite: bool = False,
     videos: VideoSettings | None = None,
     start: str = "",
     rows: Rows = "crops",
@@ -97,14 +97,14 @@ def index_pictures(
     if many:
         from vireid.ingest.ray import Job, index_with_ray
 
-        job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, again)
+        job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, overwrite)
         found = index_with_ray(job, all_pieces, workers=workers, address=ray, say=say)
         Audit(place / AUDIT).write("index", CONSOLE, "admin", added=found.added, present=found.present)
     else:
         extractor = FeatureExtractor(bundle, backend, device, batch_size, pose)
         opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
         with closing(Archive(opened, place)) as archive:
-            found = index(archive, extractor, all_pieces, rows=rows, again=again, say=say)
+            found = index(archive, extractor, all_pieces, rows=rows, overwrite=overwrite, say=say)
             archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
     for head, lines in (("left out", found.refused), ("failed", found.failed)):
         for line in lines[:5]:

@@ -32,7 +32,7 @@ TOKEN = "VIREID_MILVUS_TOKEN"
 COLLECTION, REWRITTEN = "vireid", "_rewritten"
 INDEXES = {"FLAT": {}, "HNSW": {"M": 16, "efConstruction": 200}}
 EXACT_ROWS = 10_000  # that pass a filter and are compared here, with HNSW
-EF, MOST_EF = 128, 32_768  # Milvus's bound
+EF, MAX_EF = 128, 32_768  # Milvus's bound
 BATCH_BYTES = 8 << 20  # in one call; gRPC's bound is 64 MiB
 IDS_AT_ONCE = 1_000
 TEXTS = ("camera", "path", "track", "pid", "thumbnail")
@@ -228,7 +228,7 @@ class MilvusGallery:
         while True:
             params = {}
             if self.index == "HNSW":
-                params["ef"] = min(MOST_EF, max(EF, 2 * limit) * -(-total // passing))
+                params["ef"] = min(MAX_EF, max(EF, 2 * limit) * -(-total // passing))
             found = self._client.search(
                 self._name, data=[query], limit=limit, filter=where, output_fields=[*COLUMNS, "vector"],
                 search_params={"metric_type": "IP", "params": params},
