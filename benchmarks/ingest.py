@@ -96,7 +96,7 @@ def bundle_of(run: Path | None, folder: Path) -> Bundle:
         run = small_run.make_run(folder / "run", folder / "data", words=()).path
     from vireid.training.record import Run
 
-    return export_bundle(Run.open(run), folder / "bundle", onnx=False, say=lambda text: None)
+    return export_bundle(Run.open(run), folder / "bundle", onnx=False)
 
 
 def write_pictures(folder: Path, count: int) -> Path:
@@ -145,10 +145,10 @@ def measure(name: str, pieces: list[Piece], folder: Path, extractor: FeatureExtr
     archive, clock = Archive(gallery, folder.with_suffix(".files")), Clock()
     with clock.watch(archive, extractor):
         start = time.perf_counter()
-        found = index(archive, extractor, pieces, say=lambda text: None)
+        found = index(archive, extractor, pieces)
         whole = time.perf_counter() - start
     start = time.perf_counter()
-    again = index(archive, extractor, pieces, say=lambda text: None)
+    again = index(archive, extractor, pieces)
     second = time.perf_counter() - start
     assert not found.refused and (again.added, again.present) == (0, found.added) and gallery.count() == found.added
     archive.close()
@@ -233,9 +233,7 @@ def concurrent(pieces: list[Piece], folder: Path, extractor: FeatureExtractor, r
     _, alone = search_while(lambda: time.sleep(10), gallery, queries, threads)
     start = time.perf_counter()
     found: Indexed
-    found, meanwhile = search_while(
-        lambda: index(archive, extractor, pieces, say=lambda text: None), gallery, queries, threads
-    )
+    found, meanwhile = search_while(lambda: index(archive, extractor, pieces), gallery, queries, threads)
     spent = time.perf_counter() - start
     ids = [crop.id for piece in pieces for crop in piece.crops()]
     assert found.added == len(ids)

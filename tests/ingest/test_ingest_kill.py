@@ -71,7 +71,7 @@ gallery.upsert = telling("upsert", gallery.upsert)
 archive = Archive(gallery, folder / (place + ".files"))
 settings = segment.VideoSettings(detector=folder / "detector", segment_s=2.0, fps=10, interval_s=0.5)
 pieces = module.pieces_of(folder / "v", videos=settings, start_s=float("nan"), store=archive.folder / "boxes")
-print(module.index(archive, extractor, pieces, rows=rows, say=lambda text: None), flush=True)
+print(module.index(archive, extractor, pieces, rows=rows), flush=True)
 """
 
 MOMENTS = [  # one after the other on one gallery, each in the run that goes on from the one before

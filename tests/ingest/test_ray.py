@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from pieces import LONG, SHORT, crops, half_done_by, wait_for
 from PIL import Image
-from served import make_bundle, quiet
+from served import make_bundle
 
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
@@ -49,7 +49,7 @@ def opened(folder: Path, bundle: Bundle) -> Archive:
 def expected(bundle, tmp_path_factory) -> Iterator[Archive]:
     """What one process makes of all crops."""
     with closing(opened(tmp_path_factory.mktemp("one"), bundle)) as archive:
-        index(archive, FeatureExtractor(bundle, device="cpu"), crops(bundle.path.parent / "data"), say=quiet)
+        index(archive, FeatureExtractor(bundle, device="cpu"), crops(bundle.path.parent / "data"))
         yield archive
 
 

@@ -12,7 +12,7 @@ pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("python_multipart", reason="extra: serve")
 pytest.importorskip("uvicorn", reason="extra: serve")
 pytest.importorskip("lancedb", reason="extra: search")
-from served import calibration, client, make_bundle, quiet
+from served import calibration, client, make_bundle
 from typer.testing import CliRunner, Result
 
 from vireid.cli.app import app
@@ -127,7 +127,7 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     monkeypatch.setattr(demo, "guests", lambda root: [11, 12, 13])
     served: list[Any] = []
     monkeypatch.setattr(demo, "run_service", lambda service, *given, **more: served.append(service))
-    demo.run_search_demo(tmp_path, progress=False, say=quiet)
+    demo.run_search_demo(tmp_path, progress=False)
     [service] = served
     api = client(service)
     about = api.get("/api/about").json()
@@ -140,5 +140,5 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     assert name in {hit["pid"] for hit in found["hits"]}  # the right answer is in the archive
     assert {hit["modality"] for hit in found["hits"]} == {"infrared"} and found["searched"] == 24
     service.archive.close()
-    demo.run_search_demo(tmp_path, serve=False, progress=False, say=quiet)  # what is there is kept
+    demo.run_search_demo(tmp_path, serve=False, progress=False)  # what is there is kept
     assert len(served) == 1

@@ -32,14 +32,10 @@ SMALL = Limits(picture_bytes=200_000, picture_pixels=1_000_000, pictures=3)
 NAMES = {1: "gate 1", 2: "hall 2", 3: "night 3", 4: "passage 4"}
 
 
-def quiet(text: str) -> None:
-    pass
-
-
 def make_bundle(folder: Path) -> Bundle:
     """Pictures in folder/data, a run in folder/run and its bundle."""
     write_people(folder / "data", {"train": 3, "test": 8})
-    return export_bundle(make_run(folder / "run", folder / "data"), folder / "bundle", onnx=False, say=quiet)
+    return export_bundle(make_run(folder / "run", folder / "data"), folder / "bundle", onnx=False)
 
 
 def crops(folder: Path) -> list[Crop]:
@@ -88,7 +84,7 @@ def make_service(
     extractor = FeatureExtractor(bundle, device="cpu")
     archive = Archive(opened, folder)
     if fill:
-        index(archive, extractor, crops(bundle.path.parent), say=quiet)
+        index(archive, extractor, crops(bundle.path.parent))
     parts = {"calibration": calibration(bundle, threshold), "attention": Attention(bundle), **changes}
     searcher = Searcher(extractor, opened, parts["calibration"])
     return SearchService(

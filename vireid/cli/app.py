@@ -310,7 +310,7 @@ def export(
     """Write a bundle: the embedder as a folder that serves without its method."""
     from vireid.workflows.export import export_run
 
-    bundle = export_run(run, to, onnx=onnx, openvino=openvino, method=method, say=note)
+    bundle = export_run(run, to, onnx=onnx, openvino=openvino, method=method)
     print(f"wrote {bundle.path}")
 
 
@@ -333,7 +333,7 @@ def calibrate(
     from vireid.workflows.calibrate import calibrate_run
 
     shared = {"batch_size": batch_size, "device": device, "method": method, "cross": cross, "progress": not quiet}
-    made = calibrate_run(run, data, split=split, trial=trial, ignore=ignore or (), say=note, **shared)
+    made = calibrate_run(run, data, split=split, trial=trial, ignore=ignore or (), **shared)
     print(made.markdown())
 
 

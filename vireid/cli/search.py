@@ -73,7 +73,7 @@ def index(
     options = {"files": files, "modality": modality, "file_time": file_time, "overwrite": overwrite, "rows": rows}
     more = {"videos": videos, "start": start, "backend": backend, "device": device, "batch_size": batch_size}
     many = {"pose": pose, "workers": workers, "ray": ray}
-    found = index_pictures(target, source, gallery, **options, **more, **many, say=note)
+    found = index_pictures(target, source, gallery, **options, **more, **many)
     print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
     print(f"next: vireid serve {target} --gallery {gallery}")
     if found.failed:
@@ -121,9 +121,8 @@ def serve(
         pose=pose,
         backend=backend,
         device=device,
-        say=note,
     )
-    run_service(service, host, port, certificate, key, say=note)
+    run_service(service, host, port, certificate, key)
 
 
 def forget(
@@ -147,7 +146,7 @@ def forget(
         before_s=before.timestamp() if before else None,
     )
     ask = (lambda rows: True) if yes else (lambda rows: typer.confirm(f"delete {rows} rows for good?", err=True))
-    forget_rows(gallery, filter, files=files, older_than_days=older_than_days, confirm=ask, say=print)
+    print(forget_rows(gallery, filter, files=files, older_than_days=older_than_days, confirm=ask))
 
 
 def token(
@@ -188,7 +187,7 @@ def search_demo(
     """Take the demo's network (or train it), index a synthetic night of six cameras, and open the search page."""
     from vireid.workflows.search_demo import run_search_demo
 
-    run_search_demo(root, port, serve=serve, progress=not quiet, say=note)
+    run_search_demo(root, port, serve=serve, progress=not quiet)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +123,6 @@ def export_bundle(
     onnx: bool = True,
     openvino: bool = False,
     embedder: Embedder | None = None,
-    say: Callable[[str], None] = print,
 ) -> Bundle:
     """Write the embedder that a run reports as a bundle into `folder`, compare every runtime with torch and open it.
 
@@ -140,7 +139,7 @@ def export_bundle(
     _check_folder(folder)
     with _draft(folder) as draft:
         shutil.copyfile(opened.path / WEIGHTS, draft / WEIGHTS)
-        runtimes = export_runtimes(network, (height, width), draft, onnx, openvino, say)
+        runtimes = export_runtimes(network, (height, width), draft, onnx, openvino)
         config = _config(opened, network, (height, width), file_digest(draft / WEIGHTS))
         report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
         _write(draft / PARITY, json.dumps(report, indent=2) + "\n")

@@ -7,8 +7,9 @@ before the row, and a batch of rows is there as a whole or not at all.
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
 from vireid.search.archive import THUMBNAIL_PX, Archive
 from vireid.search.gallery import Record
 
+log = logging.getLogger(__name__)
 BATCH = 256  # crops that are opened and written together
 Rows = Literal["crops", "tracks"]
 HOW = (
@@ -106,19 +108,18 @@ def index(
     *,
     rows: Rows = "crops",
     overwrite: bool = False,
-    say: Callable[[str], None] = print,
 ) -> Indexed:
     """Add pieces, or loose crops, to an archive; rows that exist are kept, or replaced with `overwrite`."""
-    found = Indexed(0, 0)
+    indexed = Indexed(0, 0)
     for piece in _pieces(pieces):
         if not isinstance(piece, Pictures):
-            say(piece.name)  # ten minutes of video may take as long
+            log.info("%s", piece.name)  # ten minutes of video may take as long
         new = index_piece(archive, extractor, piece, rows=rows, overwrite=overwrite)
-        found += new
+        indexed += new
         if new.added:
-            say(f"indexed {found.added} pictures" + (f", {found.present} were there" if found.present else ""))
+            log.info("indexed %d pictures, %d were in the gallery", indexed.added, indexed.present)
     archive.gallery.optimize()
-    return found
+    return indexed
 
 
 def index_piece(

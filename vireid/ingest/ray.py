@@ -21,7 +21,7 @@ import secrets
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,6 +39,7 @@ from vireid.search.drivers.open import open_gallery, split_url
 from vireid.search.gallery import Gallery
 from vireid.system import available_cores
 
+log = logging.getLogger(__name__)
 TRIES = 3  # of a piece whose process dies: of a damaged file, or because memory is short
 STORE_BYTES = 128 << 20  # of Ray's object store on this machine; only names and counts pass through it
 SPARE = 1  # CPUs that no actor takes: Ray Data waits for good where its own tasks find none
@@ -82,7 +83,6 @@ def index_with_ray(
     *,
     workers: int | None = None,
     address: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> Indexed:
     """Add pieces to the archive of a job, made where it is not there, by `workers` actors, one for each CPU by default.
 
@@ -98,7 +98,7 @@ def index_with_ray(
         )
     listed = list(pieces)
     left = {piece.name for piece in listed}
-    found, done = Indexed(0, 0), 0
+    indexed, done = Indexed(0, 0), 0
     with (
         _session(address, workers or available_cores()),
         closing(job.gallery_opened()) as gallery,
@@ -106,12 +106,13 @@ def index_with_ray(
         for row in _worked(job, listed, workers) if listed else ():
             left.discard(row["name"])
             failed = (f"{row['name']}: {row['error']}",) if row["error"] else ()
-            found += Indexed(row["added"], row["present"], tuple(row["refused"]), failed)
+            indexed += Indexed(row["added"], row["present"], tuple(row["refused"]), failed)
             done += 1
-            say(f"indexed {found.added} pictures, {found.present} were there; {done} of {len(listed)} pieces")
+            counts = indexed.added, indexed.present, done, len(listed)
+            log.info("indexed %d pictures, %d were in the gallery; %d of %d pieces", *counts)
         gallery.optimize()
     lost = tuple(f"{name}: Ray gave it up; what it printed says why" for name in sorted(left))
-    return found + Indexed(0, 0, (), lost)
+    return indexed + Indexed(0, 0, (), lost)
 
 
 class Worker:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -27,14 +28,15 @@ from vireid.workflows.export import BUNDLE
 from vireid.workflows.training import test_rows
 
 TEST_PEOPLE = (
-    "warning: these are the test people. Figures that are measured on them with these thresholds are flattered, and "
+    "these are the test people. Figures that are measured on them with these thresholds are flattered, and "
     "the thresholds fit them better than anybody else; use them for a first look. Better: train with --select heldout "
     "(--holdout N), whose held-out people are then calibrated on, or give --data with pictures of your own cameras"
 )
 UNKNOWN_PEOPLE = (
-    "warning: this is other data of the same data set than the run was trained on, so some of these people may have "
+    "this is other data of the same data set than the run was trained on, so some of these people may have "
     "been trained on; the thresholds would then be too low to trust"
 )
+log = logging.getLogger(__name__)
 People = Literal["unseen", "test", "unknown"]
 
 
@@ -50,7 +52,6 @@ def calibrate_run(
     device: str = "auto",
     method: str | None = None,
     progress: bool = True,
-    say: Callable[[str], None] = print,
 ) -> Calibration:
     """Calibrate a run or a bundle and write calibration.json into it (for a run also into its RUN/bundle).
 
@@ -63,7 +64,7 @@ def calibrate_run(
         run = Run.open(target)
         table, trained = data_of(run, data, trial, cross), TrainedOn.of(run)
         chosen = choose_people(table, trained, split)
-        warn(chosen.people, say)
+        warn(chosen.people)
         if chosen.part:
             network = embedder_of(run, method).to(choose_device(device))
             found = embed(network, chosen.rows, image_size(run), filter=image_filter(run), **shared)
@@ -81,7 +82,7 @@ def calibrate_run(
             raise ArgumentError(f"{target} is a bundle, which does not say where pictures lie; pass --data NAME=PATH")
         table = datasets.load(data, **({} if trial is None else {"trial": trial}))
         chosen = choose_people(table, bundle.config.trained_on, split)
-        warn(chosen.people, say)
+        warn(chosen.people)
         network = load_embedder(bundle.path / WEIGHTS, choose_device(device))
         found = embed(network, chosen.rows, bundle.config.size, filter=bundle.config.filter, **shared)
         folders, digest = [bundle.path], bundle.config.digest
@@ -96,7 +97,7 @@ def calibrate_run(
         ignored=words,
     )
     for folder in folders:
-        say(f"wrote {made.save(folder / CALIBRATION)}")
+        log.info("wrote %s", made.save(folder / CALIBRATION))
     return made
 
 
@@ -135,10 +136,10 @@ def choose_people(table: Table, trained: TrainedOn, split: str | None) -> Chosen
     return Chosen(split, rows[unseen], people, not unseen.all())
 
 
-def warn(people: People, say: Callable[[str], None]) -> None:
+def warn(people: People) -> None:
     """Say what is wrong with calibrating on these people, before minutes are spent on it."""
     if people != "unseen":
-        say(TEST_PEOPLE if people == "test" else UNKNOWN_PEOPLE)
+        log.warning("%s", TEST_PEOPLE if people == "test" else UNKNOWN_PEOPLE)
 
 
 def ignore_rule(table: Table, names: Sequence[str]) -> tuple[IgnoreRule | None, str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from vireid.deploy.bundle import Bundle, export_bundle
@@ -19,7 +18,6 @@ def export_run(
     onnx: bool = True,
     openvino: bool = False,
     method: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> Bundle:
     """Write the bundle of a run into `to`, by default RUN/bundle; `method` as in `embed_run`.
 
@@ -27,4 +25,4 @@ def export_run(
     """
     opened = Run.open(run)
     own = None if method is None else embedder_of(opened, method)
-    return export_bundle(opened, to or opened.path / BUNDLE, onnx=onnx, openvino=openvino, embedder=own, say=say)
+    return export_bundle(opened, to or opened.path / BUNDLE, onnx=onnx, openvino=openvino, embedder=own)

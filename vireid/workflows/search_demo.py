@@ -10,7 +10,8 @@ printed.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -36,6 +37,7 @@ from vireid.workflows.demo import IMAGES, METHODS, PEOPLE, SEED
 from vireid.workflows.service import bundle_of, open_service, run_service
 from vireid.workflows.training import train_run
 
+log = logging.getLogger(__name__)
 GUESTS = 24  # people of the night
 SHOTS = {VISIBLE: 2, INFRARED: 4}  # pictures of one passage
 ASKED_SHOT = 90  # of the queries; no picture of the archive has this number
@@ -46,38 +48,40 @@ STEPS = {1: 4, 2: 9, 4: 0, 5: 20, 3: 190, 6: 205}  # minutes after somebody's ar
 EXAMPLES = 5
 
 
-def run_search_demo(
-    root: Path, port: int = 8000, *, serve: bool = True, progress: bool = True, say: Callable[[str], None] = print
-) -> None:
+def run_search_demo(root: Path, port: int = 8000, *, serve: bool = True, progress: bool = True) -> None:
     """Prepare all in the folder `root` and serve the page until stopped; what is there already is kept."""
-    run = demo_run(root, progress, say)
-    bundle = bundle_of(run, say)
+    run = demo_run(root, progress)
+    bundle = bundle_of(run)
     if not (bundle.path / CALIBRATION).is_file():
-        calibrate_run(run, progress=progress, say=say)
+        calibrate_run(run, progress=progress)
     url = f"lance:{root / 'night'}"
     extractor = FeatureExtractor(bundle)
     people = guests(root)
     with closing(Archive(open_gallery(url, bundle.config.dim, bundle.config.digest), files_of(url, None))) as archive:
         if archive.gallery.count() < crops_of_night(people):
-            index(archive, extractor, night(people, progress), say=say)
-        examples, found = choose_examples(archive.gallery, extractor, people)
-    say(
-        f"{found} of {len(people)} people, asked for by one day picture, come first among the night's infrared crops "
-        "(1 would by chance): a small network after minutes of training"
+            index(archive, extractor, night(people, progress))
+        examples, first = choose_examples(archive.gallery, extractor, people)
+    log.info(
+        "%d of %d people rank first among the night's infrared crops when searched by one day picture (1 would by "
+        "chance): a small network after minutes of training",
+        first,
+        len(people),
     )
     if serve:
-        service = open_service(run, url, examples=examples, say=say)
-        run_service(service, "127.0.0.1", port, say=say)
+        service = open_service(run, url, examples=examples)
+        run_service(service, "127.0.0.1", port)
 
 
-def demo_run(root: Path, progress: bool, say: Callable[[str], None]) -> Path:
+def demo_run(root: Path, progress: bool) -> Path:
     """The run of `vireid demo`, trained now with the same settings if it is not there."""
     run = root / "agw"
     if (run / EMBEDDER).is_file() and Run.open(run).finished:
         return run
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
-    say("training the demo's AGW: some minutes")
-    return train_run("agw", f"sysu={data}", run=run, settings=METHODS["agw"], resume=True, progress=progress, say=say)
+    log.info("training the demo's AGW: some minutes")
+    return train_run(
+        "agw", f"sysu={data}", run=run, settings=METHODS["agw"], resume=True, progress=progress, say=log.info
+    )
 
 
 def guests(root: Path) -> list[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import chain
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
     from vireid.server.search_service import SearchService
     from vireid.server.settings import Example
 
+log = logging.getLogger(__name__)
 CONSOLE = "this machine's console"  # who, in the audit log, where a command and no request did it
 
 
-def bundle_of(target: Path, say: Callable[[str], None] = print) -> Bundle:
+def bundle_of(target: Path) -> Bundle:
     """The bundle in a folder, or of a run, exported now where it is missing or older than the run's embedder."""
     if (target / CONFIG).is_file() or not (target / RECIPE).is_file():
         return Bundle.open(target)
@@ -45,8 +47,8 @@ def bundle_of(target: Path, say: Callable[[str], None] = print) -> Bundle:
         bundle = Bundle.open(inner)
         if not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER):
             return bundle
-    say(f"exporting {run.path} (without ONNX; `vireid export {run.path}` writes that too)")
-    return export_run(run.path, onnx=False, say=say)
+    log.info("exporting %s (without ONNX; `vireid export %s` writes that too)", run.path, run.path)
+    return export_run(run.path, onnx=False)
 
 
 def check_pose(bundle: Bundle, pose: str | None) -> None:
@@ -74,7 +76,6 @@ def index_pictures(
     pose: str | None = None,
     workers: int | None = None,
     ray: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> Indexed:
     """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see serve/index.py.
 
@@ -92,25 +93,25 @@ def index_pictures(
     first = next(pieces, None)  # before anything is made
     if first is None:
         raise SourceError(f"{pictures} lists no picture; give one line for each")
-    bundle, all_pieces = bundle_of(target, say), chain([first], pieces)
+    bundle, all_pieces = bundle_of(target), chain([first], pieces)
     check_pose(bundle, pose)
     if many:
         from vireid.ingest.ray import Job, index_with_ray
 
         job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, overwrite)
-        found = index_with_ray(job, all_pieces, workers=workers, address=ray, say=say)
+        found = index_with_ray(job, all_pieces, workers=workers, address=ray)
         Audit(place / AUDIT).write("index", CONSOLE, "admin", added=found.added, present=found.present)
     else:
         extractor = FeatureExtractor(bundle, backend, device, batch_size, pose)
         opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
         with closing(Archive(opened, place)) as archive:
-            found = index(archive, extractor, all_pieces, rows=rows, overwrite=overwrite, say=say)
+            found = index(archive, extractor, all_pieces, rows=rows, overwrite=overwrite)
             archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
     for head, lines in (("left out", found.refused), ("failed", found.failed)):
         for line in lines[:5]:
-            say(f"{head}: {line}")
+            log.warning("%s: %s", head, line)
         if len(lines) > 5:
-            say(f"{head}: {len(lines) - 5} more")
+            log.warning("%s: %d more", head, len(lines) - 5)
     return found
 
 
@@ -130,7 +131,6 @@ def open_service(
     backend: Backend = "torch",
     device: str = "auto",
     examples: Sequence[Example] = (),
-    say: Callable[[str], None] = print,
 ) -> SearchService:
     """All that `create_app` needs; raises AccessError where the service would be open to others without tokens."""
     from vireid.search.searcher import Searcher
@@ -139,7 +139,7 @@ def open_service(
 
     known = None if tokens is None else Tokens(tokens)
     check_binding(host, known)
-    bundle = bundle_of(target, say)
+    bundle = bundle_of(target)
     check_pose(bundle, pose)
     extractor = FeatureExtractor(bundle, backend, device, pose=pose)
     rerankers = load_rerankers(bundle, refine)
@@ -149,7 +149,9 @@ def open_service(
     if (bundle.path / CALIBRATION).is_file():
         calibration = Calibration.load(bundle.path, bundle.config.digest)
     else:
-        say(f"not calibrated: hits are ranked, and none is called a match; run `vireid calibrate {target}`")
+        log.warning(
+            "not calibrated: results are ranked, but there is no match threshold; run `vireid calibrate %s`", target
+        )
     hosts = tuple(names) or (LOCAL_NAMES if is_loopback(host) else ())
     settings = ServerSettings(
         tokens=known, hosts=hosts, retention_days=keep_days, purpose_required=purpose, https=secure, examples=examples
@@ -164,7 +166,6 @@ def run_service(
     port: int,
     certificate: Path | None = None,
     key: Path | None = None,
-    say: Callable[[str], None] = print,
 ) -> None:
     """Serve until stopped; the address is reported once it listens. ServiceError if it cannot."""
     from vireid.server.app import create_app
@@ -175,14 +176,14 @@ def run_service(
     scheme = "http" if certificate is None else "https"
     name = f"[{host}]" if ":" in host else host
     if not is_loopback(host) and certificate is None:
-        say(
-            "warning: without --certificate tokens are sent unencrypted; put a proxy with TLS in front, and let "
-            "nothing but the proxy reach this port"
+        log.warning(
+            "without --certificate tokens are sent unencrypted; put a proxy with TLS in front, and let nothing but the "
+            "proxy reach this port"
         )
     service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=tokens is not None)
 
     def report(listening_port: int) -> None:
-        say(f"open {scheme}://{name}:{listening_port}  (Ctrl+C stops it)")
+        log.info("open %s://%s:%d  (Ctrl+C stops it)", scheme, name, listening_port)
 
     run_app(create_app(service), host, port, report, certificate, key)
 
@@ -194,11 +195,10 @@ def forget_rows(
     files: Path | None = None,
     older_than_days: float | None = None,
     confirm: Callable[[int], bool],
-    say: Callable[[str], None] = print,
-) -> int:
+) -> str:
     """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than so many days.
 
-    `confirm` gets the number of rows and says whether to go on. Returns how many went.
+    `confirm` gets the number of rows and says whether to go on. Returns a sentence about what was deleted.
     """
     from vireid.server.retention import apply_retention
 
@@ -209,19 +209,16 @@ def forget_rows(
     place = files_of(gallery, files)
     with closing(Archive(open_gallery(gallery), place)) as archive:
         if older_than_days is not None:
-            gone, said = apply_retention(archive, older_than_days, CONSOLE)
-            say(said)
-            return gone.rows
+            _, summary = apply_retention(archive, older_than_days, CONSOLE)
+            return summary
         rows = archive.gallery.count(filter)
         if not rows or not confirm(rows):
-            say(f"nothing deleted; {rows} rows pass")
-            return 0
+            return f"nothing deleted; {rows} rows match"
         told = {name: value for name, value in vars(filter).items() if value not in ((), None)}
         archive.audit.write("forget", CONSOLE, "admin", filter=told, rows=rows)
         gone = archive.forget(filter=filter)
         archive.audit.write("forgotten", CONSOLE, "admin", filter=told, **vars(gone))
-        say(f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good")
-        return gone.rows
+        return f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good"
 
 
 def token(path: Path, name: str, role: Role | None, days: float | None, revoke: bool) -> str:
