@@ -139,14 +139,14 @@ def forget(
     from vireid.search.gallery import Filter
     from vireid.workflows.service import forget_rows
 
-    filter = Filter(
+    where = Filter(
         cameras=tuple(camera or ()),
         pids=tuple(pid or ()),
         tracks=tuple(track or ()),
         before_s=before.timestamp() if before else None,
     )
     ask = (lambda rows: True) if yes else (lambda rows: typer.confirm(f"delete {rows} rows for good?", err=True))
-    print(forget_rows(gallery, filter, files=files, older_than_days=older_than_days, confirm=ask))
+    print(forget_rows(gallery, where, files=files, older_than_days=older_than_days, confirm=ask))
 
 
 def token(

@@ -117,7 +117,7 @@ class Searcher:
             )
 
     def search(
-        self, pictures: Any, modality: Any = "auto", k: int = 10, filter: Filter = EVERYTHING, **options: Any
+        self, pictures: Any, modality: Any = "auto", k: int = 10, where: Filter = EVERYTHING, **options: Any
     ) -> Answer:
         """Search with one or more pictures of one person, as FeatureExtractor takes them; options of search_vectors."""
         if self.extractor is None:
@@ -126,14 +126,14 @@ class Searcher:
         if not found:
             raise SearchError("there is no picture to search with; pass one or more of the same person")
         vectors, kinds = (np.concatenate(part) for part in zip(*found, strict=True))
-        return self.search_vectors(vectors, kinds, k, filter, **options)
+        return self.search_vectors(vectors, kinds, k, where, **options)
 
-    def search_records(self, ids: Sequence[str], k: int = 10, filter: Filter = EVERYTHING, **options: Any) -> Answer:
+    def search_records(self, ids: Sequence[str], k: int = 10, where: Filter = EVERYTHING, **options: Any) -> Answer:
         """Search with records of the gallery as the pictures; they are not in the answer."""
         records = self.gallery.fetch(ids)
         if not records:
             raise SearchError("there is no record to search with; pass the ids of one or more")
-        hidden = replace(filter, without_ids=tuple(dict.fromkeys((*filter.without_ids, *ids))))
+        hidden = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *ids))))
         vectors = np.stack([record.vector for record in records])
         return self.search_vectors(vectors, [record.modality for record in records], k, hidden, **options)
 
@@ -142,7 +142,7 @@ class Searcher:
         vectors: np.ndarray,
         modality: Iterable[int],
         k: int = 10,
-        filter: Filter = EVERYTHING,
+        where: Filter = EVERYTHING,
         *,
         combine: Combine = "mean",
         rerank: Rerank | None = None,
@@ -179,15 +179,15 @@ class Searcher:
         asked = mean_vector(asked) if combine == "mean" else asked
         right, wrong = (self.gallery.fetch(ids) for ids in (marks.right, marks.wrong))
         moved = rocchio(asked, [r.vector for r in right], [r.vector for r in wrong])
-        filter = replace(filter, without_ids=tuple(dict.fromkeys((*filter.without_ids, *marks.wrong))))
+        where = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *marks.wrong))))
         wanted = k if rerank is None else max(k, shortlist)
         hidden = frozenset(track_of(record) for record in wrong) if per_track else frozenset()
         stamp = {"combine": combine, "rerank": "none"}
         if per_track:
-            found, cut = nearest_tracks(self.gallery, moved, wanted, filter, hidden)
+            found, cut = nearest_tracks(self.gallery, moved, wanted, where, hidden)
             stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most alike crops' if cut else ''}"
         else:
-            found = nearest(self.gallery, moved, wanted, filter)
+            found = nearest(self.gallery, moved, wanted, where)
         order = [hit.similarity for hit in found]
         if len(asked) == 1 == len(kinds):
             del stamp["combine"]
@@ -207,7 +207,7 @@ class Searcher:
         nobody = None
         if false_match_rate is not None:
             stamp["false_match_rate"] = f"{false_match_rate:g}"
-            nobody = not right and not self._anybody(asked, kinds, filter, hidden, false_match_rate)
+            nobody = not right and not self._anybody(asked, kinds, where, hidden, false_match_rate)
         return Answer(hits, nobody, stamp, uncalibrated)
 
     def _judged(
@@ -229,12 +229,12 @@ class Searcher:
         return hits, "; ".join(reasons)
 
     def _anybody(
-        self, asked: np.ndarray, kinds: np.ndarray, filter: Filter, hidden: frozenset[Track], false_match_rate: float
+        self, asked: np.ndarray, kinds: np.ndarray, where: Filter, hidden: frozenset[Track], false_match_rate: float
     ) -> bool:
         """Whether a record that passes reaches its threshold, which each modality of the gallery has its own of."""
         assert self.calibration is not None
-        for modality in (VISIBLE, INFRARED) if filter.modality is None else (filter.modality,):
-            of_modality = replace(filter, modality=modality)
+        for modality in (VISIBLE, INFRARED) if where.modality is None else (where.modality,):
+            of_modality = replace(where, modality=modality)
             best = (
                 nearest_tracks(self.gallery, asked, 1, of_modality, hidden)[0]
                 if hidden

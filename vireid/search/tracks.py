@@ -39,13 +39,13 @@ def merged(lists: list[list[Hit]]) -> list[Hit]:
     return sorted(best.values(), key=lambda hit: (-hit.similarity, hit.record.id))[:longest]
 
 
-def nearest(gallery: Gallery, queries: np.ndarray, k: int, filter: Filter) -> list[Hit]:
+def nearest(gallery: Gallery, queries: np.ndarray, k: int, where: Filter) -> list[Hit]:
     """The k rows most alike to any of the queries (Q, D), with their vectors."""
-    return merged(gallery.search(queries, k, filter, with_vectors=True))
+    return merged(gallery.search(queries, k, where, with_vectors=True))
 
 
 def nearest_tracks(
-    gallery: Gallery, queries: np.ndarray, k: int, filter: Filter, without: Collection[Track] = ()
+    gallery: Gallery, queries: np.ndarray, k: int, where: Filter, without: Collection[Track] = ()
 ) -> tuple[list[Hit], bool]:
     """The most alike row of each of the k most alike tracks, with its vector; none of the tracks `without`.
 
@@ -54,7 +54,7 @@ def nearest_tracks(
     rows = ROUND * k
     while True:
         rows = min(rows, max(MAX_ROWS, k))
-        found = merged(gallery.search(queries, rows, filter))
+        found = merged(gallery.search(queries, rows, where))
         best: dict[Track, Hit] = {}
         for hit in found:
             best.setdefault(track_of(hit.record), hit)

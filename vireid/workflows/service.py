@@ -190,7 +190,7 @@ def run_service(
 
 def forget_rows(
     gallery: str,
-    filter: Filter,
+    where: Filter,
     *,
     files: Path | None = None,
     older_than_days: float | None = None,
@@ -202,7 +202,7 @@ def forget_rows(
     """
     from vireid.server.retention import apply_retention
 
-    if filter.empty == (older_than_days is None):
+    if where.empty == (older_than_days is None):
         raise ServiceError(
             "name what to forget by --pid, --track, --camera, --before, or else by --older-than-days alone"
         )
@@ -211,13 +211,13 @@ def forget_rows(
         if older_than_days is not None:
             _, summary = apply_retention(archive, older_than_days, CONSOLE)
             return summary
-        rows = archive.gallery.count(filter)
+        rows = archive.gallery.count(where)
         if not rows or not confirm(rows):
             return f"nothing deleted; {rows} rows match"
-        told = {name: value for name, value in vars(filter).items() if value not in ((), None)}
-        archive.audit.write("forget", CONSOLE, "admin", filter=told, rows=rows)
-        gone = archive.forget(filter=filter)
-        archive.audit.write("forgotten", CONSOLE, "admin", filter=told, **vars(gone))
+        conditions = {name: value for name, value in vars(where).items() if value not in ((), None)}
+        archive.audit.write("forget", CONSOLE, "admin", filter=conditions, rows=rows)
+        gone = archive.forget(where=where)
+        archive.audit.write("forgotten", CONSOLE, "admin", filter=conditions, **vars(gone))
         return f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good"
 
 

@@ -52,13 +52,13 @@ def hit_count(k: int) -> None:
         raise GalleryError(f"k is the number of hits, 1 or more, got {k}")
 
 
-def deletion(ids: Sequence[str], filter: Filter | None) -> None:
+def deletion(ids: Sequence[str], where: Filter | None) -> None:
     """GalleryError unless rows to delete are named, by ids or by a filter that is not empty."""
     if isinstance(ids, str):
         raise GalleryError(f"ids is a list of ids, got the text {ids[:40]!r}")
-    if bool(len(ids)) == (filter is not None):
+    if bool(len(ids)) == (where is not None):
         raise GalleryError("delete takes ids or a filter, and not both")
-    if filter is not None and filter.empty:
+    if where is not None and where.empty:
         raise GalleryError("an empty filter would delete everything; name a condition, or remove the gallery itself")
 
 

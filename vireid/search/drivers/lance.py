@@ -112,37 +112,37 @@ class LanceGallery:
             self._wrote()
         return len(given)
 
-    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        checks.deletion(ids, filter)
+    def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
+        checks.deletion(ids, where)
         found = 0
         with self._writing():
-            wheres = [condition(filter)] if filter is not None else [among("id", part) for part in _parts(ids)]
-            for where in wheres:
-                count = self._table.count_rows(where)
+            wheres = [condition(where)] if where is not None else [among("id", part) for part in _parts(ids)]
+            for sql in wheres:
+                count = self._table.count_rows(sql)
                 if count:
-                    self._table.delete(where)
+                    self._table.delete(sql)
                 found += count
             self._wrote()
         return found
 
-    def count(self, filter: Filter = EVERYTHING) -> int:
-        where = condition(filter)
-        return self._reading(lambda: self._table.count_rows(where))
+    def count(self, where: Filter = EVERYTHING) -> int:
+        sql = condition(where)
+        return self._reading(lambda: self._table.count_rows(sql))
 
     def search(
-        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+        self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
         checks.hit_count(k)
-        queries, where = checks.unit_vectors(vectors, self.dim), condition(filter)
+        queries, sql = checks.unit_vectors(vectors, self.dim), condition(where)
         if not len(queries):
             return []
 
         def find() -> list[list[Hit]]:
-            passing = self._table.count_rows(where)
+            passing = self._table.count_rows(sql)
             if not passing:
                 return [[] for _ in queries]
-            probes = self._probes(passing, where is not None)
-            return [self._nearest(query, k, where, passing, probes, with_vectors) for query in queries]
+            probes = self._probes(passing, sql is not None)
+            return [self._nearest(query, k, sql, passing, probes, with_vectors) for query in queries]
 
         return self._reading(find)
 
@@ -160,11 +160,11 @@ class LanceGallery:
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
-    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
-        columns, where = [name for name in self._table.schema.names if name != "vector"], condition(filter)
+    def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+        columns, sql = [name for name in self._table.schema.names if name != "vector"], condition(where)
         while limit is None or limit > 0:
             page = PAGE if limit is None else min(PAGE, limit)
-            after = f"id > {quoted(after_id)}" + (f" AND {where}" if where else "")
+            after = f"id > {quoted(after_id)}" + (f" AND {sql}" if sql else "")
 
             def read(after: str = after, page: int = page) -> Any:
                 query = self._table.search().where(after).select(columns).limit(page)
@@ -266,19 +266,19 @@ class LanceGallery:
         return found
 
     def _nearest(
-        self, query: np.ndarray, k: int, where: str | None, passing: int, probes: int | None, with_vectors: bool
+        self, query: np.ndarray, k: int, sql: str | None, passing: int, probes: int | None, with_vectors: bool
     ) -> list[Hit]:
         """Candidates by the index (or by comparing all, probes None), then the exact order."""
         want = min(k, passing)
         limit = min(want + exact.SLACK, passing)
         while True:
             search = self._table.search(query, vector_column_name="vector").distance_type("l2").limit(limit)
-            if where:
-                search = search.where(where, prefilter=True)
+            if sql:
+                search = search.where(sql, prefilter=True)
             if probes is None:
                 search = search.bypass_vector_index()
             else:
-                search = search.nprobes(probes).refine_factor(REFINE_FILTERED if where else REFINE)
+                search = search.nprobes(probes).refine_factor(REFINE_FILTERED if sql else REFINE)
             found = search.to_arrow()
             distance = found["_distance"].to_numpy()
             tied = len(distance) == limit < passing and distance[-1] - distance[want - 1] <= exact.TIED

@@ -88,31 +88,31 @@ class MilvusGallery:
         given, vectors = checks.batch(records, self.dim)
         return self._put(given, vectors)
 
-    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        checks.deletion(ids, filter)
+    def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
+        checks.deletion(ids, where)
         found = 0
-        for where in [condition(filter)] if filter is not None else [_among("id", part) for part in _parts(ids)]:
-            if count := self._count(where):
-                self._client.delete(self._name, filter=where)
+        for expression in [condition(where)] if where is not None else [_among("id", part) for part in _parts(ids)]:
+            if count := self._count(expression):
+                self._client.delete(self._name, filter=expression)
             found += count
         return found
 
-    def count(self, filter: Filter = EVERYTHING) -> int:
-        return self._count(condition(filter))
+    def count(self, where: Filter = EVERYTHING) -> int:
+        return self._count(condition(where))
 
     def search(
-        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+        self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
         checks.hit_count(k)
-        queries, where = checks.unit_vectors(vectors, self.dim), condition(filter)
-        passing = self._count(where) if len(queries) else 0
+        queries, expression = checks.unit_vectors(vectors, self.dim), condition(where)
+        passing = self._count(expression) if len(queries) else 0
         if not passing:
             return [[] for _ in queries]
         want = min(k, passing)
         if want > exact.MAX_TIED or (self.index != "FLAT" and passing <= EXACT_ROWS):
-            return self._compare_all(queries, want, where, with_vectors)
-        total = passing if where == "" else self._count("")
-        return [self._nearest(query, want, where, passing, total, with_vectors) for query in queries]
+            return self._compare_all(queries, want, expression, with_vectors)
+        total = passing if expression == "" else self._count("")
+        return [self._nearest(query, want, expression, passing, total, with_vectors) for query in queries]
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
         checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
@@ -123,9 +123,9 @@ class MilvusGallery:
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
-    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
-        where = condition(filter)
-        after = " and ".join(part for part in (f"id > {_quoted(after_id)}" if after_id else "", where) if part)
+    def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+        expression = condition(where)
+        after = " and ".join(part for part in (f"id > {_quoted(after_id)}" if after_id else "", expression) if part)
         for place, row in enumerate(self._all(after, list(COLUMNS))):
             if place == limit:
                 return
@@ -207,14 +207,14 @@ class MilvusGallery:
             found += [r["id"] for r in self._client.query(self._name, filter=_among("id", part), output_fields=["id"])]
         return found
 
-    def _count(self, where: str) -> int:
-        return int(self._client.query(self._name, filter=where, output_fields=["count(*)"])[0]["count(*)"])
+    def _count(self, expression: str) -> int:
+        return int(self._client.query(self._name, filter=expression, output_fields=["count(*)"])[0]["count(*)"])
 
-    def _all(self, where: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    def _all(self, expression: str, columns: list[str]) -> Iterator[dict[str, Any]]:
         """Rows by id."""
         batch = min(1_000, self._rows_at_once())
         with _quiet():  # milvus-lite has no snapshot to offer
-            pages = self._client.query_iterator(self._name, batch_size=batch, filter=where, output_fields=columns)
+            pages = self._client.query_iterator(self._name, batch_size=batch, filter=expression, output_fields=columns)
         try:
             while page := pages.next():
                 yield from page
@@ -222,7 +222,7 @@ class MilvusGallery:
             pages.close()
 
     def _nearest(
-        self, query: np.ndarray, want: int, where: str, passing: int, total: int, with_vectors: bool
+        self, query: np.ndarray, want: int, expression: str, passing: int, total: int, with_vectors: bool
     ) -> list[Hit]:
         limit = min(want + exact.SLACK, passing, exact.MAX_TIED)
         while True:
@@ -230,7 +230,7 @@ class MilvusGallery:
             if self.index == "HNSW":
                 params["ef"] = min(MAX_EF, max(EF, 2 * limit) * -(-total // passing))
             found = self._client.search(
-                self._name, data=[query], limit=limit, filter=where, output_fields=[*COLUMNS, "vector"],
+                self._name, data=[query], limit=limit, filter=expression, output_fields=[*COLUMNS, "vector"],
                 search_params={"metric_type": "IP", "params": params},
             )[0]  # fmt: skip
             similarity = [hit["distance"] for hit in found]
@@ -241,8 +241,8 @@ class MilvusGallery:
                 return exact.in_order(query, [_record(row, None) for row in rows], vectors, want, with_vectors)
             limit = min(4 * limit, passing, exact.MAX_TIED)
 
-    def _compare_all(self, queries: np.ndarray, want: int, where: str, with_vectors: bool) -> list[list[Hit]]:
-        rows = list(self._all(where, ["id", "vector"]))
+    def _compare_all(self, queries: np.ndarray, want: int, expression: str, with_vectors: bool) -> list[list[Hit]]:
+        rows = list(self._all(expression, ["id", "vector"]))
         vectors = np.array([row["vector"] for row in rows], np.float32)
         found = []
         for query in queries:
@@ -253,23 +253,23 @@ class MilvusGallery:
         return found
 
 
-def condition(filter: Filter) -> str:
+def condition(where: Filter) -> str:
     """A filter as Milvus's expression, empty where everything passes; texts are quoted."""
     parts = [
         _among(column, values)
-        for column, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks))
+        for column, values in (("camera", where.cameras), ("pid", where.pids), ("track", where.tracks))
         if values
     ]
-    if filter.after_s is not None:
-        parts.append(f"time_s >= {float(filter.after_s)!r}")
-    if filter.before_s is not None:
-        parts.append(f"time_s < {float(filter.before_s)!r}")
-    if filter.modality is not None:
-        parts.append(f"modality == {int(filter.modality)}")
-    if filter.tags:
-        parts.append(f"array_contains_all(tags, [{', '.join(map(_quoted, filter.tags))}])")
-    if filter.without_ids:
-        parts.append(f"id not in [{', '.join(map(_quoted, filter.without_ids))}]")
+    if where.after_s is not None:
+        parts.append(f"time_s >= {float(where.after_s)!r}")
+    if where.before_s is not None:
+        parts.append(f"time_s < {float(where.before_s)!r}")
+    if where.modality is not None:
+        parts.append(f"modality == {int(where.modality)}")
+    if where.tags:
+        parts.append(f"array_contains_all(tags, [{', '.join(map(_quoted, where.tags))}])")
+    if where.without_ids:
+        parts.append(f"id not in [{', '.join(map(_quoted, where.without_ids))}]")
     return " and ".join(parts)
 
 

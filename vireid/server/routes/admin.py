@@ -44,7 +44,7 @@ def forget_rows(service: SearchService, caller: Caller, body: ForgetRequest) -> 
         raise HTTPException(409, f"there are {rows} such rows now, not {body.expect}; count again and confirm")
     conditions = {"ids": list(body.ids)} if body.ids else {"filter": body.filter.conditions()}
     service.log(caller, "forget", **conditions, rows=rows)
-    deleted = archive.forget(body.ids) if body.ids else archive.forget(filter=row_filter)
+    deleted = archive.forget(body.ids) if body.ids else archive.forget(where=row_filter)
     service.log(caller, "forgotten", **conditions, **vars(deleted))
     service.clear_facets()
     return {**vars(deleted), "deleted": True}
