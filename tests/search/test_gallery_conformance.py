@@ -179,7 +179,7 @@ def test_delete_by_id_and_by_filter(gallery):
 
 def test_delete_wants_to_be_told_what(gallery):
     gallery.add(GIVEN[:5])
-    for wrong in ({}, {"ids": ["a"], "filter": Filter(modality=0)}, {"ids": []}, {"filter": EVERYTHING}, {"ids": "r1"}):
+    for wrong in ({}, {"ids": ["a"], "where": Filter(modality=0)}, {"ids": []}, {"where": EVERYTHING}, {"ids": "r1"}):
         with pytest.raises(GalleryError, match=r"delete takes ids or a filter|everything|list of ids"):
             gallery.delete(**wrong)
     assert gallery.count() == 5

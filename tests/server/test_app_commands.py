@@ -53,7 +53,7 @@ def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkey
     first = call("index", run, listed, "--gallery", place)
     assert first.exit_code == 0 and "added 4 pictures" in first.stdout, first.output
     assert f"vireid serve {run} --gallery {place}" in first.stdout and (run / "bundle/config.json").is_file()
-    assert "added 0 pictures, 4 were there" in call("index", run, listed, "--gallery", place).stdout
+    assert "added 0 pictures, 4 were in the gallery" in call("index", run, listed, "--gallery", place).stdout
 
     served: dict[str, Any] = {}
     monkeypatch.setattr("vireid.server.run.run_app", lambda app, host, port, *more: served.update(app=app, host=host))

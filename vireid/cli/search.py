@@ -73,13 +73,15 @@ def index(
     options = {"files": files, "modality": modality, "file_time": file_time, "overwrite": overwrite, "rows": rows}
     more = {"videos": videos, "start": start, "backend": backend, "device": device, "batch_size": batch_size}
     many = {"pose": pose, "workers": workers, "ray": ray}
-    found = index_pictures(target, source, gallery, **options, **more, **many)
-    print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
+    indexed = index_pictures(target, source, gallery, **options, **more, **many)
+    print(
+        f"added {indexed.added} pictures, {indexed.present} were in the gallery, {len(indexed.refused)} cannot be read"
+    )
     print(f"next: vireid serve {target} --gallery {gallery}")
-    if found.failed:
-        print(f"{len(found.failed)} pieces failed, the others are done; run the same command again")
+    if indexed.failed:
+        print(f"{len(indexed.failed)} pieces failed, the others are done; run the same command again")
         raise typer.Exit(1)
-    raise typer.Exit(1 if found.refused and not found.added and not found.present else 0)
+    raise typer.Exit(1 if indexed.refused and not indexed.added and not indexed.present else 0)
 
 
 def serve(

@@ -77,12 +77,12 @@ def compare(network: Embedder, other: Embed, size: tuple[int, int]) -> list[dict
             random.rand(batch, *example.shape[1:]).astype(np.float32) for example in example_inputs(network, size)
         ]
         given = (images, modality.astype(np.int64), *inputs)
-        expected, found = _unit(reference(*given)), _unit(other(*given))
+        expected, actual = _unit(reference(*given)), _unit(other(*given))
         lines.append({
             "batch": batch,
             "modality": modality.tolist(),
-            "largest_difference": float(np.abs(expected - found).max()),
-            "smallest_cosine": float(np.sum(expected * found, axis=1).min()),
+            "largest_difference": float(np.abs(expected - actual).max()),
+            "smallest_cosine": float(np.sum(expected * actual, axis=1).min()),
         })  # fmt: skip
     return lines
 

@@ -63,17 +63,17 @@ class TransformersDetector:
     def __call__(self, frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         inputs = self.processor(images=list(frames), return_tensors="pt").to(self.device)
         sizes = [frame.shape[:2] for frame in frames]
-        told = self.processor.post_process_object_detection(
+        detections = self.processor.post_process_object_detection(
             self.model(**inputs), threshold=self.min_score, target_sizes=sizes
         )
-        found = []
-        for (height, width), one in zip(sizes, told, strict=True):
+        people_of_frames = []
+        for (height, width), one in zip(sizes, detections, strict=True):
             people = one["labels"] == self.label
             boxes, scores = (one[name][people].float().cpu().numpy() for name in ("boxes", "scores"))
             order = np.argsort(-scores, kind="stable")
             boxes = boxes[order].clip(0, [width, height, width, height]).astype(np.float32)
-            found.append((boxes, scores[order]))
-        return found
+            people_of_frames.append((boxes, scores[order]))
+        return people_of_frames
 
 
 def check_folder(folder: Path) -> Path:

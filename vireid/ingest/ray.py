@@ -8,8 +8,8 @@ checkpoint: after a kill the same call goes on, and a piece that is there whole 
 CheckpointConfig is not used: it keeps a second list of what is done, which a deletion, `overwrite` or a run without Ray
 would make wrong.)
 
-A picture that cannot be read is told. An exception ends its piece alone. An actor that dies is started again and works
-its piece again, at most TRIES times. What is tried here and what is not: docs/serve/scale.md.
+Unreadable images are reported and skipped. An exception ends its piece alone. An actor that dies is started
+again and works its piece again, at most TRIES times. What is tried here and what is not: docs/serve/scale.md.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def index_with_ray(
             counts = indexed.added, indexed.present, done, len(listed)
             log.info("indexed %d pictures, %d were in the gallery; %d of %d pieces", *counts)
         gallery.optimize()
-    lost = tuple(f"{name}: Ray gave it up; what it printed says why" for name in sorted(left))
+    lost = tuple(f"{name}: Ray gave up; see its output" for name in sorted(left))
     return indexed + Indexed(0, 0, (), lost)
 
 
@@ -127,14 +127,14 @@ class Worker:
             if _ray().get(self._tries.begin.remote(piece.name)) > TRIES:
                 raise ParallelError(f"its process died {TRIES} times; a damaged file, or too little memory?")
             archive, extractor = self._opened
-            found = index_piece(archive, extractor, piece, rows=self._job.rows, overwrite=self._job.overwrite)
+            indexed = index_piece(archive, extractor, piece, rows=self._job.rows, overwrite=self._job.overwrite)
         except Exception as error:  # ends this piece, and no other
             return _row(piece.name, Indexed(0, 0), f"{type(error).__name__}: {error}")
-        return _row(piece.name, found)
+        return _row(piece.name, indexed)
 
     @cached_property
     def _opened(self) -> tuple[Archive, FeatureExtractor]:
-        """Opened with the first piece, so that what is missing on this machine is told like any other fault."""
+        """Opened with the first piece, so that what is missing on this machine is reported like any other fault."""
         job = self._job
         extractor = FeatureExtractor(job.bundle, job.backend, job.device, job.batch_size, job.pose)
         return Archive(job.gallery_opened(), job.files), extractor
@@ -202,8 +202,10 @@ def _session(address: str | None, workers: int) -> Iterator[None]:
                 try:
                     ray.init(address, **quiet)
                 except (ConnectionError, RuntimeError, ValueError) as error:
-                    told = "is one there, and has RAY_AUTH_MODE=token been set if it asks for a token?"
-                    raise ParallelError(f"no cluster of Ray at {address} answers ({error}); {told}") from error
+                    raise ParallelError(
+                        f"no Ray cluster answers at {address} ({error}); check that it runs, and set "
+                        "RAY_AUTH_MODE=token if it asks for a token"
+                    ) from error
         settings = ray.data.DataContext.get_current()
         before = settings.enable_progress_bars, settings.max_errored_blocks
         settings.enable_progress_bars, settings.max_errored_blocks = False, -1  # a task that Ray gives up ends no other

@@ -5,7 +5,7 @@
     cut them out                -> Crop, in order of time; a frame is decoded when a crop of it is opened
 
 KEY is a digest of the video (path, size, time of change), the segment and all that decides what is found, the weights
-included. Tracks do not cross segments: whoever is in view at the border has a track in each.
+included. Tracks do not cross segments: a person in view at the border has a track in each.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece (see serve/sources.py) of a video, from start_s until before end_s (inf for the last one)."""
+    """A piece (see sources.py) of a video, from start_s until before end_s (inf for the last one)."""
 
     source: Source
     number: int
@@ -124,16 +124,16 @@ class Segment:
     def boxes(self) -> tuple[list[Box], str]:
         """The boxes of this segment in order of time, and what was wrong with the video."""
         if self.settings.boxes is not None:
-            found = boxes_of(self.settings.boxes, self.source.path, self.source.names)
-            return [box for box in found if self.start_s <= box.time_s < self.end_s], ""
+            boxes = boxes_of(self.settings.boxes, self.source.path, self.source.names)
+            return [box for box in boxes if self.start_s <= box.time_s < self.end_s], ""
         if self.store is None:
             raise BoxesError("a detector needs a folder to keep its boxes in; pass store=")
         file = self.store / f"{self.key()}.csv"
         if not file.is_file():
-            found, damage = self._detect(detector_of(self.settings))
-            write_boxes(file, found, {"video": self.source.id, "segment": self.number, "damage": damage})
-        found, about = read_written(file)
-        return found, str(about.get("damage", ""))
+            boxes, damage = self._detect(detector_of(self.settings))
+            write_boxes(file, boxes, {"video": self.source.id, "segment": self.number, "damage": damage})
+        boxes, about = read_written(file)
+        return boxes, str(about.get("damage", ""))
 
     def key(self) -> str:
         """A digest of what decides which boxes are found, under the names of version 0.1, whose files are reused."""
@@ -150,20 +150,20 @@ class Segment:
     def _detect(self, detector: Detector) -> tuple[list[Box], str]:
         settings = self.settings
         tracker = None if settings.tracker == "none" else PackageTracker(settings.tracker, settings.fps)
-        found, damage = list[Box](), list[str]()
+        boxes_found, damage = list[Box](), list[str]()
         with Video(self.source.path) as video:
             shown = sample_frames(settings.fps, self.start_s, _until_damage(video, self.start_s, self.end_s, damage))
             while batch := [(time_s, pixels(frame)) for time_s, frame in islice(shown, FRAMES)]:
-                told = detector([picture for _, picture in batch])
-                for (time_s, _), (boxes, scores) in zip(batch, told, strict=True):
+                detections = detector([picture for _, picture in batch])
+                for (time_s, _), (boxes, scores) in zip(batch, detections, strict=True):
                     tracks = [""] * len(boxes)
                     if tracker is not None:
                         numbers = tracker(time_s, boxes, scores).tolist()
                         tracks = ["-" if number == NO_TRACK else str(number) for number in numbers]
                     for box, score, track in zip(boxes.tolist(), scores.tolist(), tracks, strict=True):
                         if track != "-":
-                            found.append(Box(time_s, box[0], box[1], box[2], box[3], track, score))
-        return sorted(found), damage[0] if damage else ""
+                            boxes_found.append(Box(time_s, box[0], box[1], box[2], box[3], track, score))
+        return sorted(boxes_found), damage[0] if damage else ""
 
 
 def segments_of(source: Source, settings: VideoSettings, store: Path | None) -> Iterator[Segment]:
@@ -196,7 +196,7 @@ def chosen(boxes: list[Box], settings: VideoSettings) -> list[tuple[Box, int]]:
         moment = box.time_s
         if box.bottom - box.top >= settings.min_height:
             tracks.setdefault(box.track, []).append((box, place))
-    found, apart_s = [], max(settings.interval_s, CLOSEST_S) - 1e-6
+    crops, apart_s = [], max(settings.interval_s, CLOSEST_S) - 1e-6
     for track, many in tracks.items():
         apart: list[tuple[Box, int]] = []
         for one in many:
@@ -205,8 +205,8 @@ def chosen(boxes: list[Box], settings: VideoSettings) -> list[tuple[Box, int]]:
                 apart.append(one)
         if track and len(apart) > settings.max_crops:
             apart = [apart[at] for at in np.linspace(0, len(apart) - 1, settings.max_crops).round().astype(int)]
-        found += apart
-    return sorted(found)
+        crops += apart
+    return sorted(crops)
 
 
 @dataclass(frozen=True)

@@ -50,8 +50,8 @@ class PackageTracker:
             xyxy=boxes.reshape(-1, 4).astype(np.float32), confidence=scores, class_id=np.zeros(len(boxes), int),
             data={"place": place},
         )  # fmt: skip
-        told = self._tracker.update(given, timestamp=time_s)
-        found = np.full(len(boxes), NO_TRACK, np.int64)
-        if len(told):
-            found[told.data["place"].astype(int)] = told.tracker_id
-        return found
+        tracked = self._tracker.update(given, timestamp=time_s)
+        numbers = np.full(len(boxes), NO_TRACK, np.int64)
+        if len(tracked):
+            numbers[tracked.data["place"].astype(int)] = tracked.tracker_id
+        return numbers

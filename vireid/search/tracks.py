@@ -1,7 +1,7 @@
-"""Nearest: the most alike rows of a gallery for one or several vectors, and the best one of each track alone.
+"""Tracks: the most alike rows of a gallery for one or several vectors, and the best one of each track alone.
 
 The crops of one passage before a camera are much alike: without more they fill a list with one person. A track is a
-camera and the track's name in it, for numbers are given anew by every camera; a row without a track stands for itself.
+camera and the track's name in it, for every camera counts its own; a row without a track stands for itself.
 A gallery knows nothing of this, so more rows are asked for until there are tracks enough.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from vireid.search.gallery import Filter, Gallery, Hit, Record
 
 ROUND = 4  # times as many rows are asked for as tracks are wanted, and again in each further round
-MAX_ROWS = 50_000  # that are looked through for tracks; the caller is told where a list ends there
+MAX_ROWS = 50_000  # that are looked through for tracks; the answer says where a list ends there
 
 Track = tuple[str, str]  # camera and track, or "" and the id of a row without a track
 
@@ -54,13 +54,13 @@ def nearest_tracks(
     rows = ROUND * k
     while True:
         rows = min(rows, max(MAX_ROWS, k))
-        found = merged(gallery.search(queries, rows, where))
+        hits_of_rows = merged(gallery.search(queries, rows, where))
         best: dict[Track, Hit] = {}
-        for hit in found:
+        for hit in hits_of_rows:
             best.setdefault(track_of(hit.record), hit)
         hits = [hit for track, hit in best.items() if track not in without][:k]
-        cut = len(hits) < k and len(found) == rows >= MAX_ROWS
-        if len(hits) == k or len(found) < rows or cut:
+        cut = len(hits) < k and len(hits_of_rows) == rows >= MAX_ROWS
+        if len(hits) == k or len(hits_of_rows) < rows or cut:
             break
         rows *= ROUND
     vectors = {r.id: r.vector for r in gallery.fetch([hit.record.id for hit in hits], missing="skip")}

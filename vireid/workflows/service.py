@@ -54,8 +54,8 @@ def bundle_of(target: Path) -> Bundle:
 def check_pose(bundle: Bundle, pose: str | None) -> None:
     """ServiceError at once, and not at the first picture, where the bundle also takes what is not given."""
     if bundle.config.inputs and pose is None:
-        told = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
-        raise ServiceError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {told}")
+        advice = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
+        raise ServiceError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {advice}")
 
 
 def index_pictures(
@@ -77,10 +77,10 @@ def index_pictures(
     workers: int | None = None,
     ray: str | None = None,
 ) -> Indexed:
-    """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see serve/index.py.
+    """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see ingest/index.py.
 
     `start` is the first moment of a single video, as in a CSV. With `workers` many processes do it, on the cluster at
-    the address `ray` or here; see serve/scale.py. Raises SourceError where no picture could be read, GalleryError,
+    the address `ray` or here; see ingest/ray.py. Raises SourceError where no picture could be read, GalleryError,
     BundleError, BoxesError, DetectorError, ParallelError and RunError.
     """
     many = workers is not None or ray is not None
@@ -99,20 +99,20 @@ def index_pictures(
         from vireid.ingest.ray import Job, index_with_ray
 
         job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, overwrite)
-        found = index_with_ray(job, all_pieces, workers=workers, address=ray)
-        Audit(place / AUDIT).write("index", CONSOLE, "admin", added=found.added, present=found.present)
+        indexed = index_with_ray(job, all_pieces, workers=workers, address=ray)
+        Audit(place / AUDIT).write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
     else:
         extractor = FeatureExtractor(bundle, backend, device, batch_size, pose)
         opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
         with closing(Archive(opened, place)) as archive:
-            found = index(archive, extractor, all_pieces, rows=rows, overwrite=overwrite)
-            archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
-    for head, lines in (("left out", found.refused), ("failed", found.failed)):
+            indexed = index(archive, extractor, all_pieces, rows=rows, overwrite=overwrite)
+            archive.audit.write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
+    for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
         for line in lines[:5]:
             log.warning("%s: %s", head, line)
         if len(lines) > 5:
             log.warning("%s: %d more", head, len(lines) - 5)
-    return found
+    return indexed
 
 
 def open_service(
@@ -196,7 +196,7 @@ def forget_rows(
     older_than_days: float | None = None,
     confirm: Callable[[int], bool],
 ) -> str:
-    """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than so many days.
+    """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than `older_than_days`.
 
     `confirm` gets the number of rows and says whether to go on. Returns a sentence about what was deleted.
     """

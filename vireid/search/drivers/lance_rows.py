@@ -46,11 +46,11 @@ def vectors_of(table: Any) -> np.ndarray:
 def records_of(table: Any, vectors: np.ndarray | None) -> list[Record]:
     names = [name for name in ("id", "camera", "time_s", "modality", "path", "track", "pid", "tags", "thumbnail")]
     columns = [table[name].to_pylist() for name in names]
-    found = []
+    records = []
     for row, values in enumerate(zip(*columns, strict=True)):
         each: dict[str, Any] = dict(zip(names, values, strict=True))
         each["time_s"] = np.nan if each["time_s"] is None else each["time_s"]
         vector = np.zeros(0, np.float32) if vectors is None else vectors[row].copy()
         each["tags"] = tuple(each["tags"] or ())
-        found.append(Record(vector=vector, **each))
-    return found
+        records.append(Record(vector=vector, **each))
+    return records

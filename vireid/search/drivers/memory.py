@@ -94,9 +94,9 @@ class MemoryGallery:
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         with self._lock:
-            found = [self._records[row] for row in self._passing(where)]
-        found = sorted((record for record in found if record.id > after_id), key=lambda record: record.id)
-        yield from found[:limit]
+            records = [self._records[row] for row in self._passing(where)]
+        records = sorted((record for record in records if record.id > after_id), key=lambda record: record.id)
+        yield from records[:limit]
 
     def optimize(self) -> None: ...
 

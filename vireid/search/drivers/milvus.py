@@ -90,12 +90,12 @@ class MilvusGallery:
 
     def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
         checks.deletion(ids, where)
-        found = 0
+        deleted = 0
         for expression in [condition(where)] if where is not None else [_among("id", part) for part in _parts(ids)]:
             if count := self._count(expression):
                 self._client.delete(self._name, filter=expression)
-            found += count
-        return found
+            deleted += count
+        return deleted
 
     def count(self, where: Filter = EVERYTHING) -> int:
         return self._count(condition(where))
@@ -118,8 +118,8 @@ class MilvusGallery:
         checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
         there: dict[str, Record] = {}
         for part in _parts(list(dict.fromkeys(ids))):
-            found = self._client.query(self._name, filter=_among("id", part), output_fields=[*COLUMNS, "vector"])
-            there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in found}
+            rows = self._client.query(self._name, filter=_among("id", part), output_fields=[*COLUMNS, "vector"])
+            there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in rows}
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
@@ -135,7 +135,7 @@ class MilvusGallery:
         self._client.flush(self._name)
 
     def purge(self) -> None:
-        """milvus-lite: the collection is written anew. A server compacts; when it drops the old files is set there."""
+        """milvus-lite: the collection is written again. A server compacts; when it drops the old files is set there."""
         if not self.lite:
             self._client.flush(self._name)
             self._client.compact(self._name)
@@ -202,10 +202,10 @@ class MilvusGallery:
         return len(records)
 
     def _there(self, ids: list[str]) -> list[str]:
-        found: list[str] = []
+        known: list[str] = []
         for part in _parts(ids):
-            found += [r["id"] for r in self._client.query(self._name, filter=_among("id", part), output_fields=["id"])]
-        return found
+            known += [r["id"] for r in self._client.query(self._name, filter=_among("id", part), output_fields=["id"])]
+        return known
 
     def _count(self, expression: str) -> int:
         return int(self._client.query(self._name, filter=expression, output_fields=["count(*)"])[0]["count(*)"])
@@ -229,14 +229,14 @@ class MilvusGallery:
             params = {}
             if self.index == "HNSW":
                 params["ef"] = min(MAX_EF, max(EF, 2 * limit) * -(-total // passing))
-            found = self._client.search(
+            hits = self._client.search(
                 self._name, data=[query], limit=limit, filter=expression, output_fields=[*COLUMNS, "vector"],
                 search_params={"metric_type": "IP", "params": params},
             )[0]  # fmt: skip
-            similarity = [hit["distance"] for hit in found]
-            tied = len(found) == limit < passing and similarity[want - 1] - similarity[-1] <= exact.TIED
+            similarity = [hit["distance"] for hit in hits]
+            tied = len(hits) == limit < passing and similarity[want - 1] - similarity[-1] <= exact.TIED
             if not tied or limit >= exact.MAX_TIED:
-                rows = [hit["entity"] for hit in found]
+                rows = [hit["entity"] for hit in hits]
                 vectors = np.array([row["vector"] for row in rows], np.float32)
                 return exact.in_order(query, [_record(row, None) for row in rows], vectors, want, with_vectors)
             limit = min(4 * limit, passing, exact.MAX_TIED)
@@ -244,13 +244,13 @@ class MilvusGallery:
     def _compare_all(self, queries: np.ndarray, want: int, expression: str, with_vectors: bool) -> list[list[Hit]]:
         rows = list(self._all(expression, ["id", "vector"]))
         vectors = np.array([row["vector"] for row in rows], np.float32)
-        found = []
+        answers = []
         for query in queries:
             near = np.argsort(-exact.similarities(query, vectors), kind="stable")[:want]  # rows come by id
             records = self.fetch([rows[at]["id"] for at in near], missing="skip")
             kept = np.array([record.vector for record in records])
-            found.append(exact.in_order(query, records, kept, want, with_vectors))
-        return found
+            answers.append(exact.in_order(query, records, kept, want, with_vectors))
+        return answers
 
 
 def condition(where: Filter) -> str:
@@ -323,16 +323,16 @@ def _stored(about: dict[str, Any], place: str) -> tuple[int, str]:
 
 
 def _place(place: str) -> tuple[str, str, str]:
-    """Milvus's uri, the collection and the index that was asked for, if any.
+    """Milvus's uri, the collection and the index that was settings for, if any.
 
     >>> _place("http://host:19530?index=HNSW#night"), _place("archive.db")
     (('http://host:19530', 'night', 'HNSW'), ('archive.db', 'vireid', ''))
     """
     rest, _, name = place.partition("#")
     rest, _, options = rest.partition("?")
-    asked = parse_qs(options, keep_blank_values=True)
-    index = asked.pop("index", [""])[0]
-    if asked or (index and index not in INDEXES):
+    settings = parse_qs(options, keep_blank_values=True)
+    index = settings.pop("index", [""])[0]
+    if settings or (index and index not in INDEXES):
         raise GalleryError(f"after ? comes index={' or index='.join(INDEXES)}, got {options!r}")
     if "://" not in rest and not rest.endswith(".db"):
         raise GalleryError(f"milvus: takes http://host:19530 or a file that ends in .db, got {rest!r}")
