@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("python_multipart", reason="extra: serve")
-from served import client, make_bundle, make_service, quiet, search, stripes
+from served import client, make_bundle, make_service, search, stripes
 
 from vireid.deploy.bundle import Bundle
 from vireid.errors import GalleryError, SourceError
@@ -32,15 +32,15 @@ def test_a_folder_is_indexed_once_and_goes_on(bundle: Bundle, tmp_path: Path) ->
     (tmp_path / "mine/notes.txt").write_text("no picture")
     service = make_service(tmp_path / "files", bundle, fill=False)
     extractor = service.searcher.extractor
-    found = index(service.archive, extractor, crops_of(tmp_path / "mine"), say=quiet)
+    found = index(service.archive, extractor, crops_of(tmp_path / "mine"))
     assert (found.added, found.present, len(found.refused)) == (3, 0, 1) and "broken.jpg" in found.refused[0]
     rows = list(service.archive.gallery.rows())
     assert [row.camera for row in rows] == ["gate 0", "gate 1", "gate 2"]
     assert rows[0].id == "mine/gate 0/day/3_1_0.png" and [row.modality for row in rows] == [0, 1, 0]
     assert all(math.isnan(row.time_s) for row in rows)
-    assert index(service.archive, extractor, crops_of(tmp_path / "mine"), say=quiet).present == 3
+    assert index(service.archive, extractor, crops_of(tmp_path / "mine")).present == 3
     timed = crops_of(tmp_path / "mine", file_time=True, modality="infrared")
-    assert index(service.archive, extractor, timed, again=True, say=quiet).added == 3
+    assert index(service.archive, extractor, timed, overwrite=True).added == 3
     rows = list(service.archive.gallery.rows())
     assert len(rows) == 3 and {row.modality for row in rows} == {1} and not any(math.isnan(row.time_s) for row in rows)
     hit = search(client(service), (data / "4_1_1.jpg").read_bytes(), modality="infrared")["hits"][0]

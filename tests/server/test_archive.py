@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("python_multipart", reason="extra: serve")
 from fastapi.testclient import TestClient
-from served import START_S, audit_entries, client, crops, jpeg, make_service, picture, quiet, search, stripes
+from served import START_S, audit_entries, client, crops, jpeg, make_service, picture, search, stripes
 
 from vireid.deploy.bundle import Bundle
 from vireid.errors import GalleryError
@@ -58,7 +58,7 @@ def test_an_exported_text_is_no_formula(service: SearchService) -> None:
     api = client(service)
     [crop] = [one for one in crops(service.bundle.path.parent) if one.id == "gate 1/5/0"]
     evil = Crop("=cmd|' /C calc'!A1", crop.path, "@camera", 0.0, "visible")
-    index(service.archive, service.searcher.extractor, [evil], say=quiet)
+    index(service.archive, service.searcher.extractor, [evil])
     api.post("/api/marks", json={"query": "a" * 64, "marks": [{"id": evil.id, "right": True}]})
     [line] = csv.DictReader(io.StringIO(api.get("/api/marks", params={"format": "csv"}).text))
     assert line["id"] == "'" + evil.id and line["camera"] == "'@camera"
@@ -115,7 +115,7 @@ def test_rows_are_forgotten_by_id_and_never_all_at_once(api: TestClient, service
     for body in ({}, {"filter": {}}, {"filter": {}, "expect": 62}, {"ids": ids, "filter": {"pids": ["p5"]}}):
         assert api.post("/api/forget", json=body).status_code == 422
     with pytest.raises(GalleryError, match="delete everything"):
-        service.archive.forget(filter=Filter())
+        service.archive.forget(where=Filter())
     assert service.archive.gallery.count() == 62
 
 

@@ -113,7 +113,7 @@ def test_a_filter_is_a_value_and_no_program(api: TestClient, name: str, text: st
 def test_nor_is_it_in_lancedb(text: str, bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip("lancedb", reason="extra: search")
     opened = open_gallery(f"lance:{tmp_path / 'g'}", bundle.config.dim, bundle.config.digest)
-    assert opened.count(Filter(cameras=(text,))) == 0 == opened.delete(filter=Filter(pids=(text,)))
+    assert opened.count(Filter(cameras=(text,))) == 0 == opened.delete(where=Filter(pids=(text,)))
     opened.close()
 
 

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 from browser import OpenTab, StartServer, upload
-from served import examples, quiet
+from served import examples
 
 from vireid.deploy.bundle import Bundle
 from vireid.ingest.index import Crop, index
@@ -118,7 +118,7 @@ def test_texts_of_the_archive_are_never_read_as_html(
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     path = bundle.path.parent / "data/5_1_1.jpg"
     rows = [Crop(f"{evil}{n}", path, evil, 1_700_000_000.0 + n, "visible", evil, evil, (evil,)) for n in range(3)]
-    index(served.service.archive, served.service.searcher.extractor, rows, say=quiet)
+    index(served.service.archive, served.service.searcher.extractor, rows)
     one = open_tab(served.url)
     upload(one, bundle)
     one.searched(lambda: one.page.click("#search"))

@@ -218,7 +218,7 @@ def test_a_million_rows_and_hundreds_of_cameras(
     cameras = {f"street {number}": 3000 for number in range(330)} | {"gate 1": 10_000}
     facets = Facets(cameras, {0: 600_000, 1: 400_000}, {}, 1_700_000_000.0, 1_700_900_000.0)
     monkeypatch.setattr(gallery, "facets", lambda: facets)
-    monkeypatch.setattr(gallery, "count", lambda filter=None: 1_000_000)
+    monkeypatch.setattr(gallery, "count", lambda where=None: 1_000_000)
     one = open_tab(served.url)
     sizes: list[int] = []
     one.page.on(

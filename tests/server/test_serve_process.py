@@ -15,7 +15,7 @@ pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("uvicorn", reason="extra: serve")
 pytest.importorskip("lancedb", reason="extra: search")
 import httpx
-from served import crops, quiet
+from served import crops
 
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
@@ -31,7 +31,7 @@ def gallery(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("served") / "archive"
     opened = open_gallery(str(place), bundle.config.dim, bundle.config.digest)
     archive = Archive(opened, files_of(str(place), None))
-    index(archive, FeatureExtractor(bundle, device="cpu"), crops(bundle.path.parent)[:4], say=quiet)
+    index(archive, FeatureExtractor(bundle, device="cpu"), crops(bundle.path.parent)[:4])
     archive.close()
     return place
 
