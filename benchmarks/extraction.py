@@ -99,7 +99,7 @@ def main() -> None:
         files = photographs(folder / "photographs", given.images)
         for number, (name, words) in enumerate(NETWORKS.items()):
             run = make_run(folder / f"run{number}", data, words=words)
-            bundle = export_bundle(run, folder / f"bundle{number}", openvino=True, say=lambda text: None)
+            bundle = export_bundle(run, folder / f"bundle{number}", openvino=True)
             lines += [f"{name}: {bundle.config.num_params:,} parameters", *rates(bundle, files, given.rounds)]
             print(*lines[-5:], sep="\n", flush=True)
     target = HERE / "results" / "extraction.txt"

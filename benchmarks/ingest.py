@@ -143,10 +143,10 @@ def measure(name: str, pieces: list[Piece], folder: Path, extractor: FeatureExtr
     archive, clock = Archive(gallery, folder.with_suffix(".files")), Clock()
     with clock.watch(archive, extractor):
         start = time.perf_counter()
-        found = index(archive, extractor, pieces, say=lambda text: None)
+        found = index(archive, extractor, pieces)
         whole = time.perf_counter() - start
     start = time.perf_counter()
-    again = index(archive, extractor, pieces, say=lambda text: None)
+    again = index(archive, extractor, pieces)
     second = time.perf_counter() - start
     assert not found.refused and (again.added, again.present) == (0, found.added) and gallery.count() == found.added
     archive.close()
@@ -231,9 +231,7 @@ def concurrent(pieces: list[Piece], folder: Path, extractor: FeatureExtractor, r
     _, alone = search_while(lambda: time.sleep(10), gallery, queries, threads)
     start = time.perf_counter()
     found: Indexed
-    found, meanwhile = search_while(
-        lambda: index(archive, extractor, pieces, say=lambda text: None), gallery, queries, threads
-    )
+    found, meanwhile = search_while(lambda: index(archive, extractor, pieces), gallery, queries, threads)
     spent = time.perf_counter() - start
     ids = [crop.id for piece in pieces for crop in piece.crops()]
     assert found.added == len(ids)
@@ -271,7 +269,7 @@ def main() -> None:
         print(*part, sep="\n", flush=True)
         lines += part
         video, boxes = write_video(folder / "video/walk.mp4", given.seconds)
-        settings = VideoSettings(boxes=boxes, every_s=0.5)
+        settings = VideoSettings(boxes=boxes, interval_s=0.5)
         unit = f"{given.seconds * RATE:,} frames of {WIDTH} x {HEIGHT}, a crop of each track every half second"
         part = measure("video", list(pieces_of(video, videos=settings)), folder / "g2", extractor, unit)
         print(*part, sep="\n", flush=True)

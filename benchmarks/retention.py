@@ -68,7 +68,7 @@ def measure(archive: Archive, place: Path, name: str, filter: Filter) -> str:
         archive.thumbnails.write(id, picture)
     before, files_before = size(place), left(place, gone)
     start = time.perf_counter()
-    archive.gallery.delete(filter=filter)
+    archive.gallery.delete(where=filter)
     deleted_s = time.perf_counter() - start
     hidden, files_hidden = size(place), left(place, gone)
     start = time.perf_counter()

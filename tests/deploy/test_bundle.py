@@ -29,17 +29,13 @@ pytest.importorskip("onnxscript", reason="extra: export")
 pytest.importorskip("onnxruntime", reason="extra: export")
 
 
-def quiet(text: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with `data`, `run` and its `run/bundle`."""
     folder = tmp_path_factory.mktemp("bundle")
     write_people(folder / "data", {"train": 4, "test": 2})
     run = make_run(folder / "run", folder / "data")
-    export_bundle(run, folder / "run/bundle", say=quiet)
+    export_bundle(run, folder / "run/bundle")
     return folder
 
 
@@ -101,7 +97,7 @@ def test_a_runtime_that_differs_stops_the_export(place: Path, tmp_path: Path, mo
 
     monkeypatch.setattr(onnx_export, "export_onnx", wrong)
     with pytest.raises(BundleError, match=r"onnxruntime differs from torch by .* Nothing was written"):
-        export_bundle(place / "run", tmp_path / "bundle", say=quiet)
+        export_bundle(place / "run", tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 
 
@@ -142,14 +138,14 @@ def test_threads_share_an_embedder(place: Path, backend: Backend) -> None:
 
 def test_openvino(place: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino", reason="extra: openvino")
-    bundle = export_bundle(place / "run", tmp_path / "bundle", openvino=True, say=quiet)
+    bundle = export_bundle(place / "run", tmp_path / "bundle", openvino=True)
     assert (bundle.path / "embedder.xml").exists() and list(bundle.parity) == ["onnxruntime", "openvino"]
     found, expected = (bundle.embedder(name, "cpu")(*batch()) for name in ("openvino", "torch"))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
     with pytest.raises(ValueError, match="OpenVINO serves on the CPU"):
         bundle.embedder("openvino", "cuda")
     # an export without it leaves no stale file behind
-    again = export_bundle(place / "run", tmp_path / "bundle", onnx=False, say=quiet)
+    again = export_bundle(place / "run", tmp_path / "bundle", onnx=False)
     assert not {"embedder.xml", "embedder.bin", "embedder.onnx"} & {path.name for path in again.path.iterdir()}
     assert again.parity == {}
     with pytest.raises(BundleError, match="without --no-onnx"):
@@ -195,11 +191,11 @@ def test_only_a_bundle_is_replaced(place: Path, tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.txt").write_text("important")
     with pytest.raises(BundleError, match=r"holds thesis\.txt, which is not of a bundle"):
-        export_bundle(place / "run", tmp_path / "mine", onnx=False, say=quiet)
+        export_bundle(place / "run", tmp_path / "mine", onnx=False)
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
     (tmp_path / "file").write_text("x")
     with pytest.raises(BundleError, match="is a file"):
-        export_bundle(place / "run", tmp_path / "file", onnx=False, say=quiet)
+        export_bundle(place / "run", tmp_path / "file", onnx=False)
     # what a killed export leaves does not stand in the way
     bundle = copy(place, tmp_path / "bundle")
     (bundle / "config.json").unlink()
@@ -207,7 +203,7 @@ def test_only_a_bundle_is_replaced(place: Path, tmp_path: Path) -> None:
     (tmp_path / ".bundle.draft").mkdir()
     with pytest.raises(BundleError, match="its export was stopped"):
         Bundle.open(bundle)
-    export_bundle(place / "run", bundle, onnx=False, say=quiet)
+    export_bundle(place / "run", bundle, onnx=False)
     assert Bundle.open(bundle).config.method == "AGW" and not list(tmp_path.rglob(".*"))
 
 
@@ -277,7 +273,7 @@ class WithHeatmaps(Embedder):
 
 def test_inputs_of_unknown_shape_are_told(place: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="also takes heatmaps, whose shape is not known"):
-        export_bundle(place / "run", tmp_path / "bundle", embedder=WithHeatmaps(), say=quiet)
+        export_bundle(place / "run", tmp_path / "bundle", embedder=WithHeatmaps())
     assert not list(tmp_path.iterdir())
 
 
@@ -286,7 +282,7 @@ def test_figures_of_these_weights_stand_on_the_card(place: Path, tmp_path: Path)
     run = make_run(tmp_path / "run", place / "data", seed=1)
     done = runner.invoke(app, ["evaluate", str(run.path), "--pictures", "0", "--quiet", "--device", "cpu"])
     assert done.exit_code == 0, done.output
-    card = (export_bundle(run, tmp_path / "bundle", onnx=False, say=quiet).path / "README.md").read_text()
+    card = (export_bundle(run, tmp_path / "bundle", onnx=False).path / "README.md").read_text()
     assert "manifest/visible-to-infrared" in card and "Not evaluated yet" not in card
     with Image.open(place / "data/0_1_0.png") as picture:  # the pictures of the fixture are what they are said to be
         assert picture.mode == "RGB"

@@ -26,10 +26,6 @@ from vireid.training.run_folder import EMBEDDER, RunFolder
 from vireid.types import INFRARED, VISIBLE
 
 
-def quiet(text: str) -> None:
-    pass
-
-
 def people(count: int = 30, images: int = 1, noise: float = 0.6, seed: int = 0, cameras=(1, 2, 3, 6)) -> tuple:
     """Vectors (R, 6) around one direction for each person, and their table; cameras 3 and 6 are infrared."""
     random = np.random.RandomState(seed)
@@ -237,7 +233,7 @@ def call(*words: object) -> Result:
 def test_command_on_a_run_and_its_bundle(tmp_path: Path) -> None:
     write_people(tmp_path / "data", {"train": 4, "val": 12, "test": 16})
     run = make_run(tmp_path / "run", tmp_path / "data")
-    export_bundle(run, run.path / "bundle", onnx=False, say=quiet)
+    export_bundle(run, run.path / "bundle", onnx=False)
     result = call("calibrate", run.path)
     assert result.exit_code == 0 and "warning" not in result.stderr, result.output
     digest = file_digest(run.path / EMBEDDER)
@@ -246,12 +242,12 @@ def test_command_on_a_run_and_its_bundle(tmp_path: Path) -> None:
     assert (made.people, made.split, made.dataset) == ("unseen", "val", "manifest")
     assert made.pairs["visible/infrared"].people == 12 and "| visible/visible |" in result.stdout
     # exporting again, elsewhere too, keeps it; a run with other weights does not take it
-    assert Calibration.load(export_bundle(run, tmp_path / "away", onnx=False, say=quiet).path) == made
-    export_bundle(run, run.path / "bundle", onnx=False, say=quiet)
+    assert Calibration.load(export_bundle(run, tmp_path / "away", onnx=False).path) == made
+    export_bundle(run, run.path / "bundle", onnx=False)
     assert Calibration.load(run.path / "bundle") == made
     other = make_run(tmp_path / "other", tmp_path / "data", seed=1)
     (other.path / "calibration.json").write_bytes((run.path / "calibration.json").read_bytes())
-    assert not (export_bundle(other, tmp_path / "third", onnx=False, say=quiet).path / "calibration.json").exists()
+    assert not (export_bundle(other, tmp_path / "third", onnx=False).path / "calibration.json").exists()
 
     result = call("calibrate", run.path, "--split", "test", "--ignore", "frame")
     assert result.exit_code == 0 and "these are the test people" in result.stderr

@@ -21,15 +21,11 @@ from vireid.evaluation.embed import embed
 from vireid.layers.embedder import Embedder, load_embedder
 
 
-def quiet(text: str) -> None:
-    pass
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("extractor")
     write_people(folder / "data", {"train": 3, "test": 2})
-    export_bundle(make_run(folder / "run", folder / "data"), folder / "bundle", onnx=False, say=quiet)
+    export_bundle(make_run(folder / "run", folder / "data"), folder / "bundle", onnx=False)
     return folder
 
 

@@ -27,7 +27,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     write_people(folder / "data", {"train": 3, "test": 3})
     words = ("width=4", "blocks=[1,1,1,1]", "attention=false", f"size=[{SIZE[0]},{SIZE[1]}]")
     run = make_run(folder / "run", folder / "data", "spot", words=words)
-    return export_bundle(run, folder / "bundle", say=lambda text: None)
+    return export_bundle(run, folder / "bundle")
 
 
 @pytest.fixture
@@ -103,7 +103,7 @@ def test_what_is_missing_or_too_much_is_said(bundle: Bundle, pictures: list[Path
         with pytest.raises(PoseError, match="--pose is vitpose"):
             Poser(word, bundle)
     data = bundle.path.parent / "data"
-    other = export_bundle(make_run(tmp_path / "run", data), tmp_path / "bundle", onnx=False, say=lambda text: None)
+    other = export_bundle(make_run(tmp_path / "run", data), tmp_path / "bundle", onnx=False)
     with pytest.raises(PoseError, match="AGW takes pictures alone"):
         FeatureExtractor(other, device="cpu", pose="zeros")
     assert posing.to_do(other) == ""
@@ -117,12 +117,12 @@ def test_index_and_serve_say_what_to_do(bundle: Bundle, tmp_path: Path, monkeypa
 
     data, place = bundle.path.parent / "data", str(tmp_path / "night")
     with pytest.raises(ServiceError, match="SPOT also takes heatmaps; say with --pose"):
-        index_pictures(bundle.path, data, place, say=lambda text: None)
+        index_pictures(bundle.path, data, place)
     assert not Path(place).exists()
-    assert index_pictures(bundle.path, data, place, pose="template", say=lambda text: None).added == 48
+    assert index_pictures(bundle.path, data, place, pose="template").added == 48
     with pytest.raises(ServiceError, match="say with --pose"):
-        open_service(bundle.path, place, say=lambda text: None)
-    service = open_service(bundle.path, place, pose="template", say=lambda text: None)
+        open_service(bundle.path, place)
+    service = open_service(bundle.path, place, pose="template")
     answer = service.searcher.search(data / "4_1_0.png", "visible", 1)
     assert answer.hits[0].record.id.endswith("4_1_0.png") and answer.hits[0].similarity > 0.999
     service.archive.close()

@@ -70,7 +70,7 @@ def test_people_of_each_frame_in_its_pixels(tmp_path: Path, kind: str) -> None:
         [(boxes, scores)] = detector(frames[1:2])
         np.testing.assert_allclose(boxes, found[1][0], atol=1e-2)
         np.testing.assert_allclose(scores, found[1][1], rtol=1e-4)
-        detector.least_score = float(all_scores.max()) - 1e-6
+        detector.min_score = float(all_scores.max()) - 1e-6
         assert sum(len(scores) for _, scores in detector(frames)) == int(
             all_scores.max() == all_scores[..., number].max()
         )
@@ -138,7 +138,7 @@ def test_a_video_is_detected_once_and_the_same_in_every_run(tmp_path: Path) -> N
     gray = [np.full((144, 176, 3), 90, np.uint8)]
     label = max(LABELS.values(), key=lambda one: len(TransformersDetector(folder, 0.0, one, "cpu")(gray)[0][1]))
     settings = VideoSettings(
-        folder, label=label, tracker="none", rate=2, every_s=0.5, least_score=0.0, least_height=1, device="cpu"
+        folder, label=label, tracker="none", fps=2, interval_s=0.5, min_score=0.0, min_height=1, device="cpu"
     )  # fmt: skip
     given = Source("a.mp4", ("a.mp4",), tmp_path / "a.mp4", "gate", 100.0)
 
@@ -154,7 +154,7 @@ def test_a_video_is_detected_once_and_the_same_in_every_run(tmp_path: Path) -> N
     [other] = segments_of(given, settings, tmp_path / "other")
     assert seen(other) == found and (tmp_path / "other" / file.name).read_bytes() == written
     [slower] = segments_of(
-        given, VideoSettings(folder, label=label, tracker="none", rate=1, device="cpu"), tmp_path / "boxes"
+        given, VideoSettings(folder, label=label, tracker="none", fps=1, device="cpu"), tmp_path / "boxes"
     )
     film(tmp_path / "b.mp4", steps(13))
     [elsewhere] = segments_of(Source("b", ("b",), tmp_path / "b.mp4", "gate"), settings, tmp_path / "boxes")

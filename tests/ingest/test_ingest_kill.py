@@ -35,7 +35,8 @@ from vireid.ingest import index as module
 from vireid.search.archive import Archive, Thumbnails
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.search.drivers.open import open_gallery
-from vireid.ingest import boxes, segment
+from vireid.ingest import boxes
+from vireid.ingest import segments as segment
 counts = {}
 
 def tell(step):
@@ -68,9 +69,9 @@ extractor = FeatureExtractor(folder / "bundle", device="cpu")
 gallery = open_gallery(folder / place, extractor.dim, extractor.bundle.config.digest)
 gallery.upsert = telling("upsert", gallery.upsert)
 archive = Archive(gallery, folder / (place + ".files"))
-settings = segment.VideoSettings(detector=folder / "detector", segment_s=2.0, rate=10, every_s=0.5)
+settings = segment.VideoSettings(detector=folder / "detector", segment_s=2.0, fps=10, interval_s=0.5)
 pieces = module.pieces_of(folder / "v", videos=settings, start_s=float("nan"), store=archive.folder / "boxes")
-print(module.index(archive, extractor, pieces, rows=rows, say=lambda text: None), flush=True)
+print(module.index(archive, extractor, pieces, rows=rows), flush=True)
 """
 
 MOMENTS = [  # one after the other on one gallery, each in the run that goes on from the one before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import pickle
 import sys
@@ -16,7 +18,7 @@ pytest.importorskip("av", reason="needs the extra `video`")
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 pytest.importorskip("lancedb", reason="needs the extra `search`")
 from filmed import COLORS, HEIGHT, WIDTH, Walkers, boxes_csv, film, place, steps
-from served import make_bundle, quiet
+from served import make_bundle
 from typer.testing import CliRunner, Result
 
 from vireid.cli.app import app
@@ -70,11 +72,11 @@ def walkers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Walkers:
 def test_crops_of_a_track_are_few_apart_and_spread() -> None:
     many = [Box(number / 10, 0, 0, 30, 100, "1") for number in range(200)]
     low = [Box(number / 10, 0, 0, 30, 39, "2") for number in range(50)]
-    settings = VideoSettings(boxes=Path("b"), every_s=1.0, most=5)
+    settings = VideoSettings(boxes=Path("b"), interval_s=1.0, max_crops=5)
     assert [box.time_s for box, _ in chosen(sorted(many + low), settings)] == [0, 5, 10, 14, 19]
-    short = VideoSettings(boxes=Path("b"), every_s=4.0, most=9)
+    short = VideoSettings(boxes=Path("b"), interval_s=4.0, max_crops=9)
     assert [box.time_s for box, _ in chosen(many[:95], short)] == [0, 4, 8]
-    assert len(chosen([*many[:1], *many[:1]], VideoSettings(boxes=Path("b"), every_s=0))) == 1
+    assert len(chosen([*many[:1], *many[:1]], VideoSettings(boxes=Path("b"), interval_s=0))) == 1
     loose = sorted(Box(number / 10, left, 0, left + 30, 100) for number in range(25) for left in (0, 50))
     found = chosen(loose, settings)
     assert [(box.time_s, place) for box, place in found] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
@@ -86,7 +88,7 @@ def test_settings_that_mean_nothing_are_told() -> None:
     with pytest.raises(VideoError, match="give one of them"):
         VideoSettings(detector=Path("a"), boxes=Path("b"))
     with pytest.raises(VideoError, match="above 0"):
-        VideoSettings(boxes=Path("b"), rate=0)
+        VideoSettings(boxes=Path("b"), fps=0)
 
 
 # --- boxes from a file ------------------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ def test_settings_that_mean_nothing_are_told() -> None:
 def test_a_crop_is_the_person_at_that_moment(tmp_path: Path, extractor: FeatureExtractor) -> None:
     video = film(tmp_path / "night/gate/a.mp4", steps(40))
     boxes = boxes_csv(tmp_path / "boxes.csv", steps(40), video="gate/a.mp4")
-    settings = VideoSettings(boxes=boxes, every_s=1.0, margin=0.25)
+    settings = VideoSettings(boxes=boxes, interval_s=1.0, margin=0.25)
     [piece] = pieces_of(tmp_path / "night", videos=settings)
     assert piece.name == "night/gate/a.mp4#0000" and repr(pickle.loads(pickle.dumps(piece))) == repr(piece)
     crops = list(piece.crops())
@@ -154,10 +156,10 @@ def test_pictures_and_videos_are_indexed_once(tmp_path: Path, bundle: Bundle, ex
     with pytest.raises(SourceError, match="holds videos; people in videos are found by --detector"):
         list(pieces_of(tmp_path / "night"))
     settings, of = VideoSettings(boxes=boxes), archive(tmp_path / "files", extractor)
-    found = index(of, extractor, pieces_of(tmp_path / "night", videos=settings), say=quiet)
+    found = index(of, extractor, pieces_of(tmp_path / "night", videos=settings))
     assert (found.added, found.present, found.refused) == (7, 0, ())
     before = rows(of)
-    found = index(of, extractor, pieces_of(tmp_path / "night", videos=settings), say=quiet)
+    found = index(of, extractor, pieces_of(tmp_path / "night", videos=settings))
     assert (found.added, found.present) == (0, 7) and rows(of) == before
     film(tmp_path / "night/hall/b.mp4", steps(3))
     with pytest.raises(SourceError, match="no column `video`"):
@@ -187,14 +189,14 @@ def test_a_track_becomes_one_row(tmp_path: Path, extractor: FeatureExtractor) ->
 
 def test_segments_are_detected_once_and_tracked(tmp_path: Path, extractor: FeatureExtractor, walkers: Walkers) -> None:
     film(tmp_path / "a.mp4", steps(60))
-    settings = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, rate=10)
+    settings = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, fps=10)
     of = archive(tmp_path / "files", extractor)
 
     def pieces() -> list[Any]:
         return list(pieces_of(tmp_path / "a.mp4", videos=settings, start_s=1000, store=of.folder / "boxes"))
 
     assert [piece.name for piece in pieces()] == [f"a.mp4#{number:04d}" for number in range(3)]
-    found = index(of, extractor, pieces(), say=quiet)
+    found = index(of, extractor, pieces())
     assert found.refused == () and walkers.seen == 60 and len(list(of.folder.glob("boxes/*.csv"))) == 3
     for row in rows(of):  # two people, two seconds each segment
         inside, _, time_s = row.id.rpartition("/")
@@ -202,15 +204,29 @@ def test_segments_are_detected_once_and_tracked(tmp_path: Path, extractor: Featu
     tracks = {row.track for row in rows(of)}
     assert tracks == {f"a.mp4#{number:04d}-{track}" for number in range(3) for track in range(2)}
     before = rows(of)
-    assert index(of, extractor, pieces(), say=quiet).added == 0 and walkers.seen == 60 and rows(of) == before
+    assert index(of, extractor, pieces()).added == 0 and walkers.seen == 60 and rows(of) == before
     again = archive(tmp_path / "again", extractor)
-    index(again, extractor, pieces()[::-1], say=quiet)  # in any order
+    index(again, extractor, pieces()[::-1])  # in any order
     assert rows(again) == before and walkers.seen == 60
-    faster = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, rate=5, tracker="none")
+    faster = VideoSettings(detector=tmp_path / "detector", segment_s=2.0, fps=5, tracker="none")
     untracked = archive(tmp_path / "untracked", extractor)
-    index(untracked, extractor, pieces_of(tmp_path / "a.mp4", videos=faster, store=of.folder / "boxes"), say=quiet)
+    index(untracked, extractor, pieces_of(tmp_path / "a.mp4", videos=faster, store=of.folder / "boxes"))
     assert walkers.seen == 90 and {row.track for row in rows(untracked)} == {""}
     assert len(rows(untracked)) == 12 and rows(untracked)[0].id == "a.mp4#0.000/0"
+
+
+def test_boxes_that_version_0_1_found_are_reused(tmp_path: Path, walkers: Walkers) -> None:
+    """The name of their file is a digest over the names that settings had in 0.1."""
+    video = film(tmp_path / "a.mp4", steps(10))
+    settings = VideoSettings(detector=tmp_path / "detector", fps=4.0, min_score=0.4)
+    [piece] = segment.segments_of(segment.Source("a.mp4", ("a.mp4",), video, "a"), settings, tmp_path / "boxes")
+    weights = hashlib.sha256(b"{}" + b"{}" + hashlib.sha256(b"{}").digest()).hexdigest()
+    decides = {
+        "format": 1, "video": str(video.resolve()), "bytes": video.stat().st_size,
+        "changed": video.stat().st_mtime_ns, "start": 0.0, "end": "inf", "weights": weights, "tracker": "bytetrack",
+        "rate": 4.0, "least_score": 0.4, "label": "person",
+    }  # fmt: skip
+    assert piece.key() == hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def test_what_was_read_of_a_broken_video_is_kept(tmp_path: Path, extractor: FeatureExtractor, walkers: Walkers) -> None:
@@ -222,7 +238,7 @@ def test_what_was_read_of_a_broken_video_is_kept(tmp_path: Path, extractor: Feat
     settings, of = VideoSettings(detector=tmp_path / "detector"), archive(tmp_path / "files", extractor)
     for time in range(2):
         pieces = pieces_of(tmp_path / "v", videos=settings, store=of.folder / "boxes")
-        found = index(of, extractor, pieces, say=quiet)
+        found = index(of, extractor, pieces)
         junk, cut = found.refused
         assert "a_junk.mp4 cannot be read as a video" in junk and "b_cut.mp4 is damaged or cut off" in cut
         count = {name: sum(row.id.startswith(f"v/{name}") for row in rows(of)) for name in ("b_cut", "c_whole")}
@@ -257,7 +273,7 @@ def test_hostile_names(tmp_path: Path, extractor: FeatureExtractor) -> None:
         text = name.decode(errors="surrogateescape")
         (boxes / text).with_suffix(".csv").write_bytes((tmp_path / "any.csv").read_bytes())
     of = archive(tmp_path / "files", extractor)
-    found = index(of, extractor, pieces_of(folder, videos=VideoSettings(boxes=boxes)), say=quiet)
+    found = index(of, extractor, pieces_of(folder, videos=VideoSettings(boxes=boxes)))
     assert found.added == 2 * len(names)
     assert len(found.refused) >= 1 and all("rename the file" in line for line in found.refused)
     kept = rows(of)
@@ -288,7 +304,7 @@ def test_the_command(tmp_path: Path, bundle: Bundle) -> None:
     words = ("index", bundle.path, video, "--gallery", tmp_path / "g")
     told = call(*words)
     assert told.exit_code == 1 and "--detector FOLDER" in told.stderr and not (tmp_path / "g").exists()
-    done = call(*words, "--boxes", boxes, "--start", START, "--rows", "tracks", "--every", 0.5)
+    done = call(*words, "--boxes", boxes, "--start", START, "--rows", "tracks", "--interval", 0.5)
     assert done.exit_code == 0 and "added 2 pictures" in done.stdout, done.output
     first, second = open_gallery(tmp_path / "g").rows()
     assert first.time_s == second.time_s == START_S and first.camera == "gate"

@@ -13,7 +13,7 @@ import av
 from filmed import film, number_of, steps
 
 from vireid.errors import PictureError, VideoError
-from vireid.ingest.video import Stills, Video, every, frame_times, pixels
+from vireid.ingest.video import Stills, Video, frame_times, pixels, sample_frames
 
 UNEVEN = [0.0, 0.1, 0.15, 1.5, 1.55, 4.0, 4.02, 4.1]
 
@@ -45,9 +45,9 @@ def test_an_uneven_rate_keeps_its_clock(tmp_path: Path) -> None:
     assert read(path) == [(time_s, number) for number, time_s in enumerate(UNEVEN)]
     assert frame_times(path) == pytest.approx(UNEVEN)
     with Video(path) as video:
-        shown = [round(time_s, 3) for time_s, _ in every(10, 0, video.frames())]
+        shown = [round(time_s, 3) for time_s, _ in sample_frames(10, 0, video.frames())]
         assert shown == [0.0, 0.1, 1.5, 4.0, 4.1]
-        assert [round(time_s, 3) for time_s, _ in every(1, 1, video.frames(1))] == [1.5, 4.0]
+        assert [round(time_s, 3) for time_s, _ in sample_frames(1, 1, video.frames(1))] == [1.5, 4.0]
 
 
 def test_stills_are_the_nearest_frames(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 from pieces import LONG, SHORT, crops, half_done_by, wait_for
 from PIL import Image
-from served import make_bundle, quiet
+from served import make_bundle
 
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
@@ -49,7 +49,7 @@ def opened(folder: Path, bundle: Bundle) -> Archive:
 def expected(bundle, tmp_path_factory) -> Iterator[Archive]:
     """What one process makes of all crops."""
     with closing(opened(tmp_path_factory.mktemp("one"), bundle)) as archive:
-        index(archive, FeatureExtractor(bundle, device="cpu"), crops(bundle.path.parent / "data"), say=quiet)
+        index(archive, FeatureExtractor(bundle, device="cpu"), crops(bundle.path.parent / "data"))
         yield archive
 
 
@@ -163,14 +163,14 @@ def test_the_command_shares_videos_among_workers(bundle, tmp_path, short_path):
 
     def command(name: str, *words: str) -> Archive:
         line = ["index", bundle.path, tmp_path / "videos", "--gallery", tmp_path / name / "g", *words]
-        line += ["--boxes", tmp_path / "boxes.csv", "--every", "0.5"]
+        line += ["--boxes", tmp_path / "boxes.csv", "--interval", "0.5"]
         environment = os.environ | {"TMPDIR": short_path, "PYTHONPATH": str(HERE.parents[1])}
         done = subprocess.run(
             [sys.executable, "-m", "vireid", *map(str, line)], cwd=tmp_path, env=environment, capture_output=True,
             text=True,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert "added 24 pictures, 0 were there" in done.stdout
+        assert "added 24 pictures, 0 were in the gallery" in done.stdout
         return opened(tmp_path / name, bundle)
 
     with closing(command("many", "--workers", "2")) as many, closing(command("one")) as one:

@@ -123,7 +123,7 @@ def test_an_empty_gallery_answers(gallery):
     assert gallery.count() == 0 and gallery.info().rows == 0
     assert gallery.search(unit(2), 5) == [[], []] and gallery.search(np.zeros((0, DIM), np.float32), 5) == []
     assert list(gallery.rows()) == [] and gallery.fetch(["x"], missing="skip") == []
-    assert gallery.delete(ids=["x"]) == 0 and gallery.delete(filter=Filter(modality=1)) == 0
+    assert gallery.delete(ids=["x"]) == 0 and gallery.delete(where=Filter(modality=1)) == 0
     assert gallery.add([]) == 0 and gallery.upsert([]) == 0
     assert math.isnan(gallery.facets().first_s) and gallery.facets().cameras == {}
     gallery.optimize()
@@ -168,7 +168,7 @@ def test_delete_by_id_and_by_filter(gallery):
     kept = [record for record in GIVEN[1:119]]
     for name in ("between", "all tags", "pids", "no pid", "everything at once", "nobody"):
         gone = [record for record in kept if passes(record, FILTERS[name])]
-        assert gallery.delete(filter=FILTERS[name]) == len(gone)
+        assert gallery.delete(where=FILTERS[name]) == len(gone)
         kept = [record for record in kept if record not in gone]
         assert gallery.count() == len(kept)
         assert ids(gallery.search(unit(3), 15)) == exact(kept, unit(3), 15)
@@ -179,7 +179,7 @@ def test_delete_by_id_and_by_filter(gallery):
 
 def test_delete_wants_to_be_told_what(gallery):
     gallery.add(GIVEN[:5])
-    for wrong in ({}, {"ids": ["a"], "filter": Filter(modality=0)}, {"ids": []}, {"filter": EVERYTHING}, {"ids": "r1"}):
+    for wrong in ({}, {"ids": ["a"], "where": Filter(modality=0)}, {"ids": []}, {"where": EVERYTHING}, {"ids": "r1"}):
         with pytest.raises(GalleryError, match=r"delete takes ids or a filter|everything|list of ids"):
             gallery.delete(**wrong)
     assert gallery.count() == 5
@@ -291,7 +291,7 @@ def test_what_was_written_is_there_after_reopening(driver, tmp_path):
     url = place(driver, tmp_path)
     gallery = open_gallery(url, dim=DIM, bundle_digest=DIGEST)
     gallery.add(GIVEN)
-    gallery.delete(filter=Filter(cameras=("cam2",)))
+    gallery.delete(where=Filter(cameras=("cam2",)))
     gallery.upsert([changed(GIVEN[0], pid="someone")])
     gallery.close()
     kept = [changed(GIVEN[0], pid="someone"), *(record for record in GIVEN[1:] if record.camera != "cam2")]

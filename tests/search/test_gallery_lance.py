@@ -142,7 +142,7 @@ def test_purge_leaves_no_trace_of_what_was_deleted_or_replaced(tmp_path, monkeyp
         assert holds(tmp_path, record.vector.tobytes()), "a vector that cannot be found proves nothing"
         assert n or all(holds(tmp_path, f"MARK{text}{n}".encode()) for text in texts)  # later ones are compressed
     gallery.delete(ids=["MARKID0"])
-    gallery.delete(filter=Filter(pids=("MARKPID1",)))
+    gallery.delete(where=Filter(pids=("MARKPID1",)))
     replaced = changed(records(1, seed=9)[0], id="MARKID2")
     gallery.upsert([replaced])
     assert holds(tmp_path, marked[0].vector.tobytes()), "deleting alone removes nothing from the disk"

@@ -21,7 +21,7 @@ from vireid.evaluation.embed import embed
 from vireid.layers.nformer import NFormerRefiner
 from vireid.search.gallery import Filter
 from vireid.search.gallery_refiner import open_refiner
-from vireid.server.app import reranks_of
+from vireid.server.search_service import load_rerankers
 from vireid.training.record import RunRecord
 from vireid.training.run_folder import RunFolder
 
@@ -89,7 +89,7 @@ def test_too_few_rows_keep_their_order_and_say_so(bundle: Bundle, run: RunFolder
 
 def test_the_service_offers_it_beside_the_others(bundle: Bundle, run: RunFolder) -> None:
     service = make_service(run.path / "files", bundle)
-    service.reranks = reranks_of(bundle, run.path)
+    service.rerankers = load_rerankers(bundle, run.path)
     api = client(service)
     assert api.get("/api/about").json()["reranks"] == ["k-reciprocal", "nformer"]
     picture = {"picture": ("a", (bundle.path.parent / "data/5_1_1.jpg").read_bytes())}
@@ -100,7 +100,7 @@ def test_the_service_offers_it_beside_the_others(bundle: Bundle, run: RunFolder)
         assert found["stamp"]["rerank"] == "refiner nformer of 64"
         pages += [hit["id"] for hit in found["hits"]]
     assert len(pages) == 64 == len(set(pages))
-    service.reranks = reranks_of(bundle)
+    service.rerankers = load_rerankers(bundle)
     refused = api.post("/api/search", files=picture, data={"ask": '{"rerank": "nformer"}'})
     assert refused.status_code == 422 and "k-reciprocal" in refused.json()["error"]
 

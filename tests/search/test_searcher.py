@@ -80,7 +80,7 @@ def test_one_picture_gives_the_exact_ranking(searcher):
     assert answer.nobody is None and answer.stamp == {"rerank": "none"}
     assert answer.uncalibrated == "there is no calibration"
     narrow = Filter(cameras=("cam1",), modality=1)
-    assert names(searcher.search(5, k=12, filter=narrow)) == exact(GIVEN, unit(1, seed=5), 12, narrow)[0]
+    assert names(searcher.search(5, k=12, where=narrow)) == exact(GIVEN, unit(1, seed=5), 12, narrow)[0]
 
 
 def test_several_pictures_averaged_or_the_best_of_them(searcher):
@@ -181,10 +181,10 @@ def test_k_reciprocal_takes_fewer_neighbors_where_few_pass_and_says_so(searcher)
     few = Filter(cameras=("cam1",), modality=1, tags=("hat",))
     count = searcher.gallery.count(few)
     assert 1 < count < 20
-    answer = searcher.search(1, filter=few, rerank=KReciprocal())
+    answer = searcher.search(1, where=few, rerank=KReciprocal())
     assert len(answer.hits) == count and answer.stamp["rerank"].startswith(f"k-reciprocal k1={count} ")
     nobody = Filter(cameras=("nowhere",))
-    assert searcher.search(1, filter=nobody, rerank=KReciprocal()).hits == []
+    assert searcher.search(1, where=nobody, rerank=KReciprocal()).hits == []
 
 
 def test_the_shortest_path_orders_the_shortlist(searcher):
@@ -295,9 +295,9 @@ def test_nobody_is_answered_below_the_threshold_of_each_modality(gallery):
     # A record beyond the k that are shown counts too, and one that the filter hides does not.
     behind = 0 if top[0] < top[1] else 1
     assert nobody({behind: below[behind], 1 - behind: above[1 - behind]}, k=1) is False
-    assert nobody({behind: below[behind], 1 - behind: above[1 - behind]}, filter=Filter(modality=1 - behind)) is True
+    assert nobody({behind: below[behind], 1 - behind: above[1 - behind]}, where=Filter(modality=1 - behind)) is True
     assert nobody(above, marks=Marks(right=("r00001",))) is False
-    assert nobody(above, filter=Filter(cameras=("nowhere",))) is True
+    assert nobody(above, where=Filter(cameras=("nowhere",))) is True
     strict = Searcher(Extractor(), gallery, Calibrated({m: top[m] - 0.05 for m in top}))
     assert strict.search(6, false_match_rate=0.001).nobody is True
 

@@ -90,7 +90,7 @@ def test_a_track_that_fills_the_front_does_not_empty_the_list(searcher: Searcher
 
 
 def test_what_is_looked_through_has_an_end_that_is_told(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST_ROWS", 30)
+    monkeypatch.setattr(module, "MAX_ROWS", 30)
     query = unit(1, seed=8)
     most = exact(GIVEN, query, 30)[0]
     hits, cut = nearest_tracks(searcher.gallery, query, 25, EVERYTHING)

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastapi", reason="needs the extra `serve`")
-pytest.importorskip("multipart", reason="needs the extra `serve`")
-pytest.importorskip("uvicorn", reason="needs the extra `serve`")
-pytest.importorskip("lancedb", reason="needs the extra `search`")
-from served import calibration, client, make_bundle, quiet
+pytest.importorskip("fastapi", reason="extra: serve")
+pytest.importorskip("python_multipart", reason="extra: serve")
+pytest.importorskip("uvicorn", reason="extra: serve")
+pytest.importorskip("lancedb", reason="extra: search")
+from served import calibration, client, make_bundle
 from typer.testing import CliRunner, Result
 
 from vireid.cli.app import app
@@ -53,14 +53,14 @@ def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkey
     first = call("index", run, listed, "--gallery", place)
     assert first.exit_code == 0 and "added 4 pictures" in first.stdout, first.output
     assert f"vireid serve {run} --gallery {place}" in first.stdout and (run / "bundle/config.json").is_file()
-    assert "added 0 pictures, 4 were there" in call("index", run, listed, "--gallery", place).stdout
+    assert "added 0 pictures, 4 were in the gallery" in call("index", run, listed, "--gallery", place).stdout
 
     served: dict[str, Any] = {}
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: served.update(app=app, **options))
+    monkeypatch.setattr("vireid.server.run.run_app", lambda app, host, port, *more: served.update(app=app, host=host))
     answer = call("serve", run, "--gallery", place, "--keep-days", 100_000, "--purpose")
     assert answer.exit_code == 0, answer.output
-    assert "http://127.0.0.1:8000" in answer.stderr and "vireid calibrate" in answer.stderr
-    assert served["host"] == "127.0.0.1" and served["server_header"] is False and served["proxy_headers"] is False
+    assert "vireid calibrate" in answer.stderr
+    assert served["host"] == "127.0.0.1"
     from fastapi.testclient import TestClient
 
     api = TestClient(served["app"], base_url="http://127.0.0.1:8000")
@@ -77,7 +77,7 @@ def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkey
     )
     assert "name what to forget" in told(call("forget", "--gallery", place))
     assert "name what to forget" in told(call("forget", "--gallery", place, "--pid", "x", "--older-than-days", 1))
-    assert "forgot 2 rows, 2 thumbnails" in call("forget", "--gallery", place, "--older-than-days", 1).stdout
+    assert "deleted 2 rows, 2 thumbnails" in call("forget", "--gallery", place, "--older-than-days", 1).stdout
     assert open_gallery(place).count() == 0
     log = call("audit", "--gallery", place)
     whats = [json.loads(line)["what"] for line in log.stdout.splitlines()]
@@ -90,7 +90,7 @@ def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkey
 
 def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served: dict[str, Any] = {}
-    monkeypatch.setattr("uvicorn.run", lambda app, **options: served.update(app=app, **options))
+    monkeypatch.setattr("vireid.server.run.run_app", lambda app, host, port, *more: served.update(app=app, host=host))
     place, tokens = tmp_path / "night", tmp_path / "tokens.json"
     assert call("index", bundle.path, write_list(bundle, tmp_path / "list.csv"), "--gallery", place).exit_code == 0
     words = ("serve", bundle.path, "--gallery", place, "--host", "0.0.0.0")
@@ -100,7 +100,7 @@ def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeyp
     secret = call("token", "desk", "--role", "search", "--file", tokens).stdout.strip()
     assert secret.startswith("vireid_") and secret not in tokens.read_text()
     opened = call(*words, "--tokens", tokens)
-    assert opened.exit_code == 0 and "in the clear" in opened.stderr and served["host"] == "0.0.0.0"
+    assert opened.exit_code == 0 and "unencrypted" in opened.stderr and served["host"] == "0.0.0.0"
     assert "taken out" in call("token", "desk", "--revoke", "--file", tokens).stdout
     assert "holds no token" in told(call(*words, "--tokens", tokens))
 
@@ -127,7 +127,7 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     monkeypatch.setattr(demo, "guests", lambda root: [11, 12, 13])
     served: list[Any] = []
     monkeypatch.setattr(demo, "run_service", lambda service, *given, **more: served.append(service))
-    demo.run_search_demo(tmp_path, progress=False, say=quiet)
+    demo.run_search_demo(tmp_path, progress=False)
     [service] = served
     api = client(service)
     about = api.get("/api/about").json()
@@ -140,5 +140,5 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     assert name in {hit["pid"] for hit in found["hits"]}  # the right answer is in the archive
     assert {hit["modality"] for hit in found["hits"]} == {"infrared"} and found["searched"] == 24
     service.archive.close()
-    demo.run_search_demo(tmp_path, serve=False, progress=False, say=quiet)  # what is there is kept
+    demo.run_search_demo(tmp_path, serve=False, progress=False)  # what is there is kept
     assert len(served) == 1

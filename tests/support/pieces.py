@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -89,5 +88,5 @@ def main(bundle: str, place: str, more: str, *workers: str) -> None:
     job = Job(opened, str(folder / "g"), folder / "g.files", device="cpu")
     with _session(None, 2):
         for count in map(int, workers):
-            found = index_with_ray(job, given, workers=count, say=lambda line: print(line, file=sys.stderr))
+            found = index_with_ray(job, given, workers=count)
             print(json.dumps(asdict(found)), flush=True)

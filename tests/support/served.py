@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
@@ -19,22 +20,22 @@ from vireid.search.archive import Archive
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Gallery
 from vireid.search.searcher import Searcher
-from vireid.server.app import Example, Service, create_app, reranks_of
+from vireid.server.app import create_app
 from vireid.server.attention import Attention
+from vireid.server.search_service import SearchService, load_rerankers
+from vireid.server.settings import Example, ServerSettings
+from vireid.server.uploads import Limits
 
 HERE = "http://127.0.0.1:8000"
 START_S = 1_700_000_000.0  # 14 November 2023
+SMALL = Limits(picture_bytes=200_000, picture_pixels=1_000_000, pictures=3)
 NAMES = {1: "gate 1", 2: "hall 2", 3: "night 3", 4: "passage 4"}
-
-
-def quiet(text: str) -> None:
-    pass
 
 
 def make_bundle(folder: Path) -> Bundle:
     """Pictures in folder/data, a run in folder/run and its bundle."""
     write_people(folder / "data", {"train": 3, "test": 8})
-    return export_bundle(make_run(folder / "run", folder / "data"), folder / "bundle", onnx=False, say=quiet)
+    return export_bundle(make_run(folder / "run", folder / "data"), folder / "bundle", onnx=False)
 
 
 def crops(folder: Path) -> list[Crop]:
@@ -69,17 +70,26 @@ def calibration(bundle: Bundle, threshold: float = 0.9, **changes: Any) -> Calib
 
 
 def make_service(
-    folder: Path, bundle: Bundle, gallery: Gallery | None = None, fill: bool = True, threshold: float = 0.9, **more: Any
-) -> Service:
-    """A service whose files lie in `folder`, filled with the crops beside the bundle."""
+    folder: Path,
+    bundle: Bundle,
+    gallery: Gallery | None = None,
+    *,
+    fill: bool = True,
+    threshold: float = 0.9,
+    settings: ServerSettings | None = None,
+    **changes: Any,
+) -> SearchService:
+    """A service whose files lie in `folder`, filled with the crops beside the bundle; `changes` replace its parts."""
     opened = gallery or open_gallery("memory:", bundle.config.dim, bundle.config.digest)
     extractor = FeatureExtractor(bundle, device="cpu")
     archive = Archive(opened, folder)
     if fill:
-        index(archive, extractor, crops(bundle.path.parent), say=quiet)
-    given = {"calibration": calibration(bundle, threshold), "attention": Attention(bundle), **more}
-    searcher = Searcher(extractor, opened, given["calibration"])
-    return Service(bundle, searcher, archive, reranks=reranks_of(bundle), **given)
+        index(archive, extractor, crops(bundle.path.parent))
+    parts = {"calibration": calibration(bundle, threshold), "attention": Attention(bundle), **changes}
+    searcher = Searcher(extractor, opened, parts["calibration"])
+    return SearchService(
+        bundle, searcher, archive, rerankers=load_rerankers(bundle), settings=settings or ServerSettings(), **parts
+    )
 
 
 def examples(bundle: Bundle) -> tuple[Example, ...]:
@@ -90,7 +100,7 @@ def examples(bundle: Bundle) -> tuple[Example, ...]:
     )
 
 
-def client(service: Service, **headers: str) -> TestClient:
+def client(service: SearchService, **headers: str) -> TestClient:
     return TestClient(create_app(service), base_url=HERE, headers=headers, raise_server_exceptions=False)
 
 
@@ -105,3 +115,32 @@ def jpeg(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
     out = io.BytesIO()
     image.save(out, kind, **options)
     return out.getvalue()
+
+
+def picture(bundle: Bundle, name: str = "5_1_1.jpg") -> bytes:
+    """The bytes of a picture beside the bundle."""
+    return (bundle.path.parent / "data" / name).read_bytes()
+
+
+def search(api: TestClient, *pictures: bytes, status: int = 200, **request: Any) -> dict[str, Any]:
+    """The JSON of a search, whose status is checked."""
+    files = [("picture", ("x.jpg", data, "image/jpeg")) for data in pictures]
+    sent = {"data": {"ask": json.dumps(request)}, "files": files} if files else {"json": request}
+    response = api.post("/api/search", **sent)
+    assert response.status_code == status, response.text
+    return response.json()
+
+
+def post_picture(api: TestClient, data: bytes, name: str = "a.jpg", kind: str = "image/jpeg", body: Any = None) -> Any:
+    """The response to a search with one file, which may be no picture at all."""
+    return api.post(
+        "/api/search", files={"picture": (name, data, kind)}, data={"ask": json.dumps(body or {"limit": 1})}
+    )
+
+
+def audit_entries(service: SearchService, what: str) -> list[dict[str, Any]]:
+    return [entry for entry in service.archive.audit.entries() if entry["what"] == what]
+
+
+def bearer(secret: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {secret}"}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from typer.core import TyperCommand
 
 from vireid.data.datasets import names
 
@@ -66,3 +68,26 @@ def show(results: Any, form: Form) -> None:
         return
     writers = {"md": results.markdown, "csv": results.csv, "json": results.json, "latex": results.latex}
     print(writers[form]())
+
+
+def renamed_options(names: Mapping[str, str]) -> type[TyperCommand]:
+    """A class of commands (`app.command(cls=...)`) that accept former names of options, {former: new}.
+
+    A former name works as the new one does and prints a warning on stderr; `--help` shows the new names alone.
+    """
+
+    class Command(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            words, operands = args, list[str]()
+            if "--" in args:
+                words, operands = args[: args.index("--")], args[args.index("--") :]
+            current = []
+            for word in words:
+                name, equals, value = word.partition("=")
+                if name in names:
+                    note(f"warning: {name} is now called {names[name]}; the former name will be removed")
+                    word = names[name] + equals + value
+                current.append(word)
+            return super().parse_args(ctx, current + operands)
+
+    return Command

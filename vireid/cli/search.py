@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from vireid.cli.options import BatchSize, Device, Quiet, note
+from vireid.cli.options import BatchSize, Device, Quiet, note, renamed_options
 
 Role = Literal["search", "ingest", "admin"]
 PictureModality = Literal["auto", "visible", "infrared"]
@@ -25,6 +25,14 @@ Pose = Annotated[
     typer.Option(help="For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."),
 ]
 TokenFile = Path("tokens.json")
+FORMER_OPTIONS = {  # of version 0.1
+    "--rate": "--fps",
+    "--least-score": "--min-score",
+    "--every": "--interval",
+    "--most": "--max-crops",
+    "--least-height": "--min-height",
+    "--again": "--overwrite",
+}
 
 
 def index(
@@ -34,15 +42,15 @@ def index(
     files: Files = None,
     modality: Annotated[PictureModality, typer.Option(help="Of pictures whose list does not say.")] = ("auto"),
     file_time: Annotated[bool, typer.Option("--file-time", help="Take a file's time for its picture's.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Replace rows that are there.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows that are in the gallery.")] = False,
     detector: Annotated[Path | None, typer.Option(help="Videos: a folder with weights of RT-DETRv2 or D-FINE.")] = None,
     boxes: Annotated[Path | None, typer.Option(help="Videos: people's boxes, a CSV or MOT file or a folder.")] = None,
     tracker: Annotated[TrackerName, typer.Option(help="Videos: which boxes are one person.")] = "bytetrack",
-    rate: Annotated[float, typer.Option(help="Videos: frames a second that the detector sees.")] = 5.0,
-    least_score: Annotated[float, typer.Option(help="Videos: of a box of the detector, 0..1.")] = 0.3,
-    every: Annotated[float, typer.Option(help="Videos: seconds between two crops of a track.")] = 1.0,
-    most: Annotated[int, typer.Option(min=1, help="Videos: crops of a track.")] = 8,
-    least_height: Annotated[float, typer.Option(help="Videos: pixels; smaller boxes are left out.")] = 40.0,
+    fps: Annotated[float, typer.Option(help="Videos: frames a second that the detector sees.")] = 5.0,
+    min_score: Annotated[float, typer.Option(help="Videos: smallest score of a detected box, 0..1.")] = 0.3,
+    interval: Annotated[float, typer.Option(help="Videos: seconds between two crops of a track.")] = 1.0,
+    max_crops: Annotated[int, typer.Option(min=1, help="Videos: crops of a track.")] = 8,
+    min_height: Annotated[float, typer.Option(help="Videos: pixels; smaller boxes are left out.")] = 40.0,
     start: Annotated[str, typer.Option(help="Video: its first moment, 2026-11-24T21:04:11+01:00.")] = "",
     rows: Annotated[RowsOf, typer.Option(help="Videos: a row for each crop, or for each track.")] = "crops",
     backend: Runtime = "torch",
@@ -59,19 +67,21 @@ def index(
     videos = None
     if detector is not None or boxes is not None:
         videos = VideoSettings(
-            detector, boxes, tracker, rate, least_score, every_s=every, most=most, least_height=least_height,
+            detector, boxes, tracker, fps, min_score, interval_s=interval, max_crops=max_crops, min_height=min_height,
             device=device,
         )  # fmt: skip
-    options = {"files": files, "modality": modality, "file_time": file_time, "again": again, "rows": rows}
+    options = {"files": files, "modality": modality, "file_time": file_time, "overwrite": overwrite, "rows": rows}
     more = {"videos": videos, "start": start, "backend": backend, "device": device, "batch_size": batch_size}
     many = {"pose": pose, "workers": workers, "ray": ray}
-    found = index_pictures(target, source, gallery, **options, **more, **many, say=note)
-    print(f"added {found.added} pictures, {found.present} were there, {len(found.refused)} cannot be read")
+    indexed = index_pictures(target, source, gallery, **options, **more, **many)
+    print(
+        f"added {indexed.added} pictures, {indexed.present} were in the gallery, {len(indexed.refused)} cannot be read"
+    )
     print(f"next: vireid serve {target} --gallery {gallery}")
-    if found.failed:
-        print(f"{len(found.failed)} pieces failed, the others are done; run the same command again")
+    if indexed.failed:
+        print(f"{len(indexed.failed)} pieces failed, the others are done; run the same command again")
         raise typer.Exit(1)
-    raise typer.Exit(1 if found.refused and not found.added and not found.present else 0)
+    raise typer.Exit(1 if indexed.refused and not indexed.added and not indexed.present else 0)
 
 
 def serve(
@@ -81,7 +91,7 @@ def serve(
     host: Annotated[str, typer.Option(help="Address to listen on; another than this machine needs --tokens.")] = (
         "127.0.0.1"
     ),
-    port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,
     name: Annotated[list[str] | None, typer.Option(help="Host name that is answered to, repeatable.")] = None,
     tokens: Annotated[Path | None, typer.Option(help="Who may do what; see `vireid token`.")] = None,
     keep_days: Annotated[float | None, typer.Option(help="Forget what is older, every hour.")] = None,
@@ -113,9 +123,8 @@ def serve(
         pose=pose,
         backend=backend,
         device=device,
-        say=note,
     )
-    run_service(service, host, port, certificate, key, say=note)
+    run_service(service, host, port, certificate, key)
 
 
 def forget(
@@ -132,14 +141,14 @@ def forget(
     from vireid.search.gallery import Filter
     from vireid.workflows.service import forget_rows
 
-    filter = Filter(
+    where = Filter(
         cameras=tuple(camera or ()),
         pids=tuple(pid or ()),
         tracks=tuple(track or ()),
         before_s=before.timestamp() if before else None,
     )
     ask = (lambda rows: True) if yes else (lambda rows: typer.confirm(f"delete {rows} rows for good?", err=True))
-    forget_rows(gallery, filter, files=files, older_than_days=older_than_days, confirm=ask, say=print)
+    print(forget_rows(gallery, where, files=files, older_than_days=older_than_days, confirm=ask))
 
 
 def token(
@@ -180,12 +189,13 @@ def search_demo(
     """Take the demo's network (or train it), index a synthetic night of six cameras, and open the search page."""
     from vireid.workflows.search_demo import run_search_demo
 
-    run_search_demo(root, port, serve=serve, progress=not quiet, say=note)
+    run_search_demo(root, port, serve=serve, progress=not quiet)
 
 
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
-    for verb in (index, serve, search_demo):
+    app.command("index", cls=renamed_options(FORMER_OPTIONS), rich_help_panel="Search")(index)
+    for verb in (serve, search_demo):
         app.command(verb.__name__.replace("_", "-"), rich_help_panel="Search")(verb)
     for verb in (forget, token, audit):
         app.command(verb.__name__, rich_help_panel="Administration")(verb)

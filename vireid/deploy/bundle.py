@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -122,7 +122,6 @@ def export_bundle(
     onnx: bool = True,
     openvino: bool = False,
     embedder: Embedder | None = None,
-    say: Callable[[str], None] = print,
 ) -> Bundle:
     """Write the embedder that a run reports as a bundle into `folder`, compare every runtime with torch and open it.
 
@@ -138,7 +137,7 @@ def export_bundle(
     _check_folder(folder)
     with _draft(folder) as draft:
         shutil.copyfile(opened.path / WEIGHTS, draft / WEIGHTS)
-        runtimes = export_runtimes(network, size, draft, onnx, openvino, say)
+        runtimes = export_runtimes(network, size, draft, onnx, openvino)
         config = _config(opened, network, file_digest(draft / WEIGHTS))
         report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
         _write(draft / PARITY, json.dumps(report, indent=2) + "\n")

@@ -106,15 +106,16 @@ class Calibration(BaseModel):
         """The table's row that `threshold` takes; the same errors."""
         if not 0 < false_match_rate < 1:
             raise CalibrationError(f"a false-match rate lies between 0 and 1, got {false_match_rate}")
-        found = self.pair(pair)
+        measured = self.pair(pair)
         needed = math.ceil(NEEDED / false_match_rate * (1 - 1e-9))
-        if found.other_pairs < needed:
+        if measured.other_pairs < needed:
             raise CalibrationError(
                 f"a false-match rate of {false_match_rate:g} for {pair_name(pair)} needs at least {needed:,} pairs of "
-                f"different people, there are {found.other_pairs:,}: ask for {NEEDED / found.other_pairs:.1g} or more, "
+                f"different people, there are {measured.other_pairs:,}: "
+                f"ask for {NEEDED / measured.other_pairs:.1g} or more, "
                 "or calibrate on more people"
             )
-        for row in found.rows:
+        for row in measured.rows:
             if row.false_match_rate <= false_match_rate * (1 + 1e-9):
                 return row
         raise CalibrationError(
@@ -132,8 +133,8 @@ class Calibration(BaseModel):
         """
         if not 0 < prior < 1:
             raise CalibrationError(f"a prior probability lies between 0 and 1, got {prior}")
-        found = self.pair(pair)
-        odds = found.offset + found.slope * np.asarray(similarity, np.float64) + math.log(prior / (1 - prior))
+        measured = self.pair(pair)
+        odds = measured.offset + measured.slope * np.asarray(similarity, np.float64) + math.log(prior / (1 - prior))
         return expit(odds)
 
     def check(self, digest: str) -> Calibration:
@@ -158,11 +159,11 @@ class Calibration(BaseModel):
         if not path.is_file():
             raise CalibrationError(f"there is no {path}; make it with `vireid calibrate`")
         try:
-            found = Calibration.model_validate(json.loads(path.read_text(encoding="utf-8")))
+            calibration = Calibration.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (ValidationError, ValueError) as error:
             reason = str(error).partition("\n")[0]
             raise CalibrationError(f"{path} is no calibration that vireid wrote ({reason}); calibrate again") from error
-        return found if digest is None else found.check(digest)
+        return calibration if digest is None else calibration.check(digest)
 
     def markdown(self) -> str:
         """The rows at full decades as a table, for reading."""

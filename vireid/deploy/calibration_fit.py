@@ -99,18 +99,18 @@ class Compared:
         step = max(1, BLOCK // max(1, len(second)))
         for start in range(0, len(first), step):
             rows = first[start : start + step]
-            asked = self.table[rows]
+            queries = self.table[rows]
             similarity = self.unit[rows] @ right
             bins = np.clip((similarity.astype(np.float64) + 1) * (BINS // 2), 0, BINS - 1).astype(np.int32)
-            counts = ~same_pid_and_camera(asked, against)
+            counts = ~same_pid_and_camera(queries, against)
             if self.ignore is not None:  # the similarity has no direction: a pair that one direction ignores is out
-                for mask in (self.ignore(asked, against), _transposed(self.ignore(against, asked))):
+                for mask in (self.ignore(queries, against), _transposed(self.ignore(against, queries))):
                     if mask is not None:
                         counts &= ~mask
             if self.kinds[0] == self.kinds[1]:
                 counts &= rows[:, None] < second[None, :]
-            same = asked.pid[:, None] == against.pid[None, :]
-            yield bins, counts & same, counts & ~same, asked.pid, against.pid
+            same = queries.pid[:, None] == against.pid[None, :]
+            yield bins, counts & same, counts & ~same, queries.pid, against.pid
 
 
 def _transposed(mask: np.ndarray | None) -> np.ndarray | None:
@@ -233,14 +233,14 @@ def _intervals(compared: Compared, places: np.ndarray) -> list[tuple[tuple[float
     # how often each person was drawn: (replicates, people)
     drawn = random.multinomial(size, np.full(size, 1 / size), size=REPLICATES).astype(np.float64)
     below, beyond = (1 - INTERVAL) / 2, (1 + INTERVAL) / 2
-    found = []
+    intervals = []
     all_others, all_sames = np.sum((drawn @ others) * drawn, 1), drawn @ sames
     for number in range(len(places)):
         false_matches = np.sum((drawn @ matches[number]) * drawn, 1) / np.maximum(all_others, 1)
         false_misses = (drawn @ misses[number]) / np.maximum(all_sames, 1)
         spans = [np.quantile(values, [below, beyond]).tolist() for values in (false_matches, false_misses)]
-        found.append(((spans[0][0], spans[0][1]), (spans[1][0], spans[1][1])))
-    return found
+        intervals.append(((spans[0][0], spans[0][1]), (spans[1][0], spans[1][1])))
+    return intervals
 
 
 def _starts(sorted_values: np.ndarray) -> np.ndarray:

@@ -52,9 +52,9 @@ def judge(picture: np.ndarray) -> Judgement:
 
     The confidence 1 / (1 + (chroma / BAR)^4), or one minus that, is a scale and no measured probability.
     """
-    found = chroma(picture)
-    infrared = 1 / (1 + (found / BAR) ** STEEPNESS)
-    return Judgement(found < BAR, max(infrared, 1 - infrared), found)
+    color = chroma(picture)
+    infrared = 1 / (1 + (color / BAR) ** STEEPNESS)
+    return Judgement(color < BAR, max(infrared, 1 - infrared), color)
 
 
 def is_infrared(picture: np.ndarray) -> bool:

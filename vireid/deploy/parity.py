@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -25,11 +26,12 @@ from vireid.layers.embedder import Embedder
 from vireid.system import file_digest
 from vireid.types import INFRARED, VISIBLE
 
+log = logging.getLogger(__name__)
 LIMIT = 1e-4  # of a coordinate of the L2-normalized vectors; float32 runtimes differ by about 1e-7 to 1e-5
 
 
 def export_runtimes(
-    network: Embedder, size: tuple[int, int], draft: Path, onnx: bool, openvino: bool, say: Callable[[str], None]
+    network: Embedder, size: tuple[int, int], draft: Path, onnx: bool, openvino: bool
 ) -> dict[str, Any]:
     """Write the files of the other runtimes into `draft` and compare each with torch."""
     runtimes: dict[str, Any] = {}
@@ -58,7 +60,8 @@ def export_runtimes(
             "files": {file: file_digest(draft / file) for file in files},
             "batches": lines,
         }
-        say(f"{name}: largest difference from torch {worst:.1e} at batches of {', '.join(map(str, BATCHES))}")
+        batches = ", ".join(map(str, BATCHES))
+        log.info("%s: largest difference from torch %.1e at batches of %s", name, worst, batches)
     return runtimes
 
 
@@ -75,12 +78,12 @@ def compare(network: Embedder, other: Embed, size: tuple[int, int]) -> list[dict
             random.rand(batch, *example.shape[1:]).astype(np.float32) for example in example_inputs(network, size)
         ]
         given = (images, modality.astype(np.int64), *inputs)
-        expected, found = _unit(reference(*given)), _unit(other(*given))
+        expected, actual = _unit(reference(*given)), _unit(other(*given))
         lines.append({
             "batch": batch,
             "modality": modality.tolist(),
-            "largest_difference": float(np.abs(expected - found).max()),
-            "smallest_cosine": float(np.sum(expected * found, axis=1).min()),
+            "largest_difference": float(np.abs(expected - actual).max()),
+            "smallest_cosine": float(np.sum(expected * actual, axis=1).min()),
         })  # fmt: skip
     return lines
 

@@ -37,19 +37,19 @@ def open_onnxruntime(path: Path, names: tuple[str, ...], device: str) -> Embed:
         import onnxruntime
     except ImportError as error:
         raise ArgumentError("this backend needs onnxruntime: pip install 'vireid[export]'") from error
-    there = onnxruntime.get_available_providers()
-    wants_gpu = device.startswith("cuda") or (device == "auto" and "CUDAExecutionProvider" in there)
-    if wants_gpu and "CUDAExecutionProvider" not in there:
+    providers = onnxruntime.get_available_providers()
+    wants_gpu = device.startswith("cuda") or (device == "auto" and "CUDAExecutionProvider" in providers)
+    if wants_gpu and "CUDAExecutionProvider" not in providers:
         raise ArgumentError(
-            f"device {device!r}: this onnxruntime has no CUDA ({', '.join(there)}); take device cpu or auto"
+            f"device {device!r}: this onnxruntime has no CUDA ({', '.join(providers)}); take device cpu or auto"
         )
     number = int(device.partition(":")[2] or 0)
     gpu = [("CUDAExecutionProvider", {"device_id": number})] if wants_gpu else []
     session = onnxruntime.InferenceSession(path, providers=[*gpu, "CPUExecutionProvider"])
 
     def embed(*given: np.ndarray) -> np.ndarray:
-        (found,) = session.run(["embeddings"], dict(zip(names, given, strict=True)))
-        return np.asarray(found, dtype=np.float32)
+        (embeddings,) = session.run(["embeddings"], dict(zip(names, given, strict=True)))
+        return np.asarray(embeddings, dtype=np.float32)
 
     return embed
 
@@ -64,8 +64,8 @@ def open_openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
 
     def embed(*given: np.ndarray) -> np.ndarray:
         request = compiled.create_infer_request()  # one a call, so that threads do not share it
-        found = request.infer(dict(zip(names, given, strict=True)))
-        return np.array(found["embeddings"], dtype=np.float32)
+        outputs = request.infer(dict(zip(names, given, strict=True)))
+        return np.array(outputs["embeddings"], dtype=np.float32)
 
     return embed
 

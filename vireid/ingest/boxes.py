@@ -59,14 +59,14 @@ def boxes_of(source: Path, video: Path, names: Sequence[str]) -> list[Box]:
     about = file.stat()
     listed = _read(file, about.st_size, about.st_mtime_ns)
     unnamed = listed.get("", ())
-    found = [*unnamed, *(each for name in dict.fromkeys(names) for each in listed.get(name, ()))]
-    if any(each.frame is not None for each in found):
+    entries = [*unnamed, *(each for name in dict.fromkeys(names) for each in listed.get(name, ()))]
+    if any(each.frame is not None for each in entries):
         times = frame_times(video)
-        if (last := max(each.frame or 0 for each in found)) >= len(times):
+        if (last := max(each.frame or 0 for each in entries)) >= len(times):
             raise BoxesError(f"{file} has boxes in frame {last} and {video} has {len(times)}; are they of this video?")
-        found = [each if each.frame is None else _Listed(None, each.box._replace(time_s=float(times[each.frame])))
-                 for each in found]  # fmt: skip
-    return sorted(each.box for each in found)
+        entries = [each if each.frame is None else _Listed(None, each.box._replace(time_s=float(times[each.frame])))
+                 for each in entries]  # fmt: skip
+    return sorted(each.box for each in entries)
 
 
 def check_source(source: Path) -> bool:
@@ -80,7 +80,7 @@ def check_source(source: Path) -> bool:
 
 
 def write_boxes(path: Path, boxes: Iterable[Box], about: Mapping[str, Any]) -> None:
-    """Write boxes of one video, whole or not at all, with what is told of them in the first line."""
+    """Write boxes of one video, whole or not at all, with `about` as JSON in the first line."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         file.write(ABOUT + json.dumps(about, sort_keys=True) + "\n")
@@ -114,7 +114,7 @@ def _file_for(folder: Path, names: Sequence[str]) -> Path:
 @lru_cache(maxsize=2)
 def _read(path: Path, size: int, mtime_ns: int) -> dict[str, list[_Listed]]:
     """The boxes of a file by the video's name, "" where it has no such column."""
-    found: dict[str, list[_Listed]] = {}
+    boxes: dict[str, list[_Listed]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = ((number, line) for number, line in enumerate(file, 1) if line.strip() and not line.startswith("#"))
@@ -128,21 +128,21 @@ def _read(path: Path, size: int, mtime_ns: int) -> dict[str, list[_Listed]]:
             if path.suffix.lower() == ".txt":
                 for cells in csv.reader(lines()):
                     if (one := _of_mot(cells, f"{path}, line {numbers[-1]}")) is not None:
-                        found.setdefault("", []).append(one)
-                return found
+                        boxes.setdefault("", []).append(one)
+                return boxes
             reader = csv.DictReader(lines(), strict=True)
             header = [name.strip() for name in reader.fieldnames or ()]
             _check_header(path, header)
             reader.fieldnames = header
             if "video" not in header:
-                found[""] = []
+                boxes[""] = []
             for row in reader:
                 cells = {key: (value or "").strip() for key, value in row.items() if key}
                 name = Path(cells.get("video", "")).as_posix() if "video" in header else ""
-                found.setdefault(name, []).append(_of_csv(cells, f"{path}, line {numbers[-1]}"))
+                boxes.setdefault(name, []).append(_of_csv(cells, f"{path}, line {numbers[-1]}"))
     except (UnicodeDecodeError, csv.Error) as error:
         raise BoxesError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
-    return found
+    return boxes
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -188,9 +188,9 @@ def _of_mot(cells: list[str], where: str) -> _Listed | None:
 
 def _number(text: str, name: str, where: str) -> float:
     try:
-        found = float(text)
+        number = float(text)
     except ValueError:
-        found = math.nan
-    if not math.isfinite(found):
+        number = math.nan
+    if not math.isfinite(number):
         raise BoxesError(f"{where}: {name} is a number, got {text[:40]!r}")
-    return found
+    return number

@@ -34,10 +34,10 @@ class Detector(Protocol):
 class TransformersDetector:
     """A Detector from `folder` as the Hub has it: config, preprocessor config and weights as safetensors, no pickle.
 
-    Keeps what it calls `label` with a score of at least `least_score`. Raises DetectorError.
+    Keeps what it calls `label` with a score of at least `min_score`. Raises DetectorError.
     """
 
-    def __init__(self, folder: Path, least_score: float = 0.3, label: str = PERSON, device: str = "auto") -> None:
+    def __init__(self, folder: Path, min_score: float = 0.3, label: str = PERSON, device: str = "auto") -> None:
         check_folder(folder)
         try:
             from transformers import AutoImageProcessor, AutoModelForObjectDetection
@@ -55,7 +55,7 @@ class TransformersDetector:
                 f"the detector in {folder} finds {', '.join(sorted(names)[:10])}{', ...' if len(names) > 10 else ''}, "
                 f"and nothing called {label!r}; take one that was trained on COCO, or name its label for people"
             )
-        self.label, self.least_score = names[label.lower()], least_score
+        self.label, self.min_score = names[label.lower()], min_score
         self.device = choose_device(device)
         self.model = self.model.to(self.device).eval()
 
@@ -63,17 +63,17 @@ class TransformersDetector:
     def __call__(self, frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         inputs = self.processor(images=list(frames), return_tensors="pt").to(self.device)
         sizes = [frame.shape[:2] for frame in frames]
-        told = self.processor.post_process_object_detection(
-            self.model(**inputs), threshold=self.least_score, target_sizes=sizes
+        detections = self.processor.post_process_object_detection(
+            self.model(**inputs), threshold=self.min_score, target_sizes=sizes
         )
-        found = []
-        for (height, width), one in zip(sizes, told, strict=True):
+        people_of_frames = []
+        for (height, width), one in zip(sizes, detections, strict=True):
             people = one["labels"] == self.label
             boxes, scores = (one[name][people].float().cpu().numpy() for name in ("boxes", "scores"))
             order = np.argsort(-scores, kind="stable")
             boxes = boxes[order].clip(0, [width, height, width, height]).astype(np.float32)
-            found.append((boxes, scores[order]))
-        return found
+            people_of_frames.append((boxes, scores[order]))
+        return people_of_frames
 
 
 def check_folder(folder: Path) -> Path:

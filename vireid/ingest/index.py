@@ -1,14 +1,15 @@
 """Index: pictures and videos into an archive: vectors into the gallery, thumbnails beside it.
 
-What is to be indexed comes in pieces, worked one after the other here and by many processes in serve/scale.py.
+What is to be indexed comes in pieces, worked one after the other here and by many processes in ray.py.
 Whatever is there already is left alone, so the same command goes on where it was stopped: a row's thumbnail is written
 before the row, and a batch of rows is there as a whole or not at all.
 """
 
 from __future__ import annotations
 
+import logging
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -28,6 +29,7 @@ from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
 from vireid.search.archive import THUMBNAIL_PX, Archive
 from vireid.search.gallery import Record
 
+log = logging.getLogger(__name__)
 BATCH = 256  # crops that are opened and written together
 Rows = Literal["crops", "tracks"]
 HOW = (
@@ -40,7 +42,7 @@ HOW = (
 class Indexed:
     """Rows that were added and that were there already; pictures that could not be read and pieces that failed.
 
-    Of both the reason is told. One process raises where a piece fails; many end the others first.
+    Both hold the reasons. One process raises where a piece fails; many finish the other pieces first.
     """
 
     added: int
@@ -64,8 +66,8 @@ def pieces_of(
 ) -> Iterator[Piece]:
     """A folder, a CSV or a video in pieces: BATCH pictures, ten minutes of video.
 
-    `file_time` takes the time of a file for that of its picture. `videos` says how people are found in videos,
-    `start_s` is the first moment of the only one, and boxes that are found are kept in the folder `store`. Raises
+    `file_time` takes the time of a file for that of its picture. `videos` says how people are crops in videos,
+    `start_s` is the first moment of the only one, and boxes that are crops are kept in the folder `store`. Raises
     SourceError, BoxesError and DetectorError.
     """
     if not math.isnan(start_s) and source.suffix.lower() not in video.SUFFIXES:
@@ -91,12 +93,12 @@ def pieces_of(
         given = Source(crop.id, names, crop.path, crop.camera, crop.time_s, crop.modality, crop.pid, crop.tags)
         yield from segments_of(given, videos, store)
 
-    found = crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
+    crops = crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
     if source.is_dir() and videos is None and any(path.suffix.lower() in video.SUFFIXES for path in source.rglob("*")):
         raise SourceError(f"{source} holds videos; {HOW}")
     if not math.isnan(start_s):
-        found = (replace(crop, time_s=start_s) for crop in found)
-    yield from _pieces(part for crop in found for part in of(crop))
+        crops = (replace(crop, time_s=start_s) for crop in crops)
+    yield from _pieces(part for crop in crops for part in of(crop))
 
 
 def index(
@@ -105,24 +107,23 @@ def index(
     pieces: Iterable[Piece | Crop],
     *,
     rows: Rows = "crops",
-    again: bool = False,
-    say: Callable[[str], None] = print,
+    overwrite: bool = False,
 ) -> Indexed:
-    """Add pieces, or loose crops, to an archive. `again` replaces rows that are there; else they stay as they are."""
-    found = Indexed(0, 0)
+    """Add pieces, or loose crops, to an archive; rows that exist are kept, or replaced with `overwrite`."""
+    indexed = Indexed(0, 0)
     for piece in _pieces(pieces):
         if not isinstance(piece, Pictures):
-            say(piece.name)  # ten minutes of video may take as long
-        new = index_piece(archive, extractor, piece, rows=rows, again=again)
-        found += new
+            log.info("%s", piece.name)  # ten minutes of video may take as long
+        new = index_piece(archive, extractor, piece, rows=rows, overwrite=overwrite)
+        indexed += new
         if new.added:
-            say(f"indexed {found.added} pictures" + (f", {found.present} were there" if found.present else ""))
+            log.info("indexed %d pictures, %d were in the gallery", indexed.added, indexed.present)
     archive.gallery.optimize()
-    return found
+    return indexed
 
 
 def index_piece(
-    archive: Archive, extractor: FeatureExtractor, piece: Piece, *, rows: Rows = "crops", again: bool = False
+    archive: Archive, extractor: FeatureExtractor, piece: Piece, *, rows: Rows = "crops", overwrite: bool = False
 ) -> Indexed:
     """Add one piece: up to BATCH rows at a time, each time all of them or none.
 
@@ -133,9 +134,9 @@ def index_piece(
     made: dict[str, _Row] = {}
     for batch in _batches(piece, refused):
         row_of = {crop.id: crop.row if rows == "tracks" and crop.row else crop.id for crop in batch}
-        if not again:
-            asked = set(row_of.values()) - there - set(made)
-            there |= {record.id for record in archive.gallery.fetch(sorted(asked), missing="skip")}
+        if not overwrite:
+            unchecked = set(row_of.values()) - there - set(made)
+            there |= {record.id for record in archive.gallery.fetch(sorted(unchecked), missing="skip")}
         opened: list[tuple[Crop, Record, Image.Image]] = []
         for crop in batch:
             if row_of[crop.id] not in there:

@@ -5,11 +5,11 @@
 
 Each actor calls `index_piece`, as one process does, and rows that are there are left alone. So the gallery is the
 checkpoint: after a kill the same call goes on, and a piece that is there whole costs one look-up. (Ray Data's own
-CheckpointConfig is not used: it keeps a second list of what is done, which a deletion, `again` or a run without Ray
+CheckpointConfig is not used: it keeps a second list of what is done, which a deletion, `overwrite` or a run without Ray
 would make wrong.)
 
-A picture that cannot be read is told. An exception ends its piece alone. An actor that dies is started again and works
-its piece again, at most TRIES times. What is tried here and what is not: docs/serve/scale.md.
+Unreadable images are reported and skipped. An exception ends its piece alone. An actor that dies is started
+again and works its piece again, at most TRIES times. What is tried here and what is not: docs/serve/scale.md.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import secrets
 import tempfile
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -39,11 +39,12 @@ from vireid.search.drivers.open import open_gallery, split_url
 from vireid.search.gallery import Gallery
 from vireid.system import available_cores
 
+log = logging.getLogger(__name__)
 TRIES = 3  # of a piece whose process dies: of a damaged file, or because memory is short
 STORE_BYTES = 128 << 20  # of Ray's object store on this machine; only names and counts pass through it
 SPARE = 1  # CPUs that no actor takes: Ray Data waits for good where its own tasks find none
 TOKEN = secrets.token_hex(32)  # of sessions that this process begins; Ray reads it once
-MOST_LINES = 1000  # about pictures that cannot be read, of one piece; the rest is counted
+MAX_LINES = 1000  # about pictures that cannot be read, of one piece; the rest is counted
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Job:
     batch_size: int = 64
     pose: str | None = None
     rows: Rows = "crops"
-    again: bool = False
+    overwrite: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", self.bundle.resolve())
@@ -82,7 +83,6 @@ def index_with_ray(
     *,
     workers: int | None = None,
     address: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> Indexed:
     """Add pieces to the archive of a job, made where it is not there, by `workers` actors, one for each CPU by default.
 
@@ -98,7 +98,7 @@ def index_with_ray(
         )
     listed = list(pieces)
     left = {piece.name for piece in listed}
-    found, done = Indexed(0, 0), 0
+    indexed, done = Indexed(0, 0), 0
     with (
         _session(address, workers or available_cores()),
         closing(job.gallery_opened()) as gallery,
@@ -106,12 +106,13 @@ def index_with_ray(
         for row in _worked(job, listed, workers) if listed else ():
             left.discard(row["name"])
             failed = (f"{row['name']}: {row['error']}",) if row["error"] else ()
-            found += Indexed(row["added"], row["present"], tuple(row["refused"]), failed)
+            indexed += Indexed(row["added"], row["present"], tuple(row["refused"]), failed)
             done += 1
-            say(f"indexed {found.added} pictures, {found.present} were there; {done} of {len(listed)} pieces")
+            counts = indexed.added, indexed.present, done, len(listed)
+            log.info("indexed %d pictures, %d were in the gallery; %d of %d pieces", *counts)
         gallery.optimize()
-    lost = tuple(f"{name}: Ray gave it up; what it printed says why" for name in sorted(left))
-    return found + Indexed(0, 0, (), lost)
+    lost = tuple(f"{name}: Ray gave up; see its output" for name in sorted(left))
+    return indexed + Indexed(0, 0, (), lost)
 
 
 class Worker:
@@ -126,14 +127,14 @@ class Worker:
             if _ray().get(self._tries.begin.remote(piece.name)) > TRIES:
                 raise ParallelError(f"its process died {TRIES} times; a damaged file, or too little memory?")
             archive, extractor = self._opened
-            found = index_piece(archive, extractor, piece, rows=self._job.rows, again=self._job.again)
+            indexed = index_piece(archive, extractor, piece, rows=self._job.rows, overwrite=self._job.overwrite)
         except Exception as error:  # ends this piece, and no other
             return _row(piece.name, Indexed(0, 0), f"{type(error).__name__}: {error}")
-        return _row(piece.name, found)
+        return _row(piece.name, indexed)
 
     @cached_property
     def _opened(self) -> tuple[Archive, FeatureExtractor]:
-        """Opened with the first piece, so that what is missing on this machine is told like any other fault."""
+        """Opened with the first piece, so that what is missing on this machine is reported like any other fault."""
         job = self._job
         extractor = FeatureExtractor(job.bundle, job.backend, job.device, job.batch_size, job.pose)
         return Archive(job.gallery_opened(), job.files), extractor
@@ -151,7 +152,7 @@ class Tries:
 
 
 def _row(name: str, found: Indexed, error: str = "") -> dict[str, Any]:
-    refused = list(found.refused[:MOST_LINES])
+    refused = list(found.refused[:MAX_LINES])
     if more := len(found.refused) - len(refused):
         refused.append(f"{more} more pictures of {name}")
     return {"name": name, "added": found.added, "present": found.present, "refused": refused, "error": error}
@@ -201,8 +202,10 @@ def _session(address: str | None, workers: int) -> Iterator[None]:
                 try:
                     ray.init(address, **quiet)
                 except (ConnectionError, RuntimeError, ValueError) as error:
-                    told = "is one there, and has RAY_AUTH_MODE=token been set if it asks for a token?"
-                    raise ParallelError(f"no cluster of Ray at {address} answers ({error}); {told}") from error
+                    raise ParallelError(
+                        f"no Ray cluster answers at {address} ({error}); check that it runs, and set "
+                        "RAY_AUTH_MODE=token if it asks for a token"
+                    ) from error
         settings = ray.data.DataContext.get_current()
         before = settings.enable_progress_bars, settings.max_errored_blocks
         settings.enable_progress_bars, settings.max_errored_blocks = False, -1  # a task that Ray gives up ends no other

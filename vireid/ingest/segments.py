@@ -1,11 +1,11 @@
 """Segments: ten minutes of a video, the piece of it that is worked as a whole.
 
     detect and track, once      -> ARCHIVE.files/boxes/KEY.csv, whole or not at all
-    choose crops of each track  -> at most `most` of them, at least `every_s` apart, spread over it
+    choose crops of each track  -> at most `max_crops` of them, at least `interval_s` apart, spread over it
     cut them out                -> Crop, in order of time; a frame is decoded when a crop of it is opened
 
 KEY is a digest of the video (path, size, time of change), the segment and all that decides what is found, the weights
-included. Tracks do not cross segments: whoever is in view at the border has a track in each.
+included. Tracks do not cross segments: a person in view at the border has a track in each.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vireid.ingest.boxes import Box, boxes_of, read_written, write_boxes
 from vireid.ingest.detect import PERSON, Detector, TransformersDetector, check_folder
 from vireid.ingest.sources import Crop
 from vireid.ingest.track import NO_TRACK, PackageTracker, TrackerName
-from vireid.ingest.video import Stills, Video, every, named_time, pixels
+from vireid.ingest.video import Stills, Video, named_time, pixels, sample_frames
 
 FOLDER = "boxes"  # of an archive
 SEGMENT_S = 600.0
@@ -42,20 +42,20 @@ LONGEST_NAME = 160  # bytes of a video's name in a track, which holds 256
 class VideoSettings:
     """How people are found in videos and which pictures of them are kept.
 
-    Either `detector`, a folder of weights (see detect.py), with `tracker`, `rate` frames a second and `least_score`; or
+    Either `detector`, a folder of weights (see detect.py), with `tracker`, `fps` frames a second and `min_score`; or
     `boxes`, a file or a folder of files (see boxes.py).
     """
 
     detector: Path | None = None
     boxes: Path | None = None
     tracker: TrackerName = "bytetrack"
-    rate: float = 5.0
-    least_score: float = 0.3
+    fps: float = 5.0  # frames a second that the detector sees
+    min_score: float = 0.3
     label: str = PERSON
-    every_s: float = 1.0  # between two crops of a track
-    most: int = 8  # crops of a track
+    interval_s: float = 1.0  # between two crops of a track
+    max_crops: int = 8  # of a track
     margin: float = 0.05  # of a box's width and height, added on every side
-    least_height: float = 40.0  # pixels of a box; smaller ones are left out
+    min_height: float = 40.0  # pixels of a box; smaller ones are left out
     segment_s: float = SEGMENT_S
     device: str = "auto"
 
@@ -65,12 +65,11 @@ class VideoSettings:
                 "people in videos are found by --detector FOLDER (RT-DETRv2 or D-FINE, see docs/serve/video.md), or "
                 "read from --boxes FILE; give one of them"
             )
-        if (
-            min(self.rate, self.segment_s) <= 0
-            or self.most < 1
-            or min(self.every_s, self.margin, self.least_height) < 0
-        ):
-            raise VideoError("rate, segment_s and most are above 0; every_s, margin and least_height are not below 0")
+        above_zero, not_negative = ("fps", "segment_s", "max_crops"), ("interval_s", "margin", "min_height")
+        wrong = [f"{name} is above 0, got {getattr(self, name)}" for name in above_zero if getattr(self, name) <= 0]
+        wrong += [f"{name} is 0 or more, got {getattr(self, name)}" for name in not_negative if getattr(self, name) < 0]
+        if wrong:
+            raise VideoError("; ".join(wrong))
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Segment:
-    """A piece (see serve/sources.py) of a video, from start_s until before end_s (inf for the last one)."""
+    """A piece (see sources.py) of a video, from start_s until before end_s (inf for the last one)."""
 
     source: Source
     number: int
@@ -125,45 +124,46 @@ class Segment:
     def boxes(self) -> tuple[list[Box], str]:
         """The boxes of this segment in order of time, and what was wrong with the video."""
         if self.settings.boxes is not None:
-            found = boxes_of(self.settings.boxes, self.source.path, self.source.names)
-            return [box for box in found if self.start_s <= box.time_s < self.end_s], ""
+            boxes = boxes_of(self.settings.boxes, self.source.path, self.source.names)
+            return [box for box in boxes if self.start_s <= box.time_s < self.end_s], ""
         if self.store is None:
             raise BoxesError("a detector needs a folder to keep its boxes in; pass store=")
         file = self.store / f"{self.key()}.csv"
         if not file.is_file():
-            found, damage = self._detect(detector_of(self.settings))
-            write_boxes(file, found, {"video": self.source.id, "segment": self.number, "damage": damage})
-        found, about = read_written(file)
-        return found, str(about.get("damage", ""))
+            boxes, damage = self._detect(detector_of(self.settings))
+            write_boxes(file, boxes, {"video": self.source.id, "segment": self.number, "damage": damage})
+        boxes, about = read_written(file)
+        return boxes, str(about.get("damage", ""))
 
     def key(self) -> str:
-        """What decides which boxes are found, as a digest."""
+        """A digest of what decides which boxes are found, under the names of version 0.1, whose files are reused."""
         settings, about = self.settings, self.source.path.stat()
         assert settings.detector is not None
         decides = {
             "format": 1, "video": str(self.source.path.resolve()), "bytes": about.st_size, "changed": about.st_mtime_ns,
             "start": self.start_s, "end": str(self.end_s), "weights": weights_digest(settings.detector),
-            **{name: getattr(settings, name) for name in ("tracker", "rate", "least_score", "label")},
+            "tracker": settings.tracker, "rate": settings.fps, "least_score": settings.min_score,
+            "label": settings.label,
         }  # fmt: skip
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode(errors="surrogateescape")).hexdigest()[:32]
 
     def _detect(self, detector: Detector) -> tuple[list[Box], str]:
         settings = self.settings
-        tracker = None if settings.tracker == "none" else PackageTracker(settings.tracker, settings.rate)
-        found, damage = list[Box](), list[str]()
+        tracker = None if settings.tracker == "none" else PackageTracker(settings.tracker, settings.fps)
+        boxes_found, damage = list[Box](), list[str]()
         with Video(self.source.path) as video:
-            shown = every(settings.rate, self.start_s, _until_damage(video, self.start_s, self.end_s, damage))
+            shown = sample_frames(settings.fps, self.start_s, _until_damage(video, self.start_s, self.end_s, damage))
             while batch := [(time_s, pixels(frame)) for time_s, frame in islice(shown, FRAMES)]:
-                told = detector([picture for _, picture in batch])
-                for (time_s, _), (boxes, scores) in zip(batch, told, strict=True):
+                detections = detector([picture for _, picture in batch])
+                for (time_s, _), (boxes, scores) in zip(batch, detections, strict=True):
                     tracks = [""] * len(boxes)
                     if tracker is not None:
                         numbers = tracker(time_s, boxes, scores).tolist()
                         tracks = ["-" if number == NO_TRACK else str(number) for number in numbers]
                     for box, score, track in zip(boxes.tolist(), scores.tolist(), tracks, strict=True):
                         if track != "-":
-                            found.append(Box(time_s, box[0], box[1], box[2], box[3], track, score))
-        return sorted(found), damage[0] if damage else ""
+                            boxes_found.append(Box(time_s, box[0], box[1], box[2], box[3], track, score))
+        return sorted(boxes_found), damage[0] if damage else ""
 
 
 def segments_of(source: Source, settings: VideoSettings, store: Path | None) -> Iterator[Segment]:
@@ -186,26 +186,27 @@ def segments_of(source: Source, settings: VideoSettings, store: Path | None) -> 
 def chosen(boxes: list[Box], settings: VideoSettings) -> list[tuple[Box, int]]:
     """The boxes that become crops, in order of time, each with its place among those of its moment.
 
-    Of a track at most `most`, `every_s` apart, spread evenly; of boxes without a track all in one frame each `every_s`.
+    Of a track at most `max_crops`, `interval_s` apart, spread evenly; without tracks all boxes of one frame every
+    `interval_s`.
     """
     tracks: dict[str, list[tuple[Box, int]]] = {}
     moment, place = -math.inf, 0
     for box in boxes:
         place = place + 1 if box.time_s == moment else 0
         moment = box.time_s
-        if box.bottom - box.top >= settings.least_height:
+        if box.bottom - box.top >= settings.min_height:
             tracks.setdefault(box.track, []).append((box, place))
-    found, least = [], max(settings.every_s, CLOSEST_S) - 1e-6
+    crops, apart_s = [], max(settings.interval_s, CLOSEST_S) - 1e-6
     for track, many in tracks.items():
         apart: list[tuple[Box, int]] = []
         for one in many:
             since = one[0].time_s - apart[-1][0].time_s if apart else math.inf
-            if since >= least or (not track and since == 0):
+            if since >= apart_s or (not track and since == 0):
                 apart.append(one)
-        if track and len(apart) > settings.most:
-            apart = [apart[at] for at in np.linspace(0, len(apart) - 1, settings.most).round().astype(int)]
-        found += apart
-    return sorted(found)
+        if track and len(apart) > settings.max_crops:
+            apart = [apart[at] for at in np.linspace(0, len(apart) - 1, settings.max_crops).round().astype(int)]
+        crops += apart
+    return sorted(crops)
 
 
 @dataclass(frozen=True)
@@ -234,7 +235,7 @@ class _Cut:
 def detector_of(settings: VideoSettings) -> Detector:
     """The detector of these settings, opened once in a process."""
     assert settings.detector is not None
-    return TransformersDetector(settings.detector, settings.least_score, settings.label, settings.device)
+    return TransformersDetector(settings.detector, settings.min_score, settings.label, settings.device)
 
 
 @lru_cache(maxsize=4)

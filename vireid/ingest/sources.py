@@ -11,7 +11,7 @@ List: a CSV with a header; `path` is needed, everything else may be left out:
     modality   visible, infrared or auto                  track, pid any text
     tags       separated by |                             id         the path by default
 
-The path may be that of a video, and time its first moment; how people are found in it stands in serve/ingest/.
+The path may be that of a video, and time its first moment; how people are found in it stands in segments.py.
 """
 
 from __future__ import annotations
@@ -104,16 +104,16 @@ def crops_of(
 ) -> Iterator[Crop]:
     """The files of a folder, a CSV or a single video; `file_time` takes the time of a file for that of its picture."""
     if source.is_dir():
-        found = _of_folder(source, suffixes)
+        crops = _of_folder(source, suffixes)
     elif source.suffix.lower() == ".csv" and source.is_file():
-        found = _of_list(source)
+        crops = _of_list(source)
     elif source.suffix.lower() in suffixes and source.suffix.lower() not in SUFFIXES and source.is_file():
-        found = iter([Crop(source.name, source.resolve(), _camera_of(source))])
+        crops = iter([Crop(source.name, source.resolve(), _camera_of(source))])
     else:
         raise SourceError(
             f"{source} is no folder and no .csv, and no video; give the folder of your pictures, or a list of them"
         )
-    for crop in found:
+    for crop in crops:
         is_picture = crop.path.suffix.lower() in SUFFIXES
         if math.isnan(crop.time_s) and file_time and is_picture and crop.path.is_file():
             crop = replace(crop, time_s=crop.path.stat().st_mtime)
@@ -130,15 +130,15 @@ def _camera_of(file: Path) -> str:
 
 
 def _of_folder(root: Path, suffixes: tuple[str, ...]) -> Iterator[Crop]:
-    found = False
+    any_file = False
     for path in sorted(root.rglob("*")):
         if path.suffix.lower() not in suffixes or not path.is_file():
             continue
-        found = True
+        any_file = True
         inside = path.relative_to(root)
         camera = inside.parts[0] if len(inside.parts) > 1 else root.resolve().name
         yield Crop(f"{root.resolve().name}/{inside.as_posix()}", path.resolve(), camera)
-    if not found:
+    if not any_file:
         raise SourceError(f"{root} holds no picture ({', '.join(SUFFIXES)}); give the folder of your pictures")
 
 
@@ -148,8 +148,8 @@ def _of_list(path: Path) -> Iterator[Crop]:
             reader = csv.DictReader(file, strict=True)
             header = [name.strip() for name in reader.fieldnames or ()]
             if "path" not in header or (unknown := sorted(set(header) - set(COLUMNS))):
-                told = f"unknown columns {', '.join(unknown)}" if "path" in header else "no column `path`"
-                raise SourceError(f"{path} has {told}; a list has {', '.join(COLUMNS)}, of which only path is needed")
+                fault = f"unknown columns {', '.join(unknown)}" if "path" in header else "no column `path`"
+                raise SourceError(f"{path} has {fault}; a list has {', '.join(COLUMNS)}, of which only path is needed")
             reader.fieldnames = header
             for line in reader:
                 yield _crop(path, reader.line_num, {key: (value or "").strip() for key, value in line.items() if key})

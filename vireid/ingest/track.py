@@ -16,7 +16,7 @@ from vireid.errors import TrackerError
 TrackerName = Literal["bytetrack", "sort", "ocsort", "none"]
 CLASSES: dict[str, str] = {"bytetrack": "ByteTrackTracker", "sort": "SORTTracker", "ocsort": "OCSORTTracker"}
 LOST_S = 2.0  # that somebody may be hidden and keeps the track
-BUFFER_RATE = 30  # frames a second that the package's lost_track_buffer is counted in
+BUFFER_FPS = 30  # frames a second that the package's lost_track_buffer is counted in
 NO_TRACK = -1
 
 
@@ -27,9 +27,9 @@ class Tracker(Protocol):
 
 
 class PackageTracker:
-    """A tracker of the package for frames that come at about `rate` a second; its numbers begin at 0."""
+    """A tracker of the package for frames that come at about `fps` a second; its numbers begin at 0."""
 
-    def __init__(self, name: TrackerName, rate: float) -> None:
+    def __init__(self, name: TrackerName, fps: float) -> None:
         if name not in CLASSES:
             raise TrackerError(f"tracker is one of {', '.join((*CLASSES, 'none'))}, got {name!r}")
         try:
@@ -41,7 +41,7 @@ class PackageTracker:
             ) from error
         self._detections: Any = supervision.Detections
         self._tracker: Any = getattr(trackers, CLASSES[name])(
-            lost_track_buffer=round(LOST_S * BUFFER_RATE), frame_rate=rate
+            lost_track_buffer=round(LOST_S * BUFFER_FPS), frame_rate=fps
         )
 
     def __call__(self, time_s: float, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray:
@@ -50,8 +50,8 @@ class PackageTracker:
             xyxy=boxes.reshape(-1, 4).astype(np.float32), confidence=scores, class_id=np.zeros(len(boxes), int),
             data={"place": place},
         )  # fmt: skip
-        told = self._tracker.update(given, timestamp=time_s)
-        found = np.full(len(boxes), NO_TRACK, np.int64)
-        if len(told):
-            found[told.data["place"].astype(int)] = told.tracker_id
-        return found
+        tracked = self._tracker.update(given, timestamp=time_s)
+        numbers = np.full(len(boxes), NO_TRACK, np.int64)
+        if len(tracked):
+            numbers[tracked.data["place"].astype(int)] = tracked.tracker_id
+        return numbers

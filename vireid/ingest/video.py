@@ -2,7 +2,7 @@
 
 A time is in seconds since the first moment of the video: (pts - start) * time_base, as the file has it and never a
 frame's number / rate, so a camera that drops frames or changes its rate keeps its clock. A frame is upright, as the
-file says that the camera was held. Damaged packets are passed over and told at the end; what can be read is read.
+file says that the camera was held. Damaged packets are skipped and reported at the end.
 """
 
 from __future__ import annotations
@@ -113,12 +113,12 @@ class Video:
     @property
     def created_s(self) -> float:
         """When the file says that the recording began; nan where it does not."""
-        said = self._container.metadata.get("creation_time", "")
+        text = self._container.metadata.get("creation_time", "")
         try:
-            found = datetime.fromisoformat(said).timestamp()
+            created = datetime.fromisoformat(text).timestamp()
         except (ValueError, OverflowError, OSError):
             return math.nan
-        return found if found > 0 else math.nan  # recorders without a clock begin at 1970 or 1904
+        return created if created > 0 else math.nan  # recorders without a clock begin at 1970 or 1904
 
     def _from(self, after_s: float, damage: list[str]) -> Iterator[tuple[float, Any]]:
         """Frames from a key frame at or before a moment; formats without an index may need to go back further."""
@@ -145,7 +145,7 @@ class Video:
         last = -math.inf
         for frame in self._packets(damage):
             if frame.pts is None:
-                raise VideoError(f"{self.path} has no times; write it anew: ffmpeg -i VIDEO -c copy NEW.mp4")
+                raise VideoError(f"{self.path} has no times; write it again: ffmpeg -i VIDEO -c copy NEW.mp4")
             time_s = float((frame.pts - self._start) * self._base)
             if time_s > last:  # a recorder's clock that goes back would double frames
                 last = time_s
@@ -176,11 +176,11 @@ def pixels(frame: Any) -> np.ndarray:
     return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # both counterclockwise
 
 
-def every(rate: float, after_s: float, frames: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
-    """At most `rate` frames a second, from `after_s` on: the first one in each 1 / rate seconds of the video."""
-    last = math.floor(after_s * rate + 1e-6) - 1
+def sample_frames(fps: float, after_s: float, frames: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
+    """At most `fps` frames a second, from `after_s` on: the first one in each 1 / fps seconds of the video."""
+    last = math.floor(after_s * fps + 1e-6) - 1
     for time_s, frame in frames:
-        number = math.floor(time_s * rate + 1e-6)
+        number = math.floor(time_s * fps + 1e-6)
         if number > last:
             last = number
             yield time_s, frame
@@ -207,17 +207,17 @@ class Stills:
             self._after = next(self._frames, None)
             if self._after is None:
                 break
-        found = min(
+        nearest = min(
             (each for each in (self._before, self._after) if each is not None),
             key=lambda each: abs(each[0] - time_s),
             default=None,
         )
-        if found is None or abs(found[0] - time_s) > APART_S:
+        if nearest is None or abs(nearest[0] - time_s) > APART_S:
             raise VideoError(
                 f"{self.path} has no frame near {time_s:.3f} s; it is damaged there, or the boxes are of another video"
             )
-        if self._shown is None or self._shown[0] != found[0]:
-            self._shown = (found[0], pixels(found[1]))
+        if self._shown is None or self._shown[0] != nearest[0]:
+            self._shown = (nearest[0], pixels(nearest[1]))
         return self._shown[1]
 
 
@@ -235,8 +235,8 @@ def _frame_times(path: Path, size: int, mtime_ns: int) -> np.ndarray:
     try:
         with av.open(f"file:{path}", options=LOCAL, metadata_errors="replace") as container:
             stream = container.streams.video[0]
-            found = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
-            return (np.sort(np.array(found, np.int64)) - (stream.start_time or 0)) * float(stream.time_base or 0)
+            times = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
+            return (np.sort(np.array(times, np.int64)) - (stream.start_time or 0)) * float(stream.time_base or 0)
     except (av.error.FFmpegError, IndexError) as error:
         raise VideoError(f"{path} cannot be read as a video ({_reason(error)}); copy it again") from error
 
@@ -249,9 +249,9 @@ def named_time(name: str) -> float:
     >>> named_time("gate.mp4"), named_time("20261324_210411.mp4")
     (nan, nan)
     """
-    if found := NAMED.search(name):
+    if match := NAMED.search(name):
         try:
-            return datetime(*map(int, found.groups())).timestamp()  # type: ignore[arg-type]
+            return datetime(*map(int, match.groups())).timestamp()  # type: ignore[arg-type]
         except (ValueError, OverflowError):
             pass
     return math.nan

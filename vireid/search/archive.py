@@ -105,23 +105,23 @@ class Archive:
         self.audit = Audit(self.folder / AUDIT)
         self._deleting = threading.Lock()
 
-    def forget(self, ids: Sequence[str] = (), filter: Filter | None = None) -> Forgotten:
+    def forget(self, ids: Sequence[str] = (), where: Filter | None = None) -> Forgotten:
         """Delete rows by ids or by a filter, with their vectors, thumbnails and marks, for good: nothing can be undone.
 
         Thumbnails go first: where this is stopped half-way, the rows are still there, and the same call finishes it.
         """
-        if filter is not None and filter.empty:
+        if where is not None and where.empty:
             raise GalleryError("an empty filter would delete everything; name a camera, an identity, a track or a time")
         rows = thumbnails = marks = 0
         with self._deleting:
-            named = iter(ids) if filter is None else (record.id for record in self.gallery.rows(filter))
+            named = iter(ids) if where is None else (record.id for record in self.gallery.rows(where))
             pieces = list(_pieces(named, CHUNK))  # all names first: rows must not change under the one who lists them
             for piece in pieces:
                 thumbnails += self.thumbnails.remove(piece)
                 marks += self.marks.forget(piece)
                 rows += self.gallery.delete(ids=piece)
-            if filter is not None:
-                rows += self.gallery.delete(filter=filter)  # rows that came meanwhile
+            if where is not None:
+                rows += self.gallery.delete(where=where)  # rows that came meanwhile
             self.gallery.purge()
         return Forgotten(rows, thumbnails, marks)
 
@@ -134,7 +134,7 @@ class Archive:
             raise GalleryError(f"retention is a number of days above 0, got {days}")
         end = (time.time() if now is None else now) - days * DAY_S
         old = Filter(before_s=end)
-        gone = self.forget(filter=old) if self.gallery.count(old) else Forgotten(0, 0, 0)
+        gone = self.forget(where=old) if self.gallery.count(old) else Forgotten(0, 0, 0)
         gone = Forgotten(gone.rows, gone.thumbnails, gone.marks + self.marks.forget_before(end))
         return gone, self.gallery.count() - self.gallery.count(Filter(after_s=end))
 

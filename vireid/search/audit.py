@@ -49,7 +49,7 @@ class Audit:
             os.fsync(file.fileno())
 
     def entries(self, last: int | None = None) -> list[dict[str, Any]]:
-        """The entries, or the last so many of them, newest first; lines that are no JSON are left out."""
+        """The entries, newest first, at most `last` of them; lines that are not JSON are left out."""
         if not self.path.is_file():
             return []
         with self.path.open("rb") as file:
@@ -59,13 +59,13 @@ class Audit:
                 if file.tell():
                     file.readline()
             lines = file.readlines()
-        found = []
+        entries = []
         for line in reversed(lines):
             try:
-                found.append(json.loads(line))
+                entries.append(json.loads(line))
             except ValueError:
                 continue
-        return found[:last]
+        return entries[:last]
 
     def verify(self) -> int:
         """The number of lines, each of which names the one before; AuditError with the first that does not."""

@@ -182,17 +182,17 @@ class Gallery(Protocol):
         """Add records, or replace those of the same id; returns how many were given."""
         ...
 
-    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
+    def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
         """Delete by id or by a filter, not both, and return how many rows went; unknown ids are none.
 
         What was deleted is no longer found but stays on the disk until `purge`. An empty filter is refused.
         """
         ...
 
-    def count(self, filter: Filter = EVERYTHING) -> int: ...
+    def count(self, where: Filter = EVERYTHING) -> int: ...
 
     def search(
-        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+        self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
         """The k most alike of each query (Q, D), fewer where fewer pass the filter."""
         ...
@@ -201,7 +201,7 @@ class Gallery(Protocol):
         """Records with vectors in the order of the ids; unknown ids raise, or are left out with missing="skip"."""
         ...
 
-    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+    def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         """Records without vectors by id, those after `after_id`; rows that change meanwhile may be old or new."""
         ...
 

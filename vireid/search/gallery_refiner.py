@@ -51,9 +51,9 @@ def open_refiner(run: str | Path, bundle: Bundle) -> ServedRefiner:
 def length_of(base: Path, bundle: Bundle) -> float:
     """The mean length of the base's vectors: of those that the refiner was trained on, else of any of that embedder."""
     folders = [base / "embeddings", bundle.path.parent / "embeddings"]
-    found = [base] if base.is_file() else [file for folder in folders for file in sorted(folder.glob("*.npz"))]
-    found.sort(key=lambda file: "@frozen" not in file.name)  # of the training people, as NFormer's training kept them
-    for file in found:
+    files = [base] if base.is_file() else [file for folder in folders for file in sorted(folder.glob("*.npz"))]
+    files.sort(key=lambda file: "@frozen" not in file.name)  # of the training people, as NFormer's training kept them
+    for file in files:
         kept = Embeddings.load(file)
         of_layer = kept.stamp.get("layer", bundle.config.layer) == bundle.config.layer
         if of_layer and kept.vectors.shape[1] == bundle.config.dim and _of(kept, bundle):

@@ -3,10 +3,10 @@
 **Several pictures** of the person: `combine="mean"` searches with their average on the unit sphere, "best" with each
 of them and takes a record by the picture that it is most like.
 
-**Re-ranking** acts on a shortlist, the most alike of the plain search: k-reciprocal neighbors (retrieval/rerank.py),
-CM-LSP-GE's local shortest path (retrieval/shortest_path.py), a trained refiner such as NFormer's (refining.py opens it
-for the vectors of a gallery), or any function of the same form. It decides the order alone: similarity and probability
-stay those of the vectors.
+**Re-ranking** acts on a shortlist, the most alike of the plain search: k-reciprocal neighbors (evaluation/rerank.py),
+CM-LSP-GE's local shortest path (evaluation/local_shortest_path.py), a trained refiner such as NFormer's
+(gallery_refiner.py opens it for the vectors of a gallery), or any function of the same form. It decides the order
+alone: similarity and probability stay those of the vectors.
 
 **Relevance feedback.** Records marked right and wrong move the query q by Rocchio's rule (Rocchio, Relevance feedback
 in information retrieval, in Salton (ed.): The SMART Retrieval System, 1971) with the weights of Manning, Raghavan and
@@ -16,7 +16,7 @@ Schuetze, Introduction to Information Retrieval, 2008, section 9.1.1, on unit ve
 
 A right mark from the other modality carries the query across. Wrong ones do not appear again.
 
-**One hit per track.** `per_track=True` shows of the crops of one camera's track the most alike alone (nearest.py).
+**One hit per track.** `per_track=True` shows of the crops of one camera's track the most alike alone (tracks.py).
 Re-ranking then acts on a shortlist of tracks, and a crop that was marked wrong takes its whole track away.
 """
 
@@ -31,7 +31,7 @@ import numpy as np
 from vireid.errors import GalleryError, SearchError
 from vireid.search.drivers import checks, exact
 from vireid.search.gallery import EVERYTHING, Filter, Gallery, Hit, Record
-from vireid.search.tracks import MOST_ROWS, Track, nearest, nearest_tracks, track_of
+from vireid.search.tracks import MAX_ROWS, Track, nearest, nearest_tracks, track_of
 from vireid.types import INFRARED, VISIBLE
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for alpha = 1
@@ -117,23 +117,23 @@ class Searcher:
             )
 
     def search(
-        self, pictures: Any, modality: Any = "auto", k: int = 10, filter: Filter = EVERYTHING, **options: Any
+        self, pictures: Any, modality: Any = "auto", k: int = 10, where: Filter = EVERYTHING, **options: Any
     ) -> Answer:
         """Search with one or more pictures of one person, as FeatureExtractor takes them; options of search_vectors."""
         if self.extractor is None:
             raise SearchError("this Searcher has no extractor and so takes no pictures; pass search_vectors vectors")
-        found = list(self.extractor.batches(pictures, modality))
-        if not found:
+        batches = list(self.extractor.batches(pictures, modality))
+        if not batches:
             raise SearchError("there is no picture to search with; pass one or more of the same person")
-        vectors, kinds = (np.concatenate(part) for part in zip(*found, strict=True))
-        return self.search_vectors(vectors, kinds, k, filter, **options)
+        vectors, kinds = (np.concatenate(part) for part in zip(*batches, strict=True))
+        return self.search_vectors(vectors, kinds, k, where, **options)
 
-    def search_records(self, ids: Sequence[str], k: int = 10, filter: Filter = EVERYTHING, **options: Any) -> Answer:
+    def search_records(self, ids: Sequence[str], k: int = 10, where: Filter = EVERYTHING, **options: Any) -> Answer:
         """Search with records of the gallery as the pictures; they are not in the answer."""
         records = self.gallery.fetch(ids)
         if not records:
             raise SearchError("there is no record to search with; pass the ids of one or more")
-        hidden = replace(filter, without_ids=tuple(dict.fromkeys((*filter.without_ids, *ids))))
+        hidden = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *ids))))
         vectors = np.stack([record.vector for record in records])
         return self.search_vectors(vectors, [record.modality for record in records], k, hidden, **options)
 
@@ -142,7 +142,7 @@ class Searcher:
         vectors: np.ndarray,
         modality: Iterable[int],
         k: int = 10,
-        filter: Filter = EVERYTHING,
+        where: Filter = EVERYTHING,
         *,
         combine: Combine = "mean",
         rerank: Rerank | None = None,
@@ -164,10 +164,10 @@ class Searcher:
         many searches find somebody. Raises GalleryError, SearchError and the calibration's errors.
         """
         checks.hit_count(k)
-        asked = checks.unit_vectors(vectors, self.gallery.dim)
+        queries = checks.unit_vectors(vectors, self.gallery.dim)
         kinds = np.asarray(list(modality), np.int64)
-        if not len(asked) or kinds.shape != (len(asked),):
-            raise SearchError(f"expected vectors (P, D) and modality (P,), got {asked.shape} and {kinds.shape}")
+        if not len(queries) or kinds.shape != (len(queries),):
+            raise SearchError(f"expected vectors (P, D) and modality (P,), got {queries.shape} and {kinds.shape}")
         if shortlist < 1:
             raise SearchError(f"shortlist is the number of records to re-rank, 1 or more, got {shortlist}")
         if false_match_rate is not None and self.calibration is None:
@@ -176,47 +176,49 @@ class Searcher:
             raise SearchError(f"a prior is a probability between 0 and 1 (1 / N: one in N), got {prior}")
         if combine not in ("mean", "best"):
             raise SearchError(f"combine is mean or best, got {combine!r}")
-        asked = mean_vector(asked) if combine == "mean" else asked
+        queries = mean_vector(queries) if combine == "mean" else queries
         right, wrong = (self.gallery.fetch(ids) for ids in (marks.right, marks.wrong))
-        moved = rocchio(asked, [r.vector for r in right], [r.vector for r in wrong])
-        filter = replace(filter, without_ids=tuple(dict.fromkeys((*filter.without_ids, *marks.wrong))))
+        moved = rocchio(queries, [r.vector for r in right], [r.vector for r in wrong])
+        where = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *marks.wrong))))
         wanted = k if rerank is None else max(k, shortlist)
         hidden = frozenset(track_of(record) for record in wrong) if per_track else frozenset()
         stamp = {"combine": combine, "rerank": "none"}
         if per_track:
-            found, cut = nearest_tracks(self.gallery, moved, wanted, filter, hidden)
-            stamp["hits"] = f"one per track{f' of the {MOST_ROWS} most alike crops' if cut else ''}"
+            nearest_hits, cut = nearest_tracks(self.gallery, moved, wanted, where, hidden)
+            stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most alike crops' if cut else ''}"
         else:
-            found = nearest(self.gallery, moved, wanted, filter)
-        order = [hit.similarity for hit in found]
-        if len(asked) == 1 == len(kinds):
+            nearest_hits = nearest(self.gallery, moved, wanted, where)
+        order = [hit.similarity for hit in nearest_hits]
+        if len(queries) == 1 == len(kinds):
             del stamp["combine"]
-        if rerank is not None and found:
-            gallery = np.stack([hit.record.vector for hit in found])
-            of_gallery = np.array([hit.record.modality for hit in found])
+        if rerank is not None and nearest_hits:
+            gallery = np.stack([hit.record.vector for hit in nearest_hits])
+            of_gallery = np.array([hit.record.modality for hit in nearest_hits])
             of_query = kinds[: len(moved)]
             again, stamp["rerank"] = reranked(rerank, moved, gallery, of_query, of_gallery)
             order = again.max(0).tolist()
         if marks != Marks():
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
-        places = sorted(range(len(found)), key=lambda at: -order[at])[:k]  # equals stay in the order of the search
-        chosen = [found[at] for at in places]
-        hits, uncalibrated = self._judged(asked, kinds, chosen, [order[at] for at in places], prior)
+        places = sorted(range(len(nearest_hits)), key=lambda at: -order[at])[
+            :k
+        ]  # equals stay in the order of the search
+        chosen = [nearest_hits[at] for at in places]
+        hits, uncalibrated = self._judged(queries, kinds, chosen, [order[at] for at in places], prior)
         if self.calibration is not None:
             stamp["prior"] = f"{prior:g}"
         nobody = None
         if false_match_rate is not None:
             stamp["false_match_rate"] = f"{false_match_rate:g}"
-            nobody = not right and not self._anybody(asked, kinds, filter, hidden, false_match_rate)
+            nobody = not right and not self._anybody(queries, kinds, where, hidden, false_match_rate)
         return Answer(hits, nobody, stamp, uncalibrated)
 
     def _judged(
-        self, asked: np.ndarray, kinds: np.ndarray, found: list[Hit], order: list[float], prior: float
+        self, queries: np.ndarray, kinds: np.ndarray, chosen: list[Hit], order: list[float], prior: float
     ) -> tuple[list[Ranked], str]:
-        """Similarity with what was asked and the probability, of the pair of modalities that says less."""
+        """Similarity with what was queries and the probability, of the pair of modalities that says less."""
         hits, reasons = [], {} if self.calibration else {"there is no calibration": None}
-        for hit, value in zip(found, order, strict=True):
-            similarity = float(similarities_of(asked, hit.record.vector[None]).max())
+        for hit, value in zip(chosen, order, strict=True):
+            similarity = float(similarities_of(queries, hit.record.vector[None]).max())
             probability = None
             if self.calibration is not None:
                 try:
@@ -229,16 +231,16 @@ class Searcher:
         return hits, "; ".join(reasons)
 
     def _anybody(
-        self, asked: np.ndarray, kinds: np.ndarray, filter: Filter, hidden: frozenset[Track], false_match_rate: float
+        self, queries: np.ndarray, kinds: np.ndarray, where: Filter, hidden: frozenset[Track], false_match_rate: float
     ) -> bool:
         """Whether a record that passes reaches its threshold, which each modality of the gallery has its own of."""
         assert self.calibration is not None
-        for modality in (VISIBLE, INFRARED) if filter.modality is None else (filter.modality,):
-            of_modality = replace(filter, modality=modality)
+        for modality in (VISIBLE, INFRARED) if where.modality is None else (where.modality,):
+            of_modality = replace(where, modality=modality)
             best = (
-                nearest_tracks(self.gallery, asked, 1, of_modality, hidden)[0]
+                nearest_tracks(self.gallery, queries, 1, of_modality, hidden)[0]
                 if hidden
-                else nearest(self.gallery, asked, 1, of_modality)
+                else nearest(self.gallery, queries, 1, of_modality)
             )
             if not best:
                 continue

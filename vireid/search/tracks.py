@@ -1,7 +1,7 @@
-"""Nearest: the most alike rows of a gallery for one or several vectors, and the best one of each track alone.
+"""Tracks: the most alike rows of a gallery for one or several vectors, and the best one of each track alone.
 
 The crops of one passage before a camera are much alike: without more they fill a list with one person. A track is a
-camera and the track's name in it, for numbers are given anew by every camera; a row without a track stands for itself.
+camera and the track's name in it, for every camera counts its own; a row without a track stands for itself.
 A gallery knows nothing of this, so more rows are asked for until there are tracks enough.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from vireid.search.gallery import Filter, Gallery, Hit, Record
 
 ROUND = 4  # times as many rows are asked for as tracks are wanted, and again in each further round
-MOST_ROWS = 50_000  # that are looked through for tracks; the caller is told where a list ends there
+MAX_ROWS = 50_000  # that are looked through for tracks; the answer says where a list ends there
 
 Track = tuple[str, str]  # camera and track, or "" and the id of a row without a track
 
@@ -39,28 +39,28 @@ def merged(lists: list[list[Hit]]) -> list[Hit]:
     return sorted(best.values(), key=lambda hit: (-hit.similarity, hit.record.id))[:longest]
 
 
-def nearest(gallery: Gallery, queries: np.ndarray, k: int, filter: Filter) -> list[Hit]:
+def nearest(gallery: Gallery, queries: np.ndarray, k: int, where: Filter) -> list[Hit]:
     """The k rows most alike to any of the queries (Q, D), with their vectors."""
-    return merged(gallery.search(queries, k, filter, with_vectors=True))
+    return merged(gallery.search(queries, k, where, with_vectors=True))
 
 
 def nearest_tracks(
-    gallery: Gallery, queries: np.ndarray, k: int, filter: Filter, without: Collection[Track] = ()
+    gallery: Gallery, queries: np.ndarray, k: int, where: Filter, without: Collection[Track] = ()
 ) -> tuple[list[Hit], bool]:
     """The most alike row of each of the k most alike tracks, with its vector; none of the tracks `without`.
 
-    The second value says whether MOST_ROWS were looked through and there may be more tracks behind them.
+    The second value says whether MAX_ROWS were looked through and there may be more tracks behind them.
     """
     rows = ROUND * k
     while True:
-        rows = min(rows, max(MOST_ROWS, k))
-        found = merged(gallery.search(queries, rows, filter))
+        rows = min(rows, max(MAX_ROWS, k))
+        hits_of_rows = merged(gallery.search(queries, rows, where))
         best: dict[Track, Hit] = {}
-        for hit in found:
+        for hit in hits_of_rows:
             best.setdefault(track_of(hit.record), hit)
         hits = [hit for track, hit in best.items() if track not in without][:k]
-        cut = len(hits) < k and len(found) == rows >= MOST_ROWS
-        if len(hits) == k or len(found) < rows or cut:
+        cut = len(hits) < k and len(hits_of_rows) == rows >= MAX_ROWS
+        if len(hits) == k or len(hits_of_rows) < rows or cut:
             break
         rows *= ROUND
     vectors = {r.id: r.vector for r in gallery.fetch([hit.record.id for hit in hits], missing="skip")}

@@ -1,108 +1,91 @@
-"""App: the search product over HTTP, and the page that uses it.
+"""The ASGI application: the search service over HTTP, and the page that uses it.
 
     GET  /                      the page
-    POST /api/session           a token becomes a cookie for a browser; DELETE ends it
-    GET  /api/about             what is here: rows, cameras, time span, the network, what the caller may do
+    POST /api/session           exchange a token for a session cookie; DELETE ends the session
+    GET  /api/about             rows, cameras, time span, network, calibration, and what the caller may do
     POST /api/search            pictures (multipart `picture`, and `ask` as JSON), or JSON alone: ranked hits     search
-    POST /api/records/list      rows by id, a page at a time                                                     search
-    GET  /api/thumbnail?id=     a row's picture                                                                  search
+    POST /api/records/list      rows by id, one page at a time                                                   search
+    GET  /api/thumbnail?id=     the picture of a row                                                             search
     GET  /api/attention?id=     heat map over it; POST with a picture: over the query                            search
-    POST /api/marks             right and wrong; GET exports them as CSV or JSON                                 search
+    POST /api/marks             mark hits right and wrong; GET exports the marks as CSV or JSON                  search
     POST /api/records           add one crop (multipart `picture` and `record`)                                  ingest
-    POST /api/forget            delete rows for good, with thumbnails and marks                                  admin
+    POST /api/forget            delete rows with their thumbnails and marks                                      admin
     GET  /api/audit             the last entries of the audit log                                                admin
-    GET  /api/openapi.json      all of this for programs                                                         search
+    GET  /api/openapi.json      the OpenAPI description of these routes                                          search
 
-Every error is JSON {"error": words}. The routes stand in routes_page.py, routes_search.py and routes_admin.py, what
-they answer in answers.py, who may send what and how much at once in door.py. How others are kept out stands in
-access.py and guard.py.
+Errors are JSON {"error": message}; only an unknown host name gets Starlette's plain text. A VireidError's message goes
+to the client with its `http_status`. Any other exception is logged with its traceback, and the client gets 500 and a
+fixed text.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-from vireid.errors import AccessError
-from vireid.server.deps import Door, first_fault
-from vireid.server.middleware import Guard
-from vireid.server.routes.admin import add_admin
-from vireid.server.routes.page import add_page
-from vireid.server.routes.search import add_search
-from vireid.server.search_service import Answers
-from vireid.server.service import Example, Service, forget_older, reranks_of
-from vireid.server.uploads import UploadError
+from vireid.errors import VireidError
+from vireid.server.auth import DenialLog, Sessions
+from vireid.server.deps import ComputePool, first_fault
+from vireid.server.middleware import BodyLimitMiddleware, SameOriginMiddleware, SecurityHeadersMiddleware
+from vireid.server.retention import retention_lifespan
+from vireid.server.routes import admin, page, search
+from vireid.server.search_service import SearchService
 from vireid.version import __version__
 
-__all__ = ["Example", "Service", "create_app", "forget_older", "reranks_of"]
-
-AT_ONCE, MOST_WAITING = 2, 32  # requests that compute
-HOUR_S = 3600.0
-log = logging.getLogger("vireid.server")
+UNEXPECTED = "this failed on the server, whose log has the reason"
+log = logging.getLogger(__name__)
 
 
-def create_app(service: Service) -> Guard:
-    """The ASGI application of a service: FastAPI behind the guard, which sees its failures too."""
-    door = Door(service, AT_ONCE, MOST_WAITING)
-    answers = Answers(door)
+def create_app(service: SearchService) -> FastAPI:
+    """The application of a service."""
+    settings = service.settings
     app = FastAPI(
         title="vireid search", version=__version__, openapi_url=None, docs_url=None, redoc_url=None,
-        lifespan=lifespan_of(service, answers),
+        lifespan=retention_lifespan,
+        middleware=[  # the first is the outermost
+            Middleware(SecurityHeadersMiddleware),
+            Middleware(ServerErrorMiddleware, handler=unexpected_error),  # here, so that its response has the headers
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts) or ["*"], www_redirect=False),
+            Middleware(SameOriginMiddleware),
+            Middleware(BodyLimitMiddleware, max_bytes=settings.limits.body_bytes),
+        ],
     )  # fmt: skip
-    for kind in (StarletteHTTPException, RequestValidationError, UploadError, ValueError, Exception):
-        app.add_exception_handler(kind, _told)
-    for add in (add_page, add_search, add_admin):
-        add(app, door, answers)
-    return Guard(app, service.hosts, service.limits.body_bytes)
+    app.state.service = service
+    app.state.sessions = Sessions()
+    app.state.denials = DenialLog(service.archive.audit)
+    app.state.pool = ComputePool(settings.max_computing, settings.max_waiting)
+    app.add_exception_handler(StarletteHTTPException, http_error)
+    app.add_exception_handler(RequestValidationError, validation_error)
+    app.add_exception_handler(VireidError, vireid_error)
+    for router in (page.router, search.router, admin.router):
+        app.include_router(router)
+    return app
 
 
-def lifespan_of(service: Service, answers: Answers) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
-    """While the service runs, what is older than the retention is forgotten every hour."""
-
-    async def keep_forgetting(days: float) -> None:
-        while True:
-            try:
-                await anyio.to_thread.run_sync(forget_older, service.archive, days, "vireid serve")
-                answers.changed()
-            except (ValueError, OSError):
-                log.exception("retention failed; it is tried again in an hour")
-            await asyncio.sleep(HOUR_S)
-
-    @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        task = asyncio.create_task(keep_forgetting(service.keep_days)) if service.keep_days else None
-        try:
-            yield
-        finally:
-            if task is not None:
-                task.cancel()
-
-    return lifespan
+async def http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)
+    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
 
 
-async def _told(request: Request, error: Exception) -> Response:
-    """Any error as JSON. A ValueError of vireid says what to do; what nobody foresaw is told to the log alone."""
-    status, headers = 500, None
-    told = "this failed on the server, whose log has the reason"
-    if isinstance(error, StarletteHTTPException):
-        status, told, headers = error.status_code, str(error.detail), error.headers
-    elif isinstance(error, RequestValidationError):
-        status, told = 422, first_fault(error.errors())
-    elif isinstance(error, UploadError):
-        status, told = error.http_status, str(error)
-    elif isinstance(error, AccessError):
-        status, told = 503, "the file of tokens cannot be read; the server's log has the reason"
-        log.error("%s", error)
-    elif isinstance(error, ValueError) and type(error).__module__.startswith("vireid."):
-        status, told = 422, str(error)
-    else:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return JSONResponse({"error": told}, status, headers)
+async def validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return JSONResponse({"error": first_fault(error.errors())}, 422)
+
+
+async def vireid_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VireidError)
+    if error.http_status >= 500:
+        log.error("%s %s: %s", request.method, request.url.path, error)
+    return JSONResponse({"error": str(error)}, error.http_status)
+
+
+async def unexpected_error(request: Request, error: Exception) -> Response:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return JSONResponse({"error": UNEXPECTED}, 500)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import io
 import threading
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,17 +19,17 @@ from torch import Tensor, nn
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import WEIGHTS
 from vireid.deploy.infrared_detection import is_infrared
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, VireidError
 from vireid.images import resize
 from vireid.layers.embedder import load_embedder
 
-LEAST_PLACES = 6  # of maps that are worth drawing
+MIN_PLACES = 6  # of a map that is worth drawing
 # black, purple, red, orange, yellow: brightness grows all the way, so it reads without color too
 COLORS = np.array([(0, 0, 4), (66, 10, 104), (147, 38, 103), (221, 81, 58), (252, 165, 10), (252, 255, 164)], float)
 
 
 class Attention:
-    """Heat maps by a bundle's embedder. `reason` says why there can be none, "" where there can."""
+    """Heat maps of a bundle's embedder. `reason` says why there are none, "" where there are."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.size, self.filter = bundle.config.size, bundle.config.filter
@@ -42,19 +41,19 @@ class Attention:
                 raise ArgumentError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}")
             self._network = load_embedder(bundle.path / WEIGHTS)
             self.energy(Image.new("RGB", (self.size[1], self.size[0]), "gray"), 0)
-        except ValueError as error:
+        except VireidError as error:
             self.reason = str(error)
 
     def energy(self, picture: Image.Image, modality: int) -> np.ndarray:
-        """Energy (h, w) float32 in 0..1 of the last maps of an RGB picture; ValueError for a network without maps."""
+        """Energy (h, w) float32 in 0..1 of the last maps of an RGB picture; ArgumentError if there are none."""
         assert self._network is not None
         pixels = np.array(resize(picture, self.size, self.filter))
         images = torch.from_numpy(pixels).permute(2, 0, 1)[None].contiguous()
-        found: list[Tensor] = []
+        maps: list[Tensor] = []
 
         def keep(module: nn.Module, args: object, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] >= LEAST_PLACES:
-                found.append(output)
+            if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] >= MIN_PLACES:
+                maps.append(output)
 
         with self._lock:
             hooks = [module.register_forward_hook(keep) for module in self._network.modules()]
@@ -64,11 +63,11 @@ class Attention:
             finally:
                 for hook in hooks:
                     hook.remove()
-        if not found:
+        if not maps:
             raise ArgumentError("this network gives no maps of places, so there is nothing to draw over the picture")
-        most = max(maps.shape[1] for maps in found)
-        maps = [maps for maps in found if maps.shape[1] == most][-1]
-        energy = maps[0].float().square().sum(0).numpy()
+        channels = max(each.shape[1] for each in maps)
+        last = [each for each in maps if each.shape[1] == channels][-1]
+        energy = last[0].float().square().sum(0).numpy()
         low, high = np.quantile(energy, (0.1, 1.0))  # the weakest tenth is left uncovered
         return np.clip((energy - low) / max(float(high - low), 1e-12), 0, 1).astype(np.float32)
 
@@ -89,7 +88,3 @@ class Attention:
         out = io.BytesIO()
         Image.fromarray(np.dstack([color, alpha]).astype(np.uint8), "RGBA").save(out, "PNG", compress_level=3)
         return out.getvalue()
-
-
-def open_attention(bundle: Bundle | Path) -> Attention:
-    return Attention(bundle if isinstance(bundle, Bundle) else Bundle.open(bundle))

@@ -1,11 +1,11 @@
-"""Access: who may ask what. Tokens with roles, browser sessions, and the rule about opening the service to others.
+"""Authentication: tokens with roles, browser sessions, and the rule about serving other machines.
 
-    search   ask, look at crops, mark them right and wrong
-    ingest   add crops, and nothing else: the token of a camera's machine finds nobody
-    admin    both, and delete, and read the audit log
+    search   search, view crops, mark them right and wrong
+    ingest   add crops, and nothing else: the token of a camera's machine cannot search
+    admin    both, and delete rows, and read the audit log
 
-A token is 32 random bytes that are shown once; the file keeps their sha256 alone, so whoever reads it gets in nowhere.
-Without a file of tokens the service answers this machine only, and whoever sits there may do everything.
+A token is 32 random bytes that are shown once; the file holds only their sha256, from which no token can be made.
+Without a file of tokens the service listens on this machine only, and every caller is an administrator.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import hashlib
 import hmac
 import ipaddress
 import json
+import math
 import os
 import secrets
 import threading
@@ -26,31 +27,33 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vireid.errors import AccessError
+from vireid.search.audit import Audit
 from vireid.system import replacing
 
 FORMAT = "vireid tokens 1"
-PREFIX = "vireid_"  # so that a token which leaked into a text is found by a search for it
+PREFIX = "vireid_"  # a search for it finds a token that leaked into a text
 Role = Literal["search", "ingest", "admin"]
-RIGHTS: dict[str, frozenset[str]] = {
+INCLUDED_ROLES: dict[Role, frozenset[Role]] = {
     "search": frozenset({"search"}),
     "ingest": frozenset({"ingest"}),
     "admin": frozenset({"search", "ingest", "admin"}),
 }
 SESSION_S = 12 * 3600.0
-MOST_SESSIONS = 1000
+MAX_SESSIONS = 1000
+DENIED_INTERVAL_S = 1.0  # between two entries about refused requests
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Who asks: the token's name, its role, and the address that the request came from."""
+    """The sender of a request: the token's name, its role, and the network address."""
 
     name: str
     role: Role
     address: str = ""
 
-    def may(self, right: str) -> bool:
-        return right in RIGHTS[self.role]
+    def has_role(self, role: Role) -> bool:
+        return role in INCLUDED_ROLES[self.role]
 
 
 class Token(BaseModel):
@@ -59,7 +62,7 @@ class Token(BaseModel):
     name: str = Field(min_length=1, max_length=80)
     role: Role
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
-    until: float | None = None  # Unix seconds; None: as long as it stands in the file
+    until: float | None = None  # Unix seconds; None: as long as it is in the file
 
 
 class _File(BaseModel):
@@ -71,45 +74,46 @@ class _File(BaseModel):
 
 @dataclass
 class Tokens:
-    """The tokens of a file, which is read again when it changes: a token that was taken out stops working at once."""
+    """The tokens of a file, which is read again when it changes: a revoked token stops working at once."""
 
     path: Path
     _read: tuple[int, int, tuple[Token, ...]] | None = field(default=None, repr=False)
 
     def all(self) -> tuple[Token, ...]:
-        """Raises AccessError where the file is missing, damaged or may be written by others."""
+        """All tokens; AccessError if the file is missing, damaged or writable by other users."""
         try:
             stat = self.path.stat()
         except OSError as error:
             raise AccessError(f"no tokens at {self.path}; make one with `vireid token NAME --role search`") from error
         if os.name != "nt" and stat.st_mode & 0o022:
-            raise AccessError(f"{self.path} may be written by other users; run chmod 600 {self.path}")
+            raise AccessError(f"{self.path} is writable by other users; run chmod 600 {self.path}")
         if self._read is None or self._read[:2] != (stat.st_mtime_ns, stat.st_size):
             try:
-                found = _File.model_validate_json(self.path.read_bytes())
+                content = _File.model_validate_json(self.path.read_bytes())
             except ValidationError as error:
                 raise AccessError(
-                    f"{self.path} is no file of tokens ({error.errors()[0]['msg']}); make one with `vireid token`"
+                    f"{self.path} is not a file of tokens ({error.errors()[0]['msg']}); make one with `vireid token`"
                 ) from error
-            self._read = (stat.st_mtime_ns, stat.st_size, found.tokens)
+            self._read = (stat.st_mtime_ns, stat.st_size, content.tokens)
         return self._read[2]
 
-    def who(self, secret: str) -> Token | None:
-        """The token with this secret. Every token is compared, each in constant time."""
-        return self.with_digest(digest_of(secret))
+    def find(self, secret: str) -> Token | None:
+        """The valid token with this secret. Every token is compared, each in constant time."""
+        return self.find_digest(digest_of(secret))
 
-    def with_digest(self, digest: str) -> Token | None:
-        found = None
+    def find_digest(self, digest: str) -> Token | None:
+        """The valid token whose secret has this sha256."""
+        match = None
         for token in self.all():
             if hmac.compare_digest(token.sha256, digest) and (token.until is None or token.until > time.time()):
-                found = token
-        return found
+                match = token
+        return match
 
     def add(self, name: str, role: Role, days: float | None = None) -> str:
-        """Write a new token and return its secret, which is kept nowhere."""
+        """Write a new token and return its secret, which is stored nowhere."""
         present = self.all() if self.path.exists() else ()
         if any(token.name == name for token in present):
-            raise AccessError(f"there is a token called {name!r} already; take another name, or --revoke it first")
+            raise AccessError(f"a token called {name!r} exists already; use another name, or --revoke it first")
         secret = PREFIX + secrets.token_urlsafe(32)
         until = None if days is None else time.time() + days * 86400
         try:
@@ -120,11 +124,13 @@ class Tokens:
         return secret
 
     def revoke(self, name: str) -> None:
-        """Take a token out; AccessError where there is none of this name."""
+        """Remove a token; AccessError if none has this name."""
         present = self.all()
         left = [token for token in present if token.name != name]
         if len(left) == len(present):
-            raise AccessError(f"no token is called {name!r}; there are {', '.join(t.name for t in present) or 'none'}")
+            raise AccessError(
+                f"no token is called {name!r}; the tokens are {', '.join(t.name for t in present) or 'none'}"
+            )
         self._write(left)
 
     def _write(self, tokens: Iterable[Token]) -> None:
@@ -135,10 +141,30 @@ class Tokens:
             partial.write_text(text + "\n", encoding="utf-8")
 
 
-class Sessions:
-    """What a browser holds in place of a token: an image's request can carry a cookie and no header.
+class DenialLog:
+    """Writes refused requests to an audit log, at most one entry a second, so that outsiders cannot fill the disk."""
 
-    A session lives in memory for twelve hours and ends with its token.
+    def __init__(self, audit: Audit) -> None:
+        self._audit = audit
+        self._lock = threading.Lock()
+        self._last_s, self._count = -math.inf, 0
+
+    def write(self, caller: Caller | None, address: str, path: str, why: str) -> None:
+        """`caller` is None where no valid token came with the request."""
+        with self._lock:
+            self._count += 1
+            now = time.monotonic()
+            if now - self._last_s < DENIED_INTERVAL_S:
+                return
+            self._last_s, count, self._count = now, self._count, 0
+        who, role = (caller.name, caller.role) if caller else ("nobody", "")
+        self._audit.write("denied", who, role, address, path=path[:200], why=why, times=count)
+
+
+class Sessions:
+    """Sessions of browsers: the request of an image carries a cookie, but no header with a token.
+
+    A session is kept in memory for twelve hours and ends with its token.
     """
 
     def __init__(self) -> None:
@@ -149,15 +175,16 @@ class Sessions:
         secret, now = secrets.token_urlsafe(32), time.monotonic()
         with self._lock:
             kept = {key: value for key, value in self._by_digest.items() if value[1] > now}
-            while len(kept) >= MOST_SESSIONS:
+            while len(kept) >= MAX_SESSIONS:
                 del kept[next(iter(kept))]
             kept[digest_of(secret)] = (token.sha256, now + SESSION_S)
             self._by_digest = kept
         return secret
 
     def token_digest(self, secret: str) -> str | None:
-        found = self._by_digest.get(digest_of(secret))  # by digest: the time of the look-up tells nothing of the secret
-        return found[0] if found and found[1] > time.monotonic() else None
+        """The digest of the token that a session belongs to, None if the session is unknown or has ended."""
+        session = self._by_digest.get(digest_of(secret))  # by digest: the look-up's duration reveals nothing of it
+        return session[0] if session and session[1] > time.monotonic() else None
 
     def end(self, secret: str) -> None:
         with self._lock:
@@ -169,7 +196,7 @@ def digest_of(secret: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address to listen on is reached from this machine alone."""
+    """Whether an address to listen on can be reached from this machine alone."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -177,7 +204,7 @@ def is_loopback(host: str) -> bool:
 
 
 def check_binding(host: str, tokens: Tokens | None) -> None:
-    """AccessError where the service would be open to other machines without tokens."""
+    """AccessError if other machines could reach the service and it has no tokens."""
     if is_loopback(host):
         return
     if tokens is None:
@@ -186,4 +213,4 @@ def check_binding(host: str, tokens: Tokens | None) -> None:
             "with `vireid token NAME --role search --file FILE`), or leave --host out to serve this machine alone"
         )
     if not tokens.all():
-        raise AccessError(f"{tokens.path} holds no token, so nobody could get in; make one with `vireid token`")
+        raise AccessError(f"{tokens.path} holds no token, so nobody could sign in; make one with `vireid token`")

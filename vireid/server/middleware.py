@@ -1,27 +1,28 @@
-"""Guard: what holds for every request and answer, before a route is reached.
+"""Middleware: what holds for every request and response, before a route is reached.
 
-- A request for another host name than the service's own is refused: a page of the web whose name was pointed at this
-  machine (DNS rebinding) would otherwise talk to it through the user's browser.
-- A request that another site made the browser send is refused (Origin, Sec-Fetch-Site).
-- A body is cut off at its limit, whether or not its length was told.
-- Answers carry a policy under which the page runs its own files alone, in no frame, and tells no other site anything.
+- SecurityHeadersMiddleware: the page runs its own files alone, in no frame, and sends nothing to other sites.
+- SameOriginMiddleware: a request that another site made the browser send is refused (Origin, Sec-Fetch-Site).
+- BodyLimitMiddleware: a body is cut off at its limit, with or without a Content-Length.
+
+Unknown host names are refused by Starlette's TrustedHostMiddleware: a site whose name was pointed at this machine (DNS
+rebinding) would otherwise use the service through the user's browser.
 """
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-POLICY = (
+CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "content-security-policy": POLICY,
+SECURITY_HEADERS = {
+    "content-security-policy": CONTENT_SECURITY_POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "no-referrer",
@@ -32,74 +33,73 @@ HEADERS = {
 SAFE_METHODS = ("GET", "HEAD")
 
 
-class Guard:
-    """ASGI middleware. `hosts` are the names that are answered to, without port; empty: any."""
+class SecurityHeadersMiddleware:
+    """Adds the security headers, and `cache-control: no-store` where a response has no rule of its own."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], body_bytes: int) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.hosts = frozenset(host.lower() for host in hosts)
-        self.body_bytes = body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": 1003})
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(SECURITY_HEADERS)
+                headers.setdefault("cache-control", "no-store")
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers)
+
+
+class SameOriginMiddleware:
+    """Refuses with 403 what a browser sends for another site: any API request, and any request that changes data."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and self.is_cross_site(scope["method"], scope["path"], Headers(scope=scope)):
+            await JSONResponse({"error": "another site sent this request"}, 403)(scope, receive, send)
             return
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def is_cross_site(method: str, path: str, headers: Headers) -> bool:
+        if path.startswith("/api") and headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+            return True
+        origin = headers.get("origin")
+        if origin is None or method in SAFE_METHODS:
+            return False
+        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+class BodyLimitMiddleware:
+    """Refuses bodies of more than `max_bytes`: at once by their Content-Length, else when the limit is passed."""
+
+    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+        self.app, self.max_bytes = app, max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-
-        async def answer(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                present = {name.lower() for name, _ in message["headers"]}
-                more = HEADERS if b"cache-control" in present else {**HEADERS, "cache-control": "no-store"}
-                added = [(name.encode(), value.encode()) for name, value in more.items()]
-                message = {**message, "headers": [*message["headers"], *added]}
-            await send(message)
-
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if refusal := self.refusal(scope["method"], scope["path"], headers):
-            status, told = refusal
-            body = json.dumps({"error": told}).encode()
-            kind = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-            await answer({"type": "http.response.start", "status": status, "headers": kind})
-            await answer({"type": "http.response.body", "body": body})
+        length = Headers(scope=scope).get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
+            await JSONResponse({"error": "Content-Length is not a number"}, 400)(scope, receive, send)
             return
+        if int(length[:20]) > self.max_bytes:
+            await JSONResponse({"error": self.too_large()}, 413)(scope, receive, send)
+            return
+        received_bytes = 0
 
-        came = 0
-
-        async def counted() -> Message:
-            nonlocal came
+        async def receive_limited() -> Message:
+            nonlocal received_bytes
             message = await receive()
-            came += len(message.get("body", b""))
-            if came > self.body_bytes:
+            received_bytes += len(message.get("body", b""))
+            if received_bytes > self.max_bytes:
                 raise HTTPException(413, self.too_large())
             return message
 
-        await self.app(scope, counted, answer)
-
-    def refusal(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
-        """Status and words for a request that is not let through."""
-        host = headers.get("host", "")
-        if self.hosts and _name(host) not in self.hosts:
-            return 421, f"this service does not answer for {host[:100]!r}; open it by the address that it printed"
-        site = headers.get("sec-fetch-site", "same-origin")
-        if path.startswith("/api") and site not in ("same-origin", "none"):
-            return 403, "another site sent this request"
-        origin = headers.get("origin")
-        if origin is not None and method not in SAFE_METHODS and urlsplit(origin).netloc.lower() != host.lower():
-            return 403, "another site sent this request"
-        length = headers.get("content-length", "0")
-        if not length.isascii() or not length.isdigit():
-            return 400, "Content-Length is no number"
-        if int(length[:20]) > self.body_bytes:
-            return 413, self.too_large()
-        return None
+        await self.app(scope, receive_limited, send)
 
     def too_large(self) -> str:
-        return f"a request may have at most {self.body_bytes / 1e6:g} MB; send fewer or smaller pictures"
-
-
-def _name(host: str) -> str:
-    """A Host header without its port: `[::1]:8000` to `[::1]`."""
-    host = host.lower()
-    return host.partition("]")[0] + "]" if host.startswith("[") else host.partition(":")[0]
+        return f"a request may have up to {self.max_bytes / 1e6:g} MB; send fewer or smaller pictures"

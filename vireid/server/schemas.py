@@ -1,4 +1,4 @@
-"""Asked: what a request may say, checked field by field before anything else looks at it."""
+"""Request models: every field of a request is checked here, before other code reads it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from vireid.search.gallery import LIMITS_BYTES, MAX_TAGS, Filter
 from vireid.search.searcher import EVEN
 from vireid.types import MODALITIES
 
-MOST_HITS = 2000  # that can be paged through; who needs more narrows the filter
-PAGE = 48
-Word = Literal["visible", "infrared"]
+MAX_HITS = 2000  # that can be paged through; a narrower filter reaches the others
+PAGE_SIZE = 48
+ModalityName = Literal["visible", "infrared"]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Seconds = Annotated[float, Field(ge=-1e11, le=1e12, allow_inf_nan=False)]
 Text = Annotated[str, Field(max_length=LIMITS_BYTES["track"])]
@@ -22,47 +22,49 @@ Box = tuple[Fraction, Fraction, Fraction, Fraction]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
-class Strict(BaseModel):
+class StrictModel(BaseModel):
+    """A frozen model that refuses unknown fields."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Where(Strict):
-    """A filter as JSON; `modality` by its word."""
+class FilterRequest(StrictModel):
+    """The gallery's filter as JSON; `modality` by name."""
 
     cameras: tuple[Text, ...] = Field(default=(), max_length=500)
     after_s: Seconds | None = None
     before_s: Seconds | None = None
-    modality: Word | None = None
+    modality: ModalityName | None = None
     tags: tuple[Text, ...] = Field(default=(), max_length=MAX_TAGS)
     pids: tuple[Text, ...] = Field(default=(), max_length=500)
     tracks: tuple[Text, ...] = Field(default=(), max_length=500)
 
-    def filter(self, without: tuple[str, ...] = ()) -> Filter:
+    def to_filter(self, without_ids: tuple[str, ...] = ()) -> Filter:
         """The gallery's filter; GalleryError where the conditions contradict each other."""
         given = self.model_dump(exclude={"modality"})
         modality = None if self.modality is None else MODALITIES.index(self.modality)
-        return Filter(**given, modality=modality, without_ids=without)
+        return Filter(**given, modality=modality, without_ids=without_ids)
 
-    def told(self) -> dict[str, object]:
-        """The conditions that were set, for the audit log."""
+    def conditions(self) -> dict[str, object]:
+        """The conditions that are set, for the audit log."""
         return self.model_dump(exclude_defaults=True)
 
 
-class Ask(Strict):
-    """One search. `boxes` cut the pictures, in fractions (left, top, right, bottom), one for each or none.
+class SearchRequest(StrictModel):
+    """One search. `boxes` crop the pictures: fractions (left, top, right, bottom), one for each picture or none.
 
-    `like` asks with rows of the gallery, beside pictures or alone; `right` and `wrong` are marks of an earlier answer.
-    `per_track` shows the most alike crop of each track alone. `prior` is the probability that a row shows the person
-    before it was looked at, "searched": one row of all that are searched does.
+    `like` adds rows of the gallery to the query, beside pictures or alone; `right` and `wrong` are ids that were marked
+    in an earlier result. `per_track` returns only the most similar crop of each track. `prior` is the probability that
+    a row shows the person before its similarity is known; "searched" is one of all rows searched.
     """
 
     modality: Literal["auto", "visible", "infrared"] = "auto"
     boxes: tuple[Box | None, ...] = ()
     like: tuple[Id, ...] = Field(default=(), max_length=8)
     combine: Literal["mean", "best"] = "mean"
-    filter: Where = Where()
-    limit: int = Field(default=PAGE, ge=1, le=200)
-    offset: int = Field(default=0, ge=0, le=MOST_HITS)
+    filter: FilterRequest = FilterRequest()
+    limit: int = Field(default=PAGE_SIZE, ge=1, le=200)
+    offset: int = Field(default=0, ge=0, le=MAX_HITS)
     false_match_rate: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
     per_track: bool = False
     prior: Literal["searched"] | Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = EVEN
@@ -72,24 +74,26 @@ class Ask(Strict):
     purpose: str = Field(default="", max_length=200)
 
     @model_validator(mode="after")
-    def _boxes_have_an_inside(self) -> Ask:
+    def _check_combinations(self) -> SearchRequest:
         if any(box is not None and (box[0] >= box[2] or box[1] >= box[3]) for box in self.boxes):
             raise ArgumentError("a box is (left, top, right, bottom) with left < right and top < bottom")
         if set(self.right) & set(self.wrong):
             raise ArgumentError("a hit is marked right or wrong, not both")
-        if self.offset + self.limit > MOST_HITS:
-            raise ArgumentError(f"at most {MOST_HITS} hits are given; narrow the cameras or the time")
+        if self.offset + self.limit > MAX_HITS:
+            raise ArgumentError(f"a search returns up to {MAX_HITS} hits; narrow the cameras or the time")
         return self
 
 
-class Browse(Strict):
-    filter: Where = Where()
-    limit: int = Field(default=PAGE, ge=1, le=200)
+class ListRequest(StrictModel):
+    """One page of rows by id, behind `after_id`."""
+
+    filter: FilterRequest = FilterRequest()
+    limit: int = Field(default=PAGE_SIZE, ge=1, le=200)
     after_id: str = Field(default="", max_length=LIMITS_BYTES["id"])
 
 
-class NewMark(Strict):
-    """`right` None takes a mark back."""
+class MarkRequest(StrictModel):
+    """One hit marked right or wrong; `right` None removes its mark."""
 
     id: Id
     right: bool | None
@@ -97,13 +101,15 @@ class NewMark(Strict):
     probability: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
 
 
-class NewMarks(Strict):
+class MarksRequest(StrictModel):
+    """Marks of hits of one query, by the id that its result carries."""
+
     query: Digest
-    marks: tuple[NewMark, ...] = Field(min_length=1, max_length=200)
+    marks: tuple[MarkRequest, ...] = Field(min_length=1, max_length=200)
 
 
-class NewRecord(Strict):
-    """A crop to add; `id` is made of the picture, camera and time where it is not given."""
+class AddRequest(StrictModel):
+    """A crop to add; without `id` one is made of the picture, camera and time."""
 
     id: str = Field(default="", max_length=LIMITS_BYTES["id"])
     camera: str = Field(min_length=1, max_length=LIMITS_BYTES["camera"])
@@ -114,9 +120,9 @@ class NewRecord(Strict):
     tags: tuple[Text, ...] = Field(default=(), max_length=MAX_TAGS)
 
 
-class Forget(Strict):
-    """What to delete. Without `expect` only counts; with it deletes if the count is still the same."""
+class ForgetRequest(StrictModel):
+    """Rows to delete. Without `expect` they are only counted; with it they are deleted if their count equals it."""
 
     ids: tuple[Id, ...] = Field(default=(), max_length=1000)
-    filter: Where = Where()
+    filter: FilterRequest = FilterRequest()
     expect: int | None = Field(default=None, ge=0)

@@ -1,4 +1,7 @@
-"""Answers: what the service says about itself and about a search, as JSON."""
+"""SearchService: what the server does with its archive, as JSON: describe it, search it, add to it.
+
+It knows nothing of HTTP: faults of a request are VireidErrors, and the routes decide who may call what.
+"""
 
 from __future__ import annotations
 
@@ -8,198 +11,278 @@ import json
 import math
 import threading
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import HTTPException
 from PIL import Image
 
-from vireid.deploy.calibration import NEEDED
-from vireid.errors import CalibrationError
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import WEIGHTS
+from vireid.deploy.calibration import NEEDED, Calibration
+from vireid.errors import ArgumentError, CalibrationError, SearchError
+from vireid.evaluation.local_shortest_path import LocalShortestPath
+from vireid.evaluation.rerank import KReciprocal
+from vireid.layers.embedder import load_embedder
+from vireid.search.archive import Archive
 from vireid.search.gallery import Facets, Record
-from vireid.search.searcher import Answer, Marks
+from vireid.search.gallery_refiner import open_refiner
+from vireid.search.searcher import Answer, Marks, Rerank, Searcher
+from vireid.server.attention import Attention
 from vireid.server.auth import Caller
-from vireid.server.deps import Door
-from vireid.server.schemas import MOST_HITS, Ask
+from vireid.server.schemas import MAX_HITS, AddRequest, Box, SearchRequest
+from vireid.server.settings import ServerSettings
+from vireid.server.uploads import Upload, decode
 from vireid.types import MODALITIES
 from vireid.version import __version__
 
-FACETS_S, FACETS_MOST_S = 60.0, 3600.0  # counting by camera looks at every row: where their number changed, or hourly
-SHORTLIST = 200  # rows that are re-ranked; a list of them has an end, so that its pages agree
+FACETS_AGE_S, MAX_FACETS_AGE_S = 60.0, 3600.0  # counting by camera reads every row: on a new row count, or hourly
+SHORTLIST = 200  # rows that are re-ranked; the list ends there, so that its pages agree
 
 
-class Answers:
-    """Answers of a service; whoever adds or removes rows calls `changed`."""
+@dataclass
+class SearchService:
+    """An archive with all that it is searched with. `attention` None: no heat maps; `calibration` None: no matches."""
 
-    def __init__(self, door: Door) -> None:
-        self.door, self.service, self.archive = door, door.service, door.service.archive
+    bundle: Bundle
+    searcher: Searcher
+    archive: Archive
+    calibration: Calibration | None = None
+    attention: Attention | None = None
+    rerankers: dict[str, Rerank] = field(default_factory=lambda: {"k-reciprocal": KReciprocal()})
+    settings: ServerSettings = field(default_factory=ServerSettings)
+
+    def __post_init__(self) -> None:
         self._facets: tuple[float, int, Facets] | None = None  # when, of how many rows
         self._facets_lock = threading.Lock()
 
-    def changed(self) -> None:
+    def log(self, caller: Caller, what: str, **details: Any) -> None:
+        """Write an entry to the audit log. Call it before the result leaves: what cannot be logged is not done."""
+        self.archive.audit.write(what, caller.name, caller.role, caller.address, **details)
+
+    # --- about --------------------------------------------------------------------------------------------------------
+
+    def clear_facets(self) -> None:
+        """To be called after rows were added or deleted."""
         self._facets = None
 
     def facets(self) -> Facets:
+        """Counts of rows by camera, modality and tag; counted again when they are old."""
         with self._facets_lock:
             now = time.monotonic()
             if self._facets is not None:
-                age = now - self._facets[0]
-                if age < FACETS_S or (age < FACETS_MOST_S and self._facets[1] == self.archive.gallery.count()):
-                    return self._facets[2]
-            found = self.archive.gallery.facets()
-            self._facets = (now, sum(found.modalities.values()), found)
-            return found
+                counted_at, rows, facets = self._facets
+                age = now - counted_at
+                if age < FACETS_AGE_S or (age < MAX_FACETS_AGE_S and rows == self.archive.gallery.count()):
+                    return facets
+            facets = self.archive.gallery.facets()
+            self._facets = (now, sum(facets.modalities.values()), facets)
+            return facets
+
+    @property
+    def attention_reason(self) -> str:
+        """Why there are no heat maps, "" where there are."""
+        return "it is switched off" if self.attention is None else self.attention.reason
 
     def about(self, caller: Caller) -> dict[str, Any]:
-        service, config = self.service, self.service.bundle.config
-        shown: dict[str, Any] = {
+        """What the caller may do, and for those who may search also the archive, the network and the limits."""
+        settings = self.settings
+        public = {
             "version": __version__,
-            "caller": {"name": caller.name, "role": caller.role, "tokens": service.tokens is not None},
-            "purpose": service.purpose,
+            "caller": {"name": caller.name, "role": caller.role, "tokens": settings.tokens is not None},
+            "purpose": settings.purpose_required,
         }
-        if not caller.may("search"):
-            return shown
-        facets, calibration = self.facets(), service.calibration
-        attention = service.attention.reason if service.attention else "it is switched off"
+        if not caller.has_role("search"):
+            return public
+        config, calibration = self.bundle.config, self.calibration
         return {
-            **shown,
+            **public,
+            **_facets_json(self.facets()),
             "network": {
                 "method": config.method,
                 "size": config.size,
                 "trained_on": str(config.trained_on),
                 "digest": config.digest[:12],
             },
-            "rows": sum(facets.modalities.values()),
-            "cameras": facets.cameras,
-            "modalities": {MODALITIES[key]: rows for key, rows in facets.modalities.items()},
-            "tags": facets.tags,
-            "first_s": number(facets.first_s),
-            "last_s": number(facets.last_s),
             "calibration": None if calibration is None else {
                 "dataset": calibration.dataset,
                 "people": calibration.people,
                 "least_rate": {name: NEEDED / pair.other_pairs for name, pair in calibration.pairs.items()},
                 "missing": calibration.missing,
             },
-            "attention": attention,
-            "reranks": list(service.reranks),
-            "keep_days": service.keep_days,
+            "attention": self.attention_reason,
+            "reranks": list(self.rerankers),
+            "keep_days": settings.retention_days,
             "limits": {
-                "picture_bytes": service.limits.picture_bytes,
-                "picture_pixels": service.limits.picture_pixels,
-                "pictures": service.limits.pictures,
+                "picture_bytes": settings.limits.picture_bytes,
+                "picture_pixels": settings.limits.picture_pixels,
+                "pictures": settings.limits.pictures,
             },
-            "examples": [{"name": e.name, "modality": e.modality, "within": e.within} for e in service.examples],
+            "examples": [{"name": e.name, "modality": e.modality, "within": e.within} for e in settings.examples],
         }  # fmt: skip
 
-    def search(self, caller: Caller, ask: Ask, pictures: list[bytes]) -> dict[str, Any]:
-        """Ranked hits, or that nobody is there; noted in the audit log before it is answered."""
-        began = time.monotonic()
-        if not pictures and not ask.like:
-            raise HTTPException(422, "send a picture, or name a row with `like`")
-        if self.service.purpose and not ask.purpose.strip():
-            raise HTTPException(422, "say what the search is for (`purpose`); it is kept in the audit log")
-        crops, uploads = self.door.decoded(pictures, ask.boxes)
-        query = hashlib.sha256(
-            json.dumps([sorted(upload.digest for upload in uploads), ask.boxes, sorted(ask.like)]).encode()
-        ).hexdigest()
-        searched = self.archive.gallery.count(ask.filter.filter())
-        prior = prior_of(ask.prior, searched)
-        found, kinds, notes = self.find(ask, crops, prior)
-        hits = found.hits[ask.offset : ask.offset + ask.limit]
-        rate = None if found.nobody is None else ask.false_match_rate
-        bars = {} if rate is None else self.thresholds(kinds, {hit.record.modality for hit in hits}, rate)
-        modality = [MODALITIES[kind] for kind in kinds]
-        self.door.note(
-            caller,
-            "search",
-            pictures=[upload.digest for upload in uploads],
-            like=list(ask.like),
-            modality=modality,
-            filter=ask.filter.told(),
-            false_match_rate=ask.false_match_rate,
-            purpose=ask.purpose,
-            marks=len(ask.right) + len(ask.wrong),
-            offset=ask.offset,
-            hits=len(hits),
-            nobody=found.nobody,
-        )
+    # --- searching ----------------------------------------------------------------------------------------------------
+
+    def decode(self, pictures: Sequence[bytes], boxes: Sequence[Box | None]) -> tuple[list[Image.Image], list[Upload]]:
+        """The crops to embed, and the uploads that they were cut from."""
+        if boxes and len(boxes) != len(pictures):
+            raise SearchError(f"there are {len(boxes)} boxes for {len(pictures)} pictures; send one for each, or none")
+        uploads = [decode(data, self.settings.limits, self.searcher.extractor.gray) for data in pictures]
+        crops = [upload.crop(box) for upload, box in zip(uploads, boxes or [None] * len(uploads), strict=True)]
+        return crops, uploads
+
+    def search(self, caller: Caller, request: SearchRequest, pictures: Sequence[bytes]) -> dict[str, Any]:
+        """Ranked hits, or that the person is not in the archive; written to the audit log before it is returned."""
+        start_s = time.monotonic()
+        if not pictures and not request.like:
+            raise SearchError("send a picture, or name a row with `like`")
+        if self.settings.purpose_required and not request.purpose.strip():
+            raise SearchError("give the purpose of the search (`purpose`); it is kept in the audit log")
+        crops, uploads = self.decode(pictures, request.boxes)
+        digests = [upload.digest for upload in uploads]
+        rows = self.archive.gallery.count(request.filter.to_filter())
+        prior = prior_probability(request.prior, rows)
+        answer, modalities, notes = self.rank(request, crops, prior)
+        hits = self.hits_json(answer, request, modalities)
+        names = [MODALITIES[modality] for modality in modalities]
+        self.log(
+            caller, "search", pictures=digests, like=list(request.like), modality=names,
+            filter=request.filter.conditions(), false_match_rate=request.false_match_rate, purpose=request.purpose,
+            marks=len(request.right) + len(request.wrong), offset=request.offset, hits=len(hits), nobody=answer.nobody,
+        )  # fmt: skip
         return {
-            "query": query,
-            "modality": modality,
-            "hits": [
-                {
-                    **row_of(hit.record),
-                    "similarity": hit.similarity,
-                    "probability": hit.probability,
-                    "match": hit.similarity >= bars[hit.record.modality] if hit.record.modality in bars else None,
-                }
-                for hit in hits
-            ],
-            "more": len(found.hits) > ask.offset + ask.limit,
-            "nobody": found.nobody,
-            "stamp": found.stamp,
+            "query": query_id(digests, request),
+            "modality": names,
+            "hits": hits,
+            "more": len(answer.hits) > request.offset + request.limit,
+            "nobody": answer.nobody,
+            "stamp": answer.stamp,
             "notes": notes,
-            "searched": searched,
+            "searched": rows,
             "prior": prior,
-            "took_s": round(time.monotonic() - began, 3),
+            "took_s": round(time.monotonic() - start_s, 3),
         }
 
-    def find(self, ask: Ask, crops: list[Image.Image], prior: float) -> tuple[Answer, list[int], list[str]]:
-        """What the Searcher says, the modality of each picture, and what the caller should know about the answer."""
-        searcher, gallery = self.service.searcher, self.archive.gallery
-        vectors, kinds = [], []
-        if crops:
-            for part, modality in searcher.extractor.batches(crops, ask.modality):
-                vectors += list(part)
-                kinds += modality.tolist()
-        for record in gallery.fetch(ask.like):
-            vectors.append(record.vector)
-            kinds.append(record.modality)
-        k = min(ask.offset + ask.limit + 1, MOST_HITS)
-        more: dict[str, Any] = {
-            "combine": ask.combine,
-            "marks": Marks(ask.right, ask.wrong),
-            "per_track": ask.per_track,
+    def rank(
+        self, request: SearchRequest, crops: Sequence[Image.Image], prior: float
+    ) -> tuple[Answer, list[int], list[str]]:
+        """The Searcher's answer, the modality of each picture of the query, and notes about the answer."""
+        vectors, modalities = self.query_vectors(request, crops)
+        k = min(request.offset + request.limit + 1, MAX_HITS)
+        options: dict[str, Any] = {
+            "combine": request.combine,
+            "marks": Marks(request.right, request.wrong),
+            "per_track": request.per_track,
             "prior": prior,
         }
-        if ask.rerank is not None:
-            if ask.rerank not in self.service.reranks:
-                raise HTTPException(422, f"this network is re-ranked by {' or '.join(self.service.reranks)} alone")
-            more |= {"rerank": self.service.reranks[ask.rerank], "shortlist": SHORTLIST}
+        if request.rerank is not None:
+            if request.rerank not in self.rerankers:
+                raise SearchError(f"this network can be re-ranked by {' or '.join(self.rerankers)} only")
+            options |= {"rerank": self.rerankers[request.rerank], "shortlist": SHORTLIST}
             k = min(k, SHORTLIST)
-        given = (np.stack(vectors), kinds, k, ask.filter.filter(without=ask.like))
+        query = (vectors, modalities, k, request.filter.to_filter(without_ids=request.like))
+        search = self.searcher.search_vectors
         try:
-            answer = searcher.search_vectors(*given, false_match_rate=ask.false_match_rate, **more)
-            notes = []
-        except CalibrationError as error:  # no table for one of the pairs: the list is an answer, and says so
-            answer, notes = searcher.search_vectors(*given, **more), [str(error)]
-        if answer.uncalibrated and self.service.calibration is not None and answer.uncalibrated not in notes:
+            answer, notes = search(*query, false_match_rate=request.false_match_rate, **options), []
+        except CalibrationError as error:  # no table for a pair of modalities: the ranking is still an answer
+            answer, notes = search(*query, **options), [str(error)]
+        if answer.uncalibrated and self.calibration is not None and answer.uncalibrated not in notes:
             notes.append(answer.uncalibrated)
-        return answer, kinds, notes
+        return answer, modalities, notes
 
-    def thresholds(self, kinds: list[int], modalities: set[int], rate: float) -> dict[int, float]:
-        """The similarity from which on a row of each modality matches, the strictest of the query's pictures."""
-        calibration = self.service.calibration
+    def query_vectors(self, request: SearchRequest, crops: Sequence[Image.Image]) -> tuple[np.ndarray, list[int]]:
+        """Vectors (Q, D) and modalities (Q,) of the pictures and of the rows that are searched with."""
+        vectors: list[np.ndarray] = []
+        modalities: list[int] = []
+        if crops:
+            for batch, modality in self.searcher.extractor.batches(crops, request.modality):
+                vectors += list(batch)
+                modalities += modality.tolist()
+        for record in self.archive.gallery.fetch(request.like):
+            vectors.append(record.vector)
+            modalities.append(record.modality)
+        return np.stack(vectors), modalities
+
+    def hits_json(self, answer: Answer, request: SearchRequest, modalities: Sequence[int]) -> list[dict[str, Any]]:
+        """One page of hits; `match` is None where there is no threshold."""
+        hits = answer.hits[request.offset : request.offset + request.limit]
+        thresholds: dict[int, float] = {}
+        if answer.nobody is not None and request.false_match_rate is not None:
+            thresholds = self.thresholds(modalities, {hit.record.modality for hit in hits}, request.false_match_rate)
+        return [
+            {
+                **row_json(hit.record),
+                "similarity": hit.similarity,
+                "probability": hit.probability,
+                "match": hit.similarity >= thresholds[hit.record.modality]
+                if hit.record.modality in thresholds
+                else None,
+            }
+            for hit in hits
+        ]
+
+    def thresholds(self, query: Sequence[int], gallery: set[int], false_match_rate: float) -> dict[int, float]:
+        """The similarity from which a row of each modality matches: the strictest of the query's pictures."""
+        calibration = self.calibration
         assert calibration is not None
-        bars = {}
-        for to in modalities:
+        thresholds = {}
+        for modality in gallery:
             with contextlib.suppress(CalibrationError):  # no table for this pair, which the notes of the answer say
-                bars[to] = max(calibration.threshold(rate, (kind, to)) for kind in set(kinds))
-        return bars
+                thresholds[modality] = max(
+                    calibration.threshold(false_match_rate, (each, modality)) for each in set(query)
+                )
+        return thresholds
+
+    # --- adding -------------------------------------------------------------------------------------------------------
+
+    def add(self, caller: Caller, request: AddRequest, picture: bytes) -> dict[str, Any]:
+        """Add one crop, or replace the one of its id."""
+        upload = decode(picture, self.settings.limits, self.searcher.extractor.gray)
+        time_s = math.nan if request.time_s is None else request.time_s
+        text = f"{upload.digest}/{request.camera}/{request.time_s}"
+        row_id = request.id or hashlib.sha256(text.encode()).hexdigest()[:32]
+        [(vectors, modalities)] = self.searcher.extractor.batches([upload.image], request.modality)
+        record = Record(
+            id=row_id, vector=vectors[0], camera=request.camera, time_s=time_s, modality=int(modalities[0]), path="",
+            track=request.track, pid=request.pid, tags=request.tags, thumbnail=self.archive.thumbnails.name(row_id),
+        )  # fmt: skip
+        self.log(caller, "add", id=row_id, camera=request.camera, picture=upload.digest)
+        self.archive.thumbnails.write(row_id, upload.image)
+        self.archive.gallery.upsert([record])
+        self.clear_facets()
+        return {"id": row_id, "modality": MODALITIES[record.modality]}
 
 
-def prior_of(asked: float | str, searched: int) -> float:
-    """The probability before a picture is looked at; "searched" is one of so many rows, and even for one alone."""
-    return 1 / max(2, searched) if isinstance(asked, str) else asked
+def load_rerankers(bundle: Bundle, refine: Path | None = None) -> dict[str, Rerank]:
+    """The re-rankings by name that suit a bundle's network, and that of the run `refine`, trained on its embeddings."""
+    rerankers: dict[str, Rerank] = {"k-reciprocal": KReciprocal()}
+    with contextlib.suppress(ArgumentError):  # a network without stripes has no path to compare them by
+        rerankers["shortest-path"] = LocalShortestPath.of(load_embedder(bundle.path / WEIGHTS))
+    if refine is not None:
+        refiner = open_refiner(refine, bundle)
+        rerankers[refiner.name] = refiner
+    return rerankers
 
 
-def row_of(record: Record) -> dict[str, Any]:
-    """A record as the page takes it; where its file lies is not told."""
+def prior_probability(prior: float | str, rows: int) -> float:
+    """The probability before the similarity is known; "searched" is one of all rows, and even for a single row."""
+    return 1 / max(2, rows) if isinstance(prior, str) else prior
+
+
+def query_id(digests: Sequence[str], request: SearchRequest) -> str:
+    """The id that marks are kept by: the same pictures, boxes and rows are the same query."""
+    parts = [sorted(digests), request.boxes, sorted(request.like)]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def row_json(record: Record) -> dict[str, Any]:
+    """A row without its path, which no client needs to know."""
     return {
         "id": record.id,
         "camera": record.camera,
-        "time_s": number(record.time_s),
+        "time_s": finite(record.time_s),
         "modality": MODALITIES[record.modality],
         "track": record.track,
         "pid": record.pid,
@@ -207,5 +290,17 @@ def row_of(record: Record) -> dict[str, Any]:
     }
 
 
-def number(value: float | None) -> float | None:
+def finite(value: float | None) -> float | None:
+    """JSON has no NaN."""
     return None if value is None or not math.isfinite(value) else float(value)
+
+
+def _facets_json(facets: Facets) -> dict[str, Any]:
+    return {
+        "rows": sum(facets.modalities.values()),
+        "cameras": facets.cameras,
+        "modalities": {MODALITIES[key]: rows for key, rows in facets.modalities.items()},
+        "tags": facets.tags,
+        "first_s": finite(facets.first_s),
+        "last_s": finite(facets.last_s),
+    }

@@ -10,7 +10,8 @@ printed.
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +29,7 @@ from vireid.ingest.index import Crop, index
 from vireid.search.archive import Archive, files_of
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter, Gallery
-from vireid.server.app import Example
+from vireid.server.settings import Example
 from vireid.synthetic.make import CAMERAS, make, picture
 from vireid.training.run_folder import EMBEDDER
 from vireid.types import INFRARED, VISIBLE
@@ -38,6 +39,7 @@ from vireid.workflows.run import Run
 from vireid.workflows.service import open_service, run_service
 from vireid.workflows.training import train
 
+log = logging.getLogger(__name__)
 GUESTS = 24  # people of the night
 SHOTS = {VISIBLE: 2, INFRARED: 4}  # pictures of one passage
 ASKED_SHOT = 90  # of the queries; no picture of the archive has this number
@@ -48,37 +50,37 @@ STEPS = {1: 4, 2: 9, 4: 0, 5: 20, 3: 190, 6: 205}  # minutes after somebody's ar
 EXAMPLES = 5
 
 
-def run_search_demo(
-    root: Path, port: int = 8000, *, serve: bool = True, progress: bool = True, say: Callable[[str], None] = print
-) -> None:
+def run_search_demo(root: Path, port: int = 8000, *, serve: bool = True, progress: bool = True) -> None:
     """Prepare all in the folder `root` and serve the page until stopped; what is there already is kept."""
-    run = demo_run(root, progress, say)
+    run = demo_run(root, progress)
     bundle = bundle_of(run)
     if not (bundle.path / CALIBRATION).is_file():
-        calibrate_run(run, progress=progress, say=say)
+        calibrate_run(run, progress=progress)
     url = f"lance:{root / 'night'}"
     extractor = FeatureExtractor(bundle)
     people = guests(root)
     with closing(Archive(open_gallery(url, bundle.config.dim, bundle.config.digest), files_of(url, None))) as archive:
         if archive.gallery.count() < crops_of_night(people):
-            index(archive, extractor, night(people, progress), say=say)
-        examples, found = choose_examples(archive.gallery, extractor, people)
-    say(
-        f"{found} of {len(people)} people, asked for by one day picture, come first among the night's infrared crops "
-        "(1 would by chance): a small network after minutes of training"
+            index(archive, extractor, night(people, progress))
+        examples, first = choose_examples(archive.gallery, extractor, people)
+    log.info(
+        "%d of %d people rank first among the night's infrared crops when searched by one day picture (1 would by "
+        "chance): a small network after minutes of training",
+        first,
+        len(people),
     )
     if serve:
-        service = open_service(run, url, examples=examples, say=say)
-        run_service(service, "127.0.0.1", port, say=say)
+        service = open_service(run, url, examples=examples)
+        run_service(service, "127.0.0.1", port)
 
 
-def demo_run(root: Path, progress: bool, say: Callable[[str], None]) -> Path:
+def demo_run(root: Path, progress: bool) -> Path:
     """The run of `vireid demo`, trained now with the same settings if it is not there."""
     run = root / "agw"
     if (run / EMBEDDER).is_file() and Run.open(run).folder.finished:
         return run
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
-    say("training the demo's AGW: some minutes")
+    log.info("training the demo's AGW: some minutes")
     return train("agw", f"sysu={data}", run, overrides=METHODS["agw"], resume=True, progress=progress).path
 
 

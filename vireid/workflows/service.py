@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from itertools import chain
@@ -28,16 +29,18 @@ from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
 
 if TYPE_CHECKING:
-    from vireid.server.app import Example, Service
+    from vireid.server.search_service import SearchService
+    from vireid.server.settings import Example
 
+log = logging.getLogger(__name__)
 CONSOLE = "this machine's console"  # who, in the audit log, where a command and no request did it
 
 
 def check_pose(bundle: Bundle, pose: str | None) -> None:
     """ServiceError at once, and not at the first picture, where the bundle also takes what is not given."""
     if bundle.config.inputs and pose is None:
-        told = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
-        raise ServiceError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {told}")
+        advice = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
+        raise ServiceError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {advice}")
 
 
 def index_pictures(
@@ -48,7 +51,7 @@ def index_pictures(
     files: Path | None = None,
     modality: Modality = "auto",
     file_time: bool = False,
-    again: bool = False,
+    overwrite: bool = False,
     videos: VideoSettings | None = None,
     start: str = "",
     rows: Rows = "crops",
@@ -58,12 +61,11 @@ def index_pictures(
     pose: str | None = None,
     workers: int | None = None,
     ray: str | None = None,
-    say: Callable[[str], None] = print,
 ) -> Indexed:
-    """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see serve/index.py.
+    """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see ingest/index.py.
 
     `start` is the first moment of a single video, as in a CSV. With `workers` many processes do it, on the cluster at
-    the address `ray` or here; see serve/scale.py. Raises SourceError where no picture could be read, GalleryError,
+    the address `ray` or here; see ingest/ray.py. Raises SourceError where no picture could be read, GalleryError,
     BundleError, BoxesError, DetectorError, ParallelError and RunError.
     """
     many = workers is not None or ray is not None
@@ -81,21 +83,21 @@ def index_pictures(
     if many:
         from vireid.ingest.ray import Job, index_with_ray
 
-        job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, again)
-        found = index_with_ray(job, all_pieces, workers=workers, address=ray, say=say)
-        Audit(place / AUDIT).write("index", CONSOLE, "admin", added=found.added, present=found.present)
+        job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, overwrite)
+        indexed = index_with_ray(job, all_pieces, workers=workers, address=ray)
+        Audit(place / AUDIT).write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
     else:
         extractor = FeatureExtractor(bundle, backend, device, batch_size, pose)
         opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
         with closing(Archive(opened, place)) as archive:
-            found = index(archive, extractor, all_pieces, rows=rows, again=again, say=say)
-            archive.audit.write("index", CONSOLE, "admin", added=found.added, present=found.present)
-    for head, lines in (("left out", found.refused), ("failed", found.failed)):
+            indexed = index(archive, extractor, all_pieces, rows=rows, overwrite=overwrite)
+            archive.audit.write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
+    for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
         for line in lines[:5]:
-            say(f"{head}: {line}")
+            log.warning("%s: %s", head, line)
         if len(lines) > 5:
-            say(f"{head}: {len(lines) - 5} more")
-    return found
+            log.warning("%s: %d more", head, len(lines) - 5)
+    return indexed
 
 
 def open_service(
@@ -114,98 +116,94 @@ def open_service(
     backend: Backend = "torch",
     device: str = "auto",
     examples: Sequence[Example] = (),
-    say: Callable[[str], None] = print,
-) -> Service:
+) -> SearchService:
     """All that `create_app` needs; raises AccessError where the service would be open to others without tokens."""
     from vireid.search.searcher import Searcher
-    from vireid.server.app import Service, reranks_of
+    from vireid.server.search_service import SearchService, load_rerankers
+    from vireid.server.settings import ServerSettings
 
     known = None if tokens is None else Tokens(tokens)
     check_binding(host, known)
     bundle = bundle_of(target)
     check_pose(bundle, pose)
     extractor = FeatureExtractor(bundle, backend, device, pose=pose)
-    reranks = reranks_of(bundle, refine)
+    rerankers = load_rerankers(bundle, refine)
     place = files_of(gallery, files)
     opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
     calibration = None
     if (bundle.path / CALIBRATION).is_file():
         calibration = Calibration.load(bundle.path, bundle.config.digest)
     else:
-        say(f"not calibrated: hits are ranked, and none is called a match; run `vireid calibrate {target}`")
+        log.warning(
+            "not calibrated: results are ranked, but there is no match threshold; run `vireid calibrate %s`", target
+        )
     hosts = tuple(names) or (LOCAL_NAMES if is_loopback(host) else ())
-    return Service(
-        bundle, Searcher(extractor, opened, calibration), Archive(opened, place), calibration, Attention(bundle), known,
-        hosts=hosts, keep_days=keep_days, purpose=purpose, secure=secure, examples=examples,
-        reranks=reranks,
-    )  # fmt: skip
+    settings = ServerSettings(
+        tokens=known, hosts=hosts, retention_days=keep_days, purpose_required=purpose, https=secure, examples=examples
+    )
+    searcher, archive = Searcher(extractor, opened, calibration), Archive(opened, place)
+    return SearchService(bundle, searcher, archive, calibration, Attention(bundle), rerankers, settings)
 
 
 def run_service(
-    service: Service,
+    service: SearchService,
     host: str,
     port: int,
     certificate: Path | None = None,
     key: Path | None = None,
-    say: Callable[[str], None] = print,
 ) -> None:
-    """Serve until stopped."""
-    import uvicorn
-
+    """Serve until stopped; the address is reported once it listens. ServiceError if it cannot."""
     from vireid.server.app import create_app
+    from vireid.server.run import run_app
 
-    check_binding(host, service.tokens)  # again, whoever made the service
+    tokens = service.settings.tokens
+    check_binding(host, tokens)  # again: the service may have been made for another host
     scheme = "http" if certificate is None else "https"
-    shown = f"[{host}]" if ":" in host else host
+    name = f"[{host}]" if ":" in host else host
     if not is_loopback(host) and certificate is None:
-        say(
-            "warning: without --certificate tokens travel in the clear; put a proxy with TLS in front, and let nobody "
-            "reach this port but the proxy"
+        log.warning(
+            "without --certificate tokens are sent unencrypted; put a proxy with TLS in front, and let nothing but the "
+            "proxy reach this port"
         )
-    service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=service.tokens is not None)
-    say(f"open {scheme}://{shown}:{port}  (Ctrl+C stops it)")
-    uvicorn.run(
-        create_app(service), host=host, port=port, log_level="warning", server_header=False, access_log=False,
-        timeout_keep_alive=20, limit_concurrency=200, ssl_certfile=certificate, ssl_keyfile=key,
-        proxy_headers=False,
-    )  # fmt: skip
+    service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=tokens is not None)
+
+    def report(listening_port: int) -> None:
+        log.info("open %s://%s:%d  (Ctrl+C stops it)", scheme, name, listening_port)
+
+    run_app(create_app(service), host, port, report, certificate, key)
 
 
 def forget_rows(
     gallery: str,
-    filter: Filter,
+    where: Filter,
     *,
     files: Path | None = None,
     older_than_days: float | None = None,
     confirm: Callable[[int], bool],
-    say: Callable[[str], None] = print,
-) -> int:
-    """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than so many days.
+) -> str:
+    """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than `older_than_days`.
 
-    `confirm` gets the number of rows and says whether to go on. Returns how many went.
+    `confirm` gets the number of rows and says whether to go on. Returns a sentence about what was deleted.
     """
-    from vireid.server.app import forget_older
+    from vireid.server.retention import apply_retention
 
-    if filter.empty == (older_than_days is None):
+    if where.empty == (older_than_days is None):
         raise ServiceError(
             "name what to forget by --pid, --track, --camera, --before, or else by --older-than-days alone"
         )
     place = files_of(gallery, files)
     with closing(Archive(open_gallery(gallery), place)) as archive:
         if older_than_days is not None:
-            gone, said = forget_older(archive, older_than_days, CONSOLE)
-            say(said)
-            return gone.rows
-        rows = archive.gallery.count(filter)
+            _, summary = apply_retention(archive, older_than_days, CONSOLE)
+            return summary
+        rows = archive.gallery.count(where)
         if not rows or not confirm(rows):
-            say(f"nothing deleted; {rows} rows pass")
-            return 0
-        told = {name: value for name, value in vars(filter).items() if value not in ((), None)}
-        archive.audit.write("forget", CONSOLE, "admin", filter=told, rows=rows)
-        gone = archive.forget(filter=filter)
-        archive.audit.write("forgotten", CONSOLE, "admin", filter=told, **vars(gone))
-        say(f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good")
-        return gone.rows
+            return f"nothing deleted; {rows} rows match"
+        conditions = {name: value for name, value in vars(where).items() if value not in ((), None)}
+        archive.audit.write("forget", CONSOLE, "admin", filter=conditions, rows=rows)
+        gone = archive.forget(where=where)
+        archive.audit.write("forgotten", CONSOLE, "admin", filter=conditions, **vars(gone))
+        return f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good"
 
 
 def token(path: Path, name: str, role: Role | None, days: float | None, revoke: bool) -> str:

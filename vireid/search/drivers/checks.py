@@ -14,14 +14,14 @@ UNIT_TOLERANCE = 1e-3  # of a vector's length; float16 embeddings stay within
 
 def unit_vectors(vectors: np.ndarray, dim: int) -> np.ndarray:
     """(N, D) float32; GalleryError unless every row is finite, of this length and of norm 1."""
-    found = np.asarray(vectors)
-    if found.ndim != 2 or found.shape[1] != dim or found.dtype.kind != "f":
+    unit = np.asarray(vectors)
+    if unit.ndim != 2 or unit.shape[1] != dim or unit.dtype.kind != "f":
         raise GalleryError(
-            f"this gallery takes vectors (N, {dim}) of floats, got {found.shape} of {found.dtype}; were they made with "
+            f"this gallery takes vectors (N, {dim}) of floats, got {unit.shape} of {unit.dtype}; were they made with "
             "the bundle that the gallery was made with?"
         )
-    found = np.ascontiguousarray(found, np.float32)
-    norms = np.sqrt(np.einsum("nd,nd->n", found, found, dtype=np.float64))
+    unit = np.ascontiguousarray(unit, np.float32)
+    norms = np.sqrt(np.einsum("nd,nd->n", unit, unit, dtype=np.float64))
     if not np.isfinite(norms).all():
         raise GalleryError(f"vector {int(np.flatnonzero(~np.isfinite(norms))[0])} holds NaN or infinite numbers")
     if (off := np.abs(norms - 1) > UNIT_TOLERANCE).any():
@@ -30,21 +30,21 @@ def unit_vectors(vectors: np.ndarray, dim: int) -> np.ndarray:
             f"vector {row} has length {norms[row]:.4g}, expected 1; FeatureExtractor returns unit vectors, those of "
             "`vireid embed` are divided by their length first"
         )
-    return found
+    return unit
 
 
 def batch(records: Iterable[Record], dim: int) -> tuple[list[Record], np.ndarray]:
     """The records and their vectors (N, D); GalleryError for a wrong vector or an id that comes twice."""
-    found = list(records)
+    given = list(records)
     seen: set[str] = set()
-    for record in found:
+    for record in given:
         if record.id in seen:
             raise GalleryError(f"id {record.id!r} comes twice in one call; every record has an id of its own")
         seen.add(record.id)
-    shapes = {np.shape(record.vector) for record in found}
+    shapes = {np.shape(record.vector) for record in given}
     if wrong := shapes - {(dim,)}:
         raise GalleryError(f"this gallery takes vectors of {dim} numbers, got {', '.join(map(str, sorted(wrong)))}")
-    return found, unit_vectors(np.stack([r.vector for r in found]) if found else np.zeros((0, dim), np.float32), dim)
+    return given, unit_vectors(np.stack([r.vector for r in given]) if given else np.zeros((0, dim), np.float32), dim)
 
 
 def hit_count(k: int) -> None:
@@ -52,13 +52,13 @@ def hit_count(k: int) -> None:
         raise GalleryError(f"k is the number of hits, 1 or more, got {k}")
 
 
-def deletion(ids: Sequence[str], filter: Filter | None) -> None:
+def deletion(ids: Sequence[str], where: Filter | None) -> None:
     """GalleryError unless rows to delete are named, by ids or by a filter that is not empty."""
     if isinstance(ids, str):
         raise GalleryError(f"ids is a list of ids, got the text {ids[:40]!r}")
-    if bool(len(ids)) == (filter is not None):
+    if bool(len(ids)) == (where is not None):
         raise GalleryError("delete takes ids or a filter, and not both")
-    if filter is not None and filter.empty:
+    if where is not None and where.empty:
         raise GalleryError("an empty filter would delete everything; name a condition, or remove the gallery itself")
 
 

@@ -41,7 +41,7 @@ TABLE, LOCK, TRAINED = "records", ".writer.lock", "index.json"
 KEPT = timedelta(days=7)  # old versions, until purge; LanceDB's own default
 INDEX_ROWS = 50_000  # from here on a vector index is built: below, comparing all rows takes some 50 ms
 EXACT_ROWS = 20_000  # that pass a filter and are compared one by one
-GROWN = 4  # times the rows that a vector index was trained on, until it is trained anew
+GROWN = 4  # times the rows that a vector index was trained on, until it is trained again
 PROBED = 0.25  # of the partitions, without a filter
 BITS = (
     2  # of the index for each number; with 1 a filtered answer of 100,000 rows misses 1 to 20 % (docs/serve/gallery.md)
@@ -66,7 +66,7 @@ class LanceGallery:
         if not there and dim is None:
             raise checks.no_gallery(str(path))
         if not there and path.exists() and (not path.is_dir() or any(p.name != LOCK for p in path.iterdir())):
-            raise GalleryError(f"{path} is no gallery but holds other files; take a folder that is empty or new")
+            raise GalleryError(f"{path} is not a vireid gallery and is not empty; name an empty or new folder")
         path.mkdir(parents=True, exist_ok=True)
         self._db: Any = lancedb.connect(
             str(path), read_consistency_interval=timedelta(0)
@@ -112,37 +112,37 @@ class LanceGallery:
             self._wrote()
         return len(given)
 
-    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        checks.deletion(ids, filter)
-        found = 0
+    def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
+        checks.deletion(ids, where)
+        deleted = 0
         with self._writing():
-            wheres = [condition(filter)] if filter is not None else [among("id", part) for part in _parts(ids)]
-            for where in wheres:
-                count = self._table.count_rows(where)
+            wheres = [condition(where)] if where is not None else [among("id", part) for part in _parts(ids)]
+            for sql in wheres:
+                count = self._table.count_rows(sql)
                 if count:
-                    self._table.delete(where)
-                found += count
+                    self._table.delete(sql)
+                deleted += count
             self._wrote()
-        return found
+        return deleted
 
-    def count(self, filter: Filter = EVERYTHING) -> int:
-        where = condition(filter)
-        return self._reading(lambda: self._table.count_rows(where))
+    def count(self, where: Filter = EVERYTHING) -> int:
+        sql = condition(where)
+        return self._reading(lambda: self._table.count_rows(sql))
 
     def search(
-        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+        self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
         checks.hit_count(k)
-        queries, where = checks.unit_vectors(vectors, self.dim), condition(filter)
+        queries, sql = checks.unit_vectors(vectors, self.dim), condition(where)
         if not len(queries):
             return []
 
         def find() -> list[list[Hit]]:
-            passing = self._table.count_rows(where)
+            passing = self._table.count_rows(sql)
             if not passing:
                 return [[] for _ in queries]
-            probes = self._probes(passing, where is not None)
-            return [self._nearest(query, k, where, passing, probes, with_vectors) for query in queries]
+            probes = self._probes(passing, sql is not None)
+            return [self._nearest(query, k, sql, passing, probes, with_vectors) for query in queries]
 
         return self._reading(find)
 
@@ -150,31 +150,31 @@ class LanceGallery:
         checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
 
         def read() -> dict[str, Record]:
-            found: dict[str, Record] = {}
+            records: dict[str, Record] = {}
             for part in _parts(list(dict.fromkeys(ids))):
                 batch = self._table.search().where(among("id", part)).limit(len(part)).to_arrow()
-                found |= {record.id: record for record in records_of(batch, vectors_of(batch))}
-            return found
+                records |= {record.id: record for record in records_of(batch, vectors_of(batch))}
+            return records
 
         there = self._reading(read)
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
-    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
-        columns, where = [name for name in self._table.schema.names if name != "vector"], condition(filter)
+    def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+        columns, sql = [name for name in self._table.schema.names if name != "vector"], condition(where)
         while limit is None or limit > 0:
             page = PAGE if limit is None else min(PAGE, limit)
-            after = f"id > {quoted(after_id)}" + (f" AND {where}" if where else "")
+            after = f"id > {quoted(after_id)}" + (f" AND {sql}" if sql else "")
 
             def read(after: str = after, page: int = page) -> Any:
                 query = self._table.search().where(after).select(columns).limit(page)
                 return query.order_by([{"column_name": "id", "ascending": True}]).to_arrow()
 
-            found = records_of(self._reading(read), None)
-            yield from found
-            if len(found) < page:
+            records = records_of(self._reading(read), None)
+            yield from records
+            if len(records) < page:
                 return
-            after_id, limit = found[-1].id, None if limit is None else limit - page
+            after_id, limit = records[-1].id, None if limit is None else limit - page
 
     def optimize(self) -> None:
         with self._writing():
@@ -241,7 +241,7 @@ class LanceGallery:
             about = json.loads((schema.metadata or {})[b"vireid"])
             format, digest = about["format"], about["bundle"]
         except (KeyError, ValueError, TypeError) as error:
-            raise GalleryError(f"{self.path} is no gallery that vireid wrote; index the pictures again") from error
+            raise GalleryError(f"{self.path} is not a gallery that vireid wrote; index the pictures again") from error
         if format != FORMAT:
             raise GalleryError(f"{self.path} is in format {format!r}, expected {FORMAT!r}; index the pictures again")
         return schema.field("vector").type.list_size, digest
@@ -259,32 +259,32 @@ class LanceGallery:
 
     def _there(self, ids: list[str]) -> list[str]:
         """Those of these ids that the gallery has."""
-        found: list[str] = []
+        known: list[str] = []
         for part in _parts(ids):
             batch = self._table.search().where(among("id", part)).select(["id"]).limit(len(part)).to_arrow()
-            found += batch["id"].to_pylist()
-        return found
+            known += batch["id"].to_pylist()
+        return known
 
     def _nearest(
-        self, query: np.ndarray, k: int, where: str | None, passing: int, probes: int | None, with_vectors: bool
+        self, query: np.ndarray, k: int, sql: str | None, passing: int, probes: int | None, with_vectors: bool
     ) -> list[Hit]:
         """Candidates by the index (or by comparing all, probes None), then the exact order."""
         want = min(k, passing)
         limit = min(want + exact.SLACK, passing)
         while True:
             search = self._table.search(query, vector_column_name="vector").distance_type("l2").limit(limit)
-            if where:
-                search = search.where(where, prefilter=True)
+            if sql:
+                search = search.where(sql, prefilter=True)
             if probes is None:
                 search = search.bypass_vector_index()
             else:
-                search = search.nprobes(probes).refine_factor(REFINE_FILTERED if where else REFINE)
-            found = search.to_arrow()
-            distance = found["_distance"].to_numpy()
+                search = search.nprobes(probes).refine_factor(REFINE_FILTERED if sql else REFINE)
+            candidates = search.to_arrow()
+            distance = candidates["_distance"].to_numpy()
             tied = len(distance) == limit < passing and distance[-1] - distance[want - 1] <= exact.TIED
             if not tied or limit >= exact.MAX_TIED:
-                vectors = vectors_of(found)
-                return exact.in_order(query, records_of(found, None), vectors, k, with_vectors)
+                vectors = vectors_of(candidates)
+                return exact.in_order(query, records_of(candidates, None), vectors, k, with_vectors)
             limit = min(4 * limit, passing, exact.MAX_TIED)
 
     def _probes(self, passing: int, filtered: bool) -> int | None:

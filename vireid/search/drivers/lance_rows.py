@@ -10,23 +10,23 @@ import numpy as np
 from vireid.search.gallery import Filter, Record
 
 
-def condition(filter: Filter) -> str | None:
+def condition(where: Filter) -> str | None:
     """A filter as LanceDB's SQL, None where everything passes. Texts are quoted, so that none is read as SQL."""
     parts = [
         among(column, values)
-        for column, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks))
+        for column, values in (("camera", where.cameras), ("pid", where.pids), ("track", where.tracks))
         if values
     ]
-    if filter.after_s is not None:
-        parts.append(f"time_s >= {float(filter.after_s)!r}")
-    if filter.before_s is not None:
-        parts.append(f"time_s < {float(filter.before_s)!r}")
-    if filter.modality is not None:
-        parts.append(f"modality = {int(filter.modality)}")
-    if filter.tags:
-        parts.append(f"array_has_all(tags, [{', '.join(map(quoted, filter.tags))}])")
-    if filter.without_ids:
-        parts.append(f"NOT ({among('id', filter.without_ids)})")
+    if where.after_s is not None:
+        parts.append(f"time_s >= {float(where.after_s)!r}")
+    if where.before_s is not None:
+        parts.append(f"time_s < {float(where.before_s)!r}")
+    if where.modality is not None:
+        parts.append(f"modality = {int(where.modality)}")
+    if where.tags:
+        parts.append(f"array_has_all(tags, [{', '.join(map(quoted, where.tags))}])")
+    if where.without_ids:
+        parts.append(f"NOT ({among('id', where.without_ids)})")
     return " AND ".join(parts) or None
 
 
@@ -46,11 +46,11 @@ def vectors_of(table: Any) -> np.ndarray:
 def records_of(table: Any, vectors: np.ndarray | None) -> list[Record]:
     names = [name for name in ("id", "camera", "time_s", "modality", "path", "track", "pid", "tags", "thumbnail")]
     columns = [table[name].to_pylist() for name in names]
-    found = []
+    records = []
     for row, values in enumerate(zip(*columns, strict=True)):
         each: dict[str, Any] = dict(zip(names, values, strict=True))
         each["time_s"] = np.nan if each["time_s"] is None else each["time_s"]
         vector = np.zeros(0, np.float32) if vectors is None else vectors[row].copy()
         each["tags"] = tuple(each["tags"] or ())
-        found.append(Record(vector=vector, **each))
-    return found
+        records.append(Record(vector=vector, **each))
+    return records

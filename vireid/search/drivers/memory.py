@@ -63,27 +63,27 @@ class MemoryGallery:
         with self._lock:
             return self._put(given, vectors)
 
-    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        checks.deletion(ids, filter)
+    def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
+        checks.deletion(ids, where)
         with self._lock:
-            if filter is not None:
-                ids = [self._records[row].id for row in self._passing(filter)]
+            if where is not None:
+                ids = [self._records[row].id for row in self._passing(where)]
             rows = {self._place[each] for each in ids if each in self._place}
             for row in sorted(rows, reverse=True):
                 self._remove(row)
             return len(rows)
 
-    def count(self, filter: Filter = EVERYTHING) -> int:
+    def count(self, where: Filter = EVERYTHING) -> int:
         with self._lock:
-            return len(self._passing(filter))
+            return len(self._passing(where))
 
     def search(
-        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+        self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
         checks.hit_count(k)
         queries = checks.unit_vectors(vectors, self.dim)
         with self._lock:
-            rows = self._passing(filter)
+            rows = self._passing(where)
             return [self._nearest(query, rows, k, with_vectors) for query in queries]
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
@@ -92,11 +92,11 @@ class MemoryGallery:
             rows = [self._place[each] for each in ids if each in self._place]
             return [self._records[row].with_vector(self._vectors[row]) for row in rows]
 
-    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+    def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         with self._lock:
-            found = [self._records[row] for row in self._passing(filter)]
-        found = sorted((record for record in found if record.id > after_id), key=lambda record: record.id)
-        yield from found[:limit]
+            records = [self._records[row] for row in self._passing(where)]
+        records = sorted((record for record in records if record.id > after_id), key=lambda record: record.id)
+        yield from records[:limit]
 
     def optimize(self) -> None: ...
 
@@ -141,26 +141,26 @@ class MemoryGallery:
             self._place[self._records[row].id] = row
         self._records.pop()
 
-    def _passing(self, filter: Filter) -> np.ndarray:
+    def _passing(self, where: Filter) -> np.ndarray:
         """Rows (n,) that pass, in order."""
         count = len(self._records)
-        if filter.empty:
+        if where.empty:
             return np.arange(count)
         columns = {name: column[:count] for name, column in self._columns.items()}
         passing = np.ones(count, bool)
-        for name, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks)):
+        for name, values in (("camera", where.cameras), ("pid", where.pids), ("track", where.tracks)):
             if values:
                 passing &= self._codes[name].among(columns[name], values)
-        if filter.tags:
+        if where.tags:
             codes = self._codes["tags"]
-            passing &= codes.among(columns["tags"], [tags for tags in codes.of if set(filter.tags) <= set(tags)])  # type: ignore[arg-type]
-        if filter.modality is not None:
-            passing &= columns["modality"] == filter.modality
-        if filter.after_s is not None:
-            passing &= columns["time_s"] >= filter.after_s
-        if filter.before_s is not None:
-            passing &= columns["time_s"] < filter.before_s
-        passing[[self._place[each] for each in filter.without_ids if each in self._place]] = False
+            passing &= codes.among(columns["tags"], [tags for tags in codes.of if set(where.tags) <= set(tags)])  # type: ignore[arg-type]
+        if where.modality is not None:
+            passing &= columns["modality"] == where.modality
+        if where.after_s is not None:
+            passing &= columns["time_s"] >= where.after_s
+        if where.before_s is not None:
+            passing &= columns["time_s"] < where.before_s
+        passing[[self._place[each] for each in where.without_ids if each in self._place]] = False
         return np.flatnonzero(passing)
 
     def _nearest(self, query: np.ndarray, rows: np.ndarray, k: int, with_vectors: bool) -> list[Hit]:

@@ -32,7 +32,7 @@ TOKEN = "VIREID_MILVUS_TOKEN"
 COLLECTION, REWRITTEN = "vireid", "_rewritten"
 INDEXES = {"FLAT": {}, "HNSW": {"M": 16, "efConstruction": 200}}
 EXACT_ROWS = 10_000  # that pass a filter and are compared here, with HNSW
-EF, MOST_EF = 128, 32_768  # Milvus's bound
+EF, MAX_EF = 128, 32_768  # Milvus's bound
 BATCH_BYTES = 8 << 20  # in one call; gRPC's bound is 64 MiB
 IDS_AT_ONCE = 1_000
 TEXTS = ("camera", "path", "track", "pid", "thumbnail")
@@ -88,44 +88,44 @@ class MilvusGallery:
         given, vectors = checks.batch(records, self.dim)
         return self._put(given, vectors)
 
-    def delete(self, ids: Sequence[str] = (), filter: Filter | None = None) -> int:
-        checks.deletion(ids, filter)
-        found = 0
-        for where in [condition(filter)] if filter is not None else [_among("id", part) for part in _parts(ids)]:
-            if count := self._count(where):
-                self._client.delete(self._name, filter=where)
-            found += count
-        return found
+    def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
+        checks.deletion(ids, where)
+        deleted = 0
+        for expression in [condition(where)] if where is not None else [_among("id", part) for part in _parts(ids)]:
+            if count := self._count(expression):
+                self._client.delete(self._name, filter=expression)
+            deleted += count
+        return deleted
 
-    def count(self, filter: Filter = EVERYTHING) -> int:
-        return self._count(condition(filter))
+    def count(self, where: Filter = EVERYTHING) -> int:
+        return self._count(condition(where))
 
     def search(
-        self, vectors: np.ndarray, k: int, filter: Filter = EVERYTHING, with_vectors: bool = False
+        self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
         checks.hit_count(k)
-        queries, where = checks.unit_vectors(vectors, self.dim), condition(filter)
-        passing = self._count(where) if len(queries) else 0
+        queries, expression = checks.unit_vectors(vectors, self.dim), condition(where)
+        passing = self._count(expression) if len(queries) else 0
         if not passing:
             return [[] for _ in queries]
         want = min(k, passing)
         if want > exact.MAX_TIED or (self.index != "FLAT" and passing <= EXACT_ROWS):
-            return self._compare_all(queries, want, where, with_vectors)
-        total = passing if where == "" else self._count("")
-        return [self._nearest(query, want, where, passing, total, with_vectors) for query in queries]
+            return self._compare_all(queries, want, expression, with_vectors)
+        total = passing if expression == "" else self._count("")
+        return [self._nearest(query, want, expression, passing, total, with_vectors) for query in queries]
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
         checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
         there: dict[str, Record] = {}
         for part in _parts(list(dict.fromkeys(ids))):
-            found = self._client.query(self._name, filter=_among("id", part), output_fields=[*COLUMNS, "vector"])
-            there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in found}
+            rows = self._client.query(self._name, filter=_among("id", part), output_fields=[*COLUMNS, "vector"])
+            there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in rows}
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
-    def rows(self, filter: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
-        where = condition(filter)
-        after = " and ".join(part for part in (f"id > {_quoted(after_id)}" if after_id else "", where) if part)
+    def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
+        expression = condition(where)
+        after = " and ".join(part for part in (f"id > {_quoted(after_id)}" if after_id else "", expression) if part)
         for place, row in enumerate(self._all(after, list(COLUMNS))):
             if place == limit:
                 return
@@ -135,7 +135,7 @@ class MilvusGallery:
         self._client.flush(self._name)
 
     def purge(self) -> None:
-        """milvus-lite: the collection is written anew. A server compacts; when it drops the old files is set there."""
+        """milvus-lite: the collection is written again. A server compacts; when it drops the old files is set there."""
         if not self.lite:
             self._client.flush(self._name)
             self._client.compact(self._name)
@@ -202,19 +202,19 @@ class MilvusGallery:
         return len(records)
 
     def _there(self, ids: list[str]) -> list[str]:
-        found: list[str] = []
+        known: list[str] = []
         for part in _parts(ids):
-            found += [r["id"] for r in self._client.query(self._name, filter=_among("id", part), output_fields=["id"])]
-        return found
+            known += [r["id"] for r in self._client.query(self._name, filter=_among("id", part), output_fields=["id"])]
+        return known
 
-    def _count(self, where: str) -> int:
-        return int(self._client.query(self._name, filter=where, output_fields=["count(*)"])[0]["count(*)"])
+    def _count(self, expression: str) -> int:
+        return int(self._client.query(self._name, filter=expression, output_fields=["count(*)"])[0]["count(*)"])
 
-    def _all(self, where: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    def _all(self, expression: str, columns: list[str]) -> Iterator[dict[str, Any]]:
         """Rows by id."""
         batch = min(1_000, self._rows_at_once())
         with _quiet():  # milvus-lite has no snapshot to offer
-            pages = self._client.query_iterator(self._name, batch_size=batch, filter=where, output_fields=columns)
+            pages = self._client.query_iterator(self._name, batch_size=batch, filter=expression, output_fields=columns)
         try:
             while page := pages.next():
                 yield from page
@@ -222,54 +222,54 @@ class MilvusGallery:
             pages.close()
 
     def _nearest(
-        self, query: np.ndarray, want: int, where: str, passing: int, total: int, with_vectors: bool
+        self, query: np.ndarray, want: int, expression: str, passing: int, total: int, with_vectors: bool
     ) -> list[Hit]:
         limit = min(want + exact.SLACK, passing, exact.MAX_TIED)
         while True:
             params = {}
             if self.index == "HNSW":
-                params["ef"] = min(MOST_EF, max(EF, 2 * limit) * -(-total // passing))
-            found = self._client.search(
-                self._name, data=[query], limit=limit, filter=where, output_fields=[*COLUMNS, "vector"],
+                params["ef"] = min(MAX_EF, max(EF, 2 * limit) * -(-total // passing))
+            hits = self._client.search(
+                self._name, data=[query], limit=limit, filter=expression, output_fields=[*COLUMNS, "vector"],
                 search_params={"metric_type": "IP", "params": params},
             )[0]  # fmt: skip
-            similarity = [hit["distance"] for hit in found]
-            tied = len(found) == limit < passing and similarity[want - 1] - similarity[-1] <= exact.TIED
+            similarity = [hit["distance"] for hit in hits]
+            tied = len(hits) == limit < passing and similarity[want - 1] - similarity[-1] <= exact.TIED
             if not tied or limit >= exact.MAX_TIED:
-                rows = [hit["entity"] for hit in found]
+                rows = [hit["entity"] for hit in hits]
                 vectors = np.array([row["vector"] for row in rows], np.float32)
                 return exact.in_order(query, [_record(row, None) for row in rows], vectors, want, with_vectors)
             limit = min(4 * limit, passing, exact.MAX_TIED)
 
-    def _compare_all(self, queries: np.ndarray, want: int, where: str, with_vectors: bool) -> list[list[Hit]]:
-        rows = list(self._all(where, ["id", "vector"]))
+    def _compare_all(self, queries: np.ndarray, want: int, expression: str, with_vectors: bool) -> list[list[Hit]]:
+        rows = list(self._all(expression, ["id", "vector"]))
         vectors = np.array([row["vector"] for row in rows], np.float32)
-        found = []
+        answers = []
         for query in queries:
             near = np.argsort(-exact.similarities(query, vectors), kind="stable")[:want]  # rows come by id
             records = self.fetch([rows[at]["id"] for at in near], missing="skip")
             kept = np.array([record.vector for record in records])
-            found.append(exact.in_order(query, records, kept, want, with_vectors))
-        return found
+            answers.append(exact.in_order(query, records, kept, want, with_vectors))
+        return answers
 
 
-def condition(filter: Filter) -> str:
+def condition(where: Filter) -> str:
     """A filter as Milvus's expression, empty where everything passes; texts are quoted."""
     parts = [
         _among(column, values)
-        for column, values in (("camera", filter.cameras), ("pid", filter.pids), ("track", filter.tracks))
+        for column, values in (("camera", where.cameras), ("pid", where.pids), ("track", where.tracks))
         if values
     ]
-    if filter.after_s is not None:
-        parts.append(f"time_s >= {float(filter.after_s)!r}")
-    if filter.before_s is not None:
-        parts.append(f"time_s < {float(filter.before_s)!r}")
-    if filter.modality is not None:
-        parts.append(f"modality == {int(filter.modality)}")
-    if filter.tags:
-        parts.append(f"array_contains_all(tags, [{', '.join(map(_quoted, filter.tags))}])")
-    if filter.without_ids:
-        parts.append(f"id not in [{', '.join(map(_quoted, filter.without_ids))}]")
+    if where.after_s is not None:
+        parts.append(f"time_s >= {float(where.after_s)!r}")
+    if where.before_s is not None:
+        parts.append(f"time_s < {float(where.before_s)!r}")
+    if where.modality is not None:
+        parts.append(f"modality == {int(where.modality)}")
+    if where.tags:
+        parts.append(f"array_contains_all(tags, [{', '.join(map(_quoted, where.tags))}])")
+    if where.without_ids:
+        parts.append(f"id not in [{', '.join(map(_quoted, where.without_ids))}]")
     return " and ".join(parts)
 
 
@@ -323,16 +323,16 @@ def _stored(about: dict[str, Any], place: str) -> tuple[int, str]:
 
 
 def _place(place: str) -> tuple[str, str, str]:
-    """Milvus's uri, the collection and the index that was asked for, if any.
+    """Milvus's uri, the collection and the index that was settings for, if any.
 
     >>> _place("http://host:19530?index=HNSW#night"), _place("archive.db")
     (('http://host:19530', 'night', 'HNSW'), ('archive.db', 'vireid', ''))
     """
     rest, _, name = place.partition("#")
     rest, _, options = rest.partition("?")
-    asked = parse_qs(options, keep_blank_values=True)
-    index = asked.pop("index", [""])[0]
-    if asked or (index and index not in INDEXES):
+    settings = parse_qs(options, keep_blank_values=True)
+    index = settings.pop("index", [""])[0]
+    if settings or (index and index not in INDEXES):
         raise GalleryError(f"after ? comes index={' or index='.join(INDEXES)}, got {options!r}")
     if "://" not in rest and not rest.endswith(".db"):
         raise GalleryError(f"milvus: takes http://host:19530 or a file that ends in .db, got {rest!r}")

@@ -14,7 +14,7 @@ const WIDE = 0.85; // a picture this wide for its height is a frame and no crop 
 let about = null;
 let pictures = []; // {file, url, box, wide} or {like: id}
 let answer = null; // the last one, with all hits that were loaded
-let asked = null; // what it was asked with
+let sent = null; // the request that it belongs to: {body, files}
 let marks = new Map(); // id -> true or false
 let showHeat = false;
 let opened = -1; // place of the hit in the dialog
@@ -47,7 +47,7 @@ async function loadAbout() {
   return true;
 }
 
-/** All that is made from what the server said and from the language. */
+/** Everything that depends on /api/about and on the language. */
 function showAbout() {
   if (!about?.cameras) return;
   const names = Object.keys(about.cameras);
@@ -146,8 +146,8 @@ async function addFiles(files) {
   for (const file of files) {
     if (about && pictures.length >= about.limits.pictures) return problem(t("tooMany", { count: about.limits.pictures }));
     if (about && file.size > about.limits.picture_bytes) {
-      const [size, most] = [file.size, about.limits.picture_bytes].map((bytes) => (bytes / 1e6).toFixed(1));
-      problem(t("tooLarge", { name: file.name, size, most }));
+      const [size, limit] = [file.size, about.limits.picture_bytes].map((bytes) => (bytes / 1e6).toFixed(1));
+      problem(t("tooLarge", { name: file.name, size, limit }));
       continue;
     }
     const url = URL.createObjectURL(file);
@@ -161,7 +161,7 @@ function isWide(url) {
   return new Promise((resolve) => {
     const picture = new Image();
     picture.addEventListener("load", () => resolve(picture.naturalWidth > WIDE * picture.naturalHeight));
-    picture.addEventListener("error", () => resolve(false)); // the server says what is wrong with it
+    picture.addEventListener("error", () => resolve(false)); // the server reports what is wrong with it
     picture.src = url;
   });
 }
@@ -244,7 +244,7 @@ function forgetAnswerMarks() {
 
 const radio = (name) => document.querySelector(`input[name=${name}]:checked`).value;
 
-function question() {
+function requestBody() {
   const filter = {};
   const cameras = chosen($("cameras"));
   if (cameras.length) filter.cameras = cameras;
@@ -268,9 +268,9 @@ function question() {
   };
 }
 
-async function send(ask, files) {
+async function send(body, files) {
   const form = new FormData();
-  form.append("ask", JSON.stringify(ask));
+  form.append("ask", JSON.stringify(body));
   for (const file of files) form.append("picture", file, "picture");
   running?.abort();
   running = new AbortController();
@@ -288,15 +288,15 @@ async function search({ withMarks = false } = {}) {
   if (about?.purpose && !$("purpose").value.trim()) return problem(t("needPurpose"), $("purpose"));
   if ($("prior").value === "own" && !(Number($("prior-many").value) >= 2)) return problem(t("priorWrong"), $("prior-many"));
   const files = pictures.filter((one) => one.file).map((one) => one.file);
-  const ask = question();
+  const body = requestBody();
   if (withMarks) {
-    ask.right = [...marks].filter(([, right]) => right).map(([id]) => id);
-    ask.wrong = [...marks].filter(([, right]) => !right).map(([id]) => id);
+    body.right = [...marks].filter(([, right]) => right).map(([id]) => id);
+    body.wrong = [...marks].filter(([, right]) => !right).map(([id]) => id);
   }
   say(t("searching"));
   try {
-    answer = await send(ask, files);
-    asked = { ask, files };
+    answer = await send(body, files);
+    sent = { body, files };
     if (!withMarks) marks = new Map();
     showAnswer();
     $("answer").focus({ preventScroll: true });
@@ -308,7 +308,7 @@ async function search({ withMarks = false } = {}) {
 
 async function more() {
   try {
-    const next = await send({ ...asked.ask, offset: answer.hits.length }, asked.files);
+    const next = await send({ ...sent.body, offset: answer.hits.length }, sent.files);
     const from = answer.hits.length;
     answer = { ...next, hits: [...answer.hits, ...next.hits] };
     showAnswer();
@@ -350,16 +350,16 @@ function showAnswer() {
 
 function showVerdict() {
   const rows = count(answer.searched);
-  const rate = asked.ask.false_match_rate;
+  const rate = sent.body.false_match_rate;
   const matches = answer.hits.filter((hit) => hit.match).length;
   const all = answer.more && matches === answer.hits.length;
   const read = [...new Set(answer.modality)].map((word) => t(word).toLowerCase()).join(currentLanguage() === "zh" ? "、" : ", ");
   const details = [t("readAs", { modality: read })];
   if (rate) details.push(t("atRate", { many: many(rate) }));
-  const used = asked.ask.right || asked.ask.wrong ? asked.ask.right.length + asked.ask.wrong.length : 0;
+  const used = sent.body.right || sent.body.wrong ? sent.body.right.length + sent.body.wrong.length : 0;
   if (used) details.push(t("withMarks", { count: used }));
   if (about.calibration) details.push(answer.prior === 0.5 ? t("evenBefore") : t("chancesBefore", { many: many(answer.prior) }));
-  if (asked.ask.per_track) details.push(t("onePerTrack"));
+  if (sent.body.per_track) details.push(t("onePerTrack"));
   details.push(t("took", { seconds: answer.took_s.toFixed(2) }));
   let title, text = null, symbol = "person";
   if (!answer.hits.length) [title, symbol] = [t("empty"), "nobody"];
@@ -614,7 +614,7 @@ async function showPicker(fresh) {
   }
 }
 
-// --- what is listened to ---------------------------------------------------------------------------------------------
+// --- events ----------------------------------------------------------------------------------------------------------
 
 function listen() {
   $("language").addEventListener("click", () => {
@@ -663,7 +663,7 @@ function listen() {
     filterCameras();
     problem("");
     say("");
-    answer = asked = null;
+    answer = sent = null;
     $("found").hidden = true;
     $("welcome").hidden = false;
     $("file").focus();

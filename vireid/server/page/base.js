@@ -38,8 +38,8 @@ export function t(key, values = {}) {
 }
 
 export function firstLanguage() {
-  const asked = new URLSearchParams(location.search).get("lang") ?? stored("language") ?? navigator.language;
-  return asked.toLowerCase().startsWith("zh") ? "zh" : "en";
+  const preferred = new URLSearchParams(location.search).get("lang") ?? stored("language") ?? navigator.language;
+  return preferred.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
 export function setLanguage(chosen) {
@@ -113,13 +113,13 @@ export async function request(path, options = {}) {
     throw new Refused(0, t("offline"));
   }
   if (answer.ok) return answer;
-  let told = `${answer.status} ${answer.statusText}`;
+  let message = `${answer.status} ${answer.statusText}`;
   try {
-    told = (await answer.json()).error ?? told;
+    message = (await answer.json()).error ?? message;
   } catch {
     // no JSON: a proxy in between answered
   }
-  throw new Refused(answer.status, told);
+  throw new Refused(answer.status, message);
 }
 
 export const getJson = async (path, options) => (await request(path, options)).json();

@@ -14,7 +14,7 @@ export function prepareManage(changed) {
     event.preventDefault();
     const filter = conditions();
     if (!Object.keys(filter).length) return say(t("forgetNeeds"));
-    await told(async () => {
+    await reportErrors(async () => {
       const { rows } = await postJson("/api/forget", { filter });
       counted = rows ? { filter, expect: rows } : null;
       $("forget-do").disabled = !rows;
@@ -23,7 +23,7 @@ export function prepareManage(changed) {
   });
   $("forget-do").addEventListener("click", async () => {
     if (!counted) return;
-    await told(async () => {
+    await reportErrors(async () => {
       const gone = await postJson("/api/forget", counted);
       reset();
       say(t("forgotten", { rows: count(gone.rows), thumbnails: count(gone.thumbnails), marks: count(gone.marks) }));
@@ -49,7 +49,7 @@ function reset() {
   say("");
 }
 
-async function told(work) {
+async function reportErrors(work) {
   try {
     await work();
   } catch (error) {

@@ -2,7 +2,7 @@
 // this picture is for eyes and pointers.
 import { $, clock, count, drawn, t } from "/page/base.js";
 
-const LANE = 24, LEFT = 110, RIGHT = 16, TOP = 8, BOTTOM = 26, MOST_LANES = 12;
+const LANE = 24, LEFT = 110, RIGHT = 16, TOP = 8, BOTTOM = 26, MAX_LANES = 12;
 const STEPS = [60, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800, 2592000, 7776000, 31536000];
 
 /** Draw hits; `narrow(first, last)` is called with seconds, `open(place)` with the place of a hit in the list. */
@@ -12,7 +12,7 @@ export function drawTimeline(hits, { kindOf, narrow, open }) {
   if (timed.length < 2) return;
   const plot = $("timeline-plot");
   const width = Math.max(320, plot.clientWidth || 640);
-  const lanes = [...new Set(timed.map((hit) => hit.camera))].slice(0, MOST_LANES);
+  const lanes = [...new Set(timed.map((hit) => hit.camera))].slice(0, MAX_LANES);
   lanes.sort(new Intl.Collator(undefined, { numeric: true }).compare);
   const times = timed.map((hit) => hit.time_s);
   let [first, last] = [Math.min(...times), Math.max(...times)];

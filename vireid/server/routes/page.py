@@ -1,71 +1,74 @@
-"""Routes of the page itself: its files, sessions, what is here, examples, and the API's description."""
+"""Routes of the page itself: its files, sessions, what the archive holds, examples, and the OpenAPI description."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
-from vireid.server.auth import Caller
-from vireid.server.deps import COOKIE, Door
-from vireid.server.search_service import Answers
+from vireid.server.deps import COOKIE, CallerDep, ServiceDep, request_token, require_role
 
-PAGE = Path(__file__).parent.parent / "page"
-KINDS = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+PAGE = Path(__file__).parents[1] / "page"
+MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+FILES = {path.name: path.read_bytes() for path in PAGE.iterdir() if path.suffix in MEDIA_TYPES}
+
+router = APIRouter()
 
 
-def add_page(app: FastAPI, door: Door, answers: Answers) -> None:
-    service, anyone, search = door.service, door.needs("any"), door.needs("search")
-    files = {path.name: (path.read_bytes(), KINDS[path.suffix]) for path in PAGE.iterdir() if path.suffix in KINDS}
+@router.get("/", include_in_schema=False)
+async def index() -> Response:
+    return await page_file("index.html")
 
-    def file(name: str) -> Response:
-        """A file of the page: those that were there at the start, by name."""
-        if name not in files:
-            raise HTTPException(404, "there is no such file")
-        body, kind = files[name]
-        return Response(body, media_type=f"{kind}; charset=utf-8", headers={"cache-control": "no-cache"})
 
-    @app.get("/", include_in_schema=False)
-    def page() -> Response:
-        return file("index.html")
+@router.get("/page/{name}", include_in_schema=False)
+async def page_file(name: str) -> Response:
+    """A file of the page, by its name among those read at the start."""
+    if name not in FILES:
+        raise HTTPException(404, "there is no such file")
+    media_type = f"{MEDIA_TYPES[Path(name).suffix]}; charset=utf-8"
+    return Response(FILES[name], media_type=media_type, headers={"cache-control": "no-cache"})
 
-    @app.get("/page/{name}", include_in_schema=False)
-    def page_file(name: str) -> Response:
-        return file(name)
 
-    @app.post("/api/session")
-    def begin_session(request: Request, caller: Caller = anyone) -> Response:
-        """Exchange the token of the Authorization header for a cookie that lasts twelve hours."""
-        if service.tokens is None:
-            raise HTTPException(409, "this service runs without tokens; there is nothing to sign in to")
-        token = door.token_of(request)
-        assert token is not None
-        door.note(caller, "sign in")
-        answer = JSONResponse({"name": caller.name, "role": caller.role})
-        answer.set_cookie(
-            COOKIE, door.sessions.begin(token), httponly=True, samesite="strict", secure=service.secure, path="/"
-        )
-        return answer
+@router.post("/api/session")
+def begin_session(request: Request, caller: CallerDep, service: ServiceDep) -> Response:
+    """Exchange the token of the Authorization header for a cookie that lasts twelve hours."""
+    if service.settings.tokens is None:
+        raise HTTPException(409, "this service runs without tokens; there is nothing to sign in to")
+    token = request_token(request, service)
+    if token is None:  # revoked since the caller was checked
+        raise HTTPException(401, "this token is not valid any more")
+    service.log(caller, "sign in")
+    response = JSONResponse({"name": caller.name, "role": caller.role})
+    secret = request.app.state.sessions.begin(token)
+    response.set_cookie(
+        COOKIE, secret, httponly=True, samesite="strict", secure=service.settings.https, path="/"
+    )  # fmt: skip
+    return response
 
-    @app.delete("/api/session")
-    def end_session(request: Request) -> Response:
-        door.sessions.end(request.cookies.get(COOKIE, ""))
-        answer = JSONResponse({})
-        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=service.secure)
-        return answer
 
-    @app.get("/api/about")
-    def about(caller: Caller = anyone) -> dict[str, Any]:
-        return answers.about(caller)
+@router.delete("/api/session")
+def end_session(request: Request, service: ServiceDep) -> Response:
+    request.app.state.sessions.end(request.cookies.get(COOKIE, ""))
+    response = JSONResponse({})
+    response.delete_cookie(COOKIE, path="/", httponly=True, samesite="strict", secure=service.settings.https)
+    return response
 
-    @app.get("/api/openapi.json")
-    def openapi(caller: Caller = search) -> dict[str, Any]:
-        return app.openapi()
 
-    @app.get("/api/examples/{number}")
-    def example(number: int, caller: Caller = search) -> Response:
-        if not 0 <= number < len(service.examples):
-            raise HTTPException(404, "there is no such example")
-        return Response(service.examples[number].jpeg, media_type="image/jpeg")
+@router.get("/api/about")
+def about(caller: CallerDep, service: ServiceDep) -> dict[str, Any]:
+    return service.about(caller)
+
+
+@router.get("/api/openapi.json", dependencies=[require_role("search")])
+def openapi(request: Request) -> dict[str, Any]:
+    return request.app.openapi()
+
+
+@router.get("/api/examples/{number}", dependencies=[require_role("search")])
+def example(number: int, service: ServiceDep) -> Response:
+    examples = service.settings.examples
+    if not 0 <= number < len(examples):
+        raise HTTPException(404, "there is no such example")
+    return Response(examples[number].jpeg, media_type="image/jpeg")

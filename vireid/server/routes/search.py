@@ -1,98 +1,116 @@
-"""Routes of those who search: ask, list rows, look at crops and heat maps, mark and export marks."""
+"""Routes of the role search: search, list rows, view crops and heat maps, mark hits and export marks."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Response
 from PIL import Image
 
-from vireid.images import read
+from vireid import images
 from vireid.search.marks import Mark, as_csv, marks_json, to_json
-from vireid.server.auth import Caller
-from vireid.server.deps import Door
-from vireid.server.schemas import Ask, Browse, NewMarks
-from vireid.server.search_service import Answers, row_of
+from vireid.server.deps import CallerDep, PoolDep, SearchForm, ServiceDep, require_role
+from vireid.server.schemas import ListRequest, MarksRequest
+from vireid.server.search_service import SearchService, row_json
 from vireid.types import MODALITIES
 
-THUMBNAIL_AGE_S = 600  # a browser may keep a picture so long; deleted ones are gone from it after that
+THUMBNAIL_AGE_S = 600  # a browser may keep a picture for this time; after a deletion it is gone from there too
+RowId = Annotated[str, Query(alias="id", min_length=1, max_length=512)]
+
+router = APIRouter(prefix="/api", dependencies=[require_role("search")])
 
 
-def add_search(app: FastAPI, door: Door, answers: Answers) -> None:
-    archive, search = door.service.archive, door.needs("search")
+@router.post("/search")
+async def search(form: SearchForm, caller: CallerDep, service: ServiceDep, pool: PoolDep) -> dict[str, Any]:
+    return await pool.run(lambda: service.search(caller, form.body, form.pictures))
 
-    def thumbnail_of(id: str) -> Response:
-        jpeg = archive.thumbnails.read(id)
-        if jpeg is None:
-            raise HTTPException(404, "there is no picture of this id")
-        tag = f'"{hashlib.sha256(jpeg).hexdigest()[:16]}"'
-        age = {"cache-control": f"private, max-age={THUMBNAIL_AGE_S}", "etag": tag}
-        return Response(jpeg, media_type="image/jpeg", headers=age)
 
-    def overlay(picture: Image.Image, modality: str) -> Response:
-        attention = door.service.attention
-        if attention is None or attention.reason:
-            told = attention.reason if attention else "it is switched off"
-            raise HTTPException(501, f"there is no heat map: {told}")
-        kind = None if modality == "auto" else MODALITIES.index(modality)
-        return Response(attention.overlay(picture, kind), media_type="image/png")
+@router.post("/records/list")
+def list_records(body: ListRequest, caller: CallerDep, service: ServiceDep) -> dict[str, Any]:
+    """Rows by id. The next page begins behind the last id."""
+    rows = list(service.archive.gallery.rows(body.filter.to_filter(), body.limit + 1, body.after_id))
+    service.log(caller, "browse", filter=body.filter.conditions(), rows=min(len(rows), body.limit))
+    return {"rows": [row_json(record) for record in rows[: body.limit]], "more": len(rows) > body.limit}
 
-    @app.post("/api/search")
-    async def ask_for(request: Request, caller: Caller = search) -> dict[str, Any]:
-        ask, pictures = await door.form(request, "ask", Ask)
-        return await door.compute(lambda: answers.search(caller, ask, pictures))
 
-    @app.post("/api/records/list")
-    def browse(asked: Browse, caller: Caller = search) -> dict[str, Any]:
-        """Rows by id. The next page begins behind the last id."""
-        rows = list(archive.gallery.rows(asked.filter.filter(), asked.limit + 1, asked.after_id))
-        door.note(caller, "browse", filter=asked.filter.told(), rows=min(len(rows), asked.limit))
-        more = len(rows) > asked.limit
-        return {"rows": [row_of(record) for record in rows[: asked.limit]], "more": more}
+@router.get("/thumbnail")
+def thumbnail(row_id: RowId, service: ServiceDep) -> Response:
+    jpeg = read_thumbnail(service, row_id)
+    etag = f'"{hashlib.sha256(jpeg).hexdigest()[:16]}"'
+    headers = {"cache-control": f"private, max-age={THUMBNAIL_AGE_S}", "etag": etag}
+    return Response(jpeg, media_type="image/jpeg", headers=headers)
 
-    @app.get("/api/thumbnail")
-    def thumbnail(id: str = Query(min_length=1, max_length=512), caller: Caller = search) -> Response:
-        return thumbnail_of(id)
 
-    @app.get("/api/attention")
-    async def attention(id: str = Query(min_length=1, max_length=512), caller: Caller = search) -> Response:
-        jpeg = thumbnail_of(id).body
-        return await door.compute(lambda: overlay(read(bytes(jpeg)), "auto"))
+@router.get("/attention")
+async def row_attention(row_id: RowId, service: ServiceDep, pool: PoolDep) -> Response:
+    """Heat map over the thumbnail of a row."""
 
-    @app.post("/api/attention")
-    async def attention_of_query(request: Request, caller: Caller = search) -> Response:
-        ask, pictures = await door.form(request, "ask", Ask)
-        if len(pictures) != 1:
-            raise HTTPException(422, f"expected one picture, got {len(pictures)}")
-        return await door.compute(lambda: overlay(door.decoded(pictures, ask.boxes)[0][0], ask.modality))
+    def work() -> Response:
+        return heat_map(service, images.read(read_thumbnail(service, row_id)), "auto")
 
-    @app.post("/api/marks")
-    def mark(asked: NewMarks, caller: Caller = search) -> dict[str, Any]:
-        now = time.time()
-        kept = [
-            Mark(asked.query, one.id, one.right, caller.name, now, one.similarity, one.probability)
-            for one in asked.marks
-            if one.right is not None
-        ]
-        archive.marks.put(kept)
-        archive.marks.take_back(asked.query, [one.id for one in asked.marks if one.right is None])
-        right = sum(one.right for one in kept)
-        door.note(caller, "mark", query=asked.query, right=right, wrong=len(kept) - right)
-        return {"marks": len(archive.marks.of(asked.query))}
+    return await pool.run(work)
 
-    @app.get("/api/marks")
-    def export_marks(
-        query: str | None = Query(None, pattern="^[0-9a-f]{64}$"),
-        format: str = Query("json", pattern="^(csv|json)$"),
-        caller: Caller = search,
-    ) -> Response:
-        """The marks of one query, or all, with what is known of their rows."""
-        marks = archive.marks.of(query)
-        records = {r.id: r for r in archive.gallery.fetch(list({m.id for m in marks}), missing="skip")}
-        rows = [to_json(one, records.get(one.id)) for one in marks]
-        door.note(caller, "export", marks=len(rows), query=query)
-        text, kind = (as_csv(rows), "text/csv") if format == "csv" else (marks_json(rows), "application/json")
-        named = {"content-disposition": f'attachment; filename="marks.{format}"'}
-        return Response(text, media_type=f"{kind}; charset=utf-8", headers=named)
+
+@router.post("/attention")
+async def query_attention(form: SearchForm, service: ServiceDep, pool: PoolDep) -> Response:
+    """Heat map over the one picture of a query."""
+    if len(form.pictures) != 1:
+        raise HTTPException(422, f"expected one picture, got {len(form.pictures)}")
+
+    def work() -> Response:
+        [crop], _ = service.decode(form.pictures, form.body.boxes)
+        return heat_map(service, crop, form.body.modality)
+
+    return await pool.run(work)
+
+
+@router.post("/marks")
+def mark(body: MarksRequest, caller: CallerDep, service: ServiceDep) -> dict[str, Any]:
+    now = time.time()
+    kept = [
+        Mark(body.query, one.id, one.right, caller.name, now, one.similarity, one.probability)
+        for one in body.marks
+        if one.right is not None
+    ]
+    marks = service.archive.marks
+    marks.put(kept)
+    marks.take_back(body.query, [one.id for one in body.marks if one.right is None])
+    right = sum(one.right for one in kept)
+    service.log(caller, "mark", query=body.query, right=right, wrong=len(kept) - right)
+    return {"marks": len(marks.of(body.query))}
+
+
+@router.get("/marks")
+def export_marks(
+    caller: CallerDep,
+    service: ServiceDep,
+    query: Annotated[str | None, Query(pattern="^[0-9a-f]{64}$")] = None,
+    file_format: Annotated[Literal["csv", "json"], Query(alias="format")] = "json",
+) -> Response:
+    """The marks of one query, or all, with what is known of their rows."""
+    archive = service.archive
+    marks = archive.marks.of(query)
+    records = {record.id: record for record in archive.gallery.fetch(list({m.id for m in marks}), missing="skip")}
+    rows = [to_json(one, records.get(one.id)) for one in marks]
+    service.log(caller, "export", marks=len(rows), query=query)
+    text = as_csv(rows) if file_format == "csv" else marks_json(rows)
+    media_type = "text/csv" if file_format == "csv" else "application/json"
+    headers = {"content-disposition": f'attachment; filename="marks.{file_format}"'}
+    return Response(text, media_type=f"{media_type}; charset=utf-8", headers=headers)
+
+
+def read_thumbnail(service: SearchService, row_id: str) -> bytes:
+    jpeg = service.archive.thumbnails.read(row_id)
+    if jpeg is None:
+        raise HTTPException(404, "there is no picture of this id")
+    return jpeg
+
+
+def heat_map(service: SearchService, picture: Image.Image, modality: str) -> Response:
+    attention = service.attention
+    if attention is None or attention.reason:
+        raise HTTPException(501, f"there is no heat map: {service.attention_reason}")
+    index = None if modality == "auto" else MODALITIES.index(modality)
+    return Response(attention.overlay(picture, index), media_type="image/png")

@@ -1,0 +1,59 @@
+"""Options that were renamed, and what is shown of the log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from vireid.cli.app import app
+from vireid.cli.options import renamed_options, show_log
+from vireid.cli.search import FORMER_OPTIONS
+
+
+def command(seen: list) -> typer.Typer:
+    made = typer.Typer()
+
+    def verb(
+        words: Annotated[list[str] | None, typer.Argument()] = None,
+        fps: float = 5.0,
+        overwrite: Annotated[bool, typer.Option("--overwrite")] = False,
+    ) -> None:
+        seen.append((words or [], fps, overwrite))
+
+    made.command(cls=renamed_options({"--rate": "--fps", "--again": "--overwrite"}))(verb)
+    return made
+
+
+@pytest.mark.parametrize("rate", [["--rate", "2"], ["--rate=2"]])
+def test_a_former_name_works_with_a_warning(rate: list[str]) -> None:
+    seen: list = []
+    result = CliRunner().invoke(command(seen), [*rate, "--again"])
+    assert result.exit_code == 0 and seen == [([], 2.0, True)]
+    assert "warning: --rate is now called --fps" in result.stderr and "--again is now called" in result.stderr
+    assert result.stdout == ""
+
+
+def test_new_names_and_operands_are_left_alone() -> None:
+    seen: list = []
+    result = CliRunner().invoke(command(seen), ["--fps", "2", "--", "--rate"])
+    assert result.exit_code == 0 and seen == [(["--rate"], 2.0, False)] and result.stderr == ""
+
+
+def test_every_former_option_of_index_has_a_successor() -> None:
+    text = CliRunner().invoke(app, ["index", "--help"], env={"COLUMNS": "200"}).stdout
+    assert all(new in text for new in FORMER_OPTIONS.values())
+    assert not any(f"{former} " in text for former in FORMER_OPTIONS)
+
+
+def test_the_log_is_printed_plainly_and_once(capsys: pytest.CaptureFixture[str]) -> None:
+    show_log()
+    show_log()
+    logger = logging.getLogger("vireid.tests")
+    logger.warning("%s rows have no time", 3)
+    logger.info("indexed %d pictures", 7)
+    logger.debug("nothing of interest")
+    assert capsys.readouterr().err == "warning: 3 rows have no time\nindexed 7 pictures\n"

@@ -1,0 +1,128 @@
+"""Fixtures of the server's tests: a bundle, services over it, and their HTTP clients."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Read only."""
+    from served import make_bundle
+
+    return make_bundle(tmp_path_factory.mktemp("server"))
+
+
+@pytest.fixture
+def service(bundle: Any, tmp_path: Path) -> Any:
+    from served import make_service
+
+    return make_service(tmp_path / "files", bundle)
+
+
+@pytest.fixture
+def api(service: Any) -> Any:
+    from served import client
+
+    return client(service)
+
+
+@pytest.fixture(scope="module")
+def shared_service(bundle: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """With small limits; for tests that change no row."""
+    from served import SMALL, make_service
+
+    from vireid.server.settings import ServerSettings
+
+    return make_service(tmp_path_factory.mktemp("files"), bundle, settings=ServerSettings(limits=SMALL))
+
+
+@pytest.fixture(scope="module")
+def shared_api(shared_service: Any) -> Any:
+    from served import client
+
+    return client(shared_service)
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> dict[str, str]:
+    """The secret of a token for each role."""
+    from vireid.server.auth import Tokens
+
+    tokens = Tokens(tmp_path / "tokens.json")
+    return {role: tokens.add(f"the {role}", role) for role in ("search", "ingest", "admin")}
+
+
+@pytest.fixture
+def closed(bundle: Any, tmp_path: Path, secrets: dict[str, str]) -> Any:
+    """A service that needs a token, under any host name."""
+    from served import make_service
+
+    from vireid.server.auth import Tokens
+    from vireid.server.settings import ServerSettings
+
+    settings = ServerSettings(tokens=Tokens(tmp_path / "tokens.json"), hosts=())
+    return make_service(tmp_path / "files", bundle, settings=settings)
+
+
+# --- the page in Chromium ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Chromium. Without it a test is skipped, or fails: see tests/conftest.py."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("Chromium is not installed (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from browser import HANG_S
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=HANG_S * 1000)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def start_server(bundle: Any, tmp_path: Path) -> Iterator[Any]:
+    """Starts servers, whose changes are those of served.make_service."""
+    from browser import RunningServer
+    from served import make_service
+
+    running: list[Any] = []
+
+    def start(**changes: Any) -> Any:
+        service = make_service(tmp_path / f"files{len(running)}", bundle, threshold=0.995, **changes)
+        running.append(RunningServer(service))
+        return running[-1]
+
+    yield start
+    for server in running:
+        server.stop()
+
+
+@pytest.fixture
+def open_tab(browser: Any) -> Iterator[Any]:
+    """Opens tabs, which at the end have noted no error and no request to another machine."""
+    from browser import WIDE, Tab
+
+    tabs: list[Any] = []
+
+    def new(url: str, lang: str = "en-GB", size: Any = WIDE, **options: Any) -> Any:
+        tabs.append(Tab.open(browser, url, lang, size, **options))
+        return tabs[-1]
+
+    yield new
+    for tab in tabs:
+        tab.context.close()
+        assert tab.faults == []

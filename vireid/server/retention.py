@@ -1,0 +1,50 @@
+"""Retention: rows and marks older than a number of days are deleted, once or every hour while the server runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+from fastapi import FastAPI
+
+from vireid.search.archive import Archive, Forgotten
+from vireid.server.search_service import SearchService
+
+INTERVAL_S = 3600.0
+log = logging.getLogger(__name__)
+
+
+def apply_retention(archive: Archive, days: float, who: str) -> tuple[Forgotten, str]:
+    """Delete rows and marks older than `days`, write it to the audit log and return the counts and a summary."""
+    deleted, rows_without_time = archive.forget_older(days)
+    if deleted.rows or deleted.marks:
+        archive.audit.write("retention", who, "admin", days=days, **vars(deleted))
+    kept = f"; {rows_without_time} rows have no time, so retention cannot reach them" if rows_without_time else ""
+    counts = f"{deleted.rows} rows, {deleted.thumbnails} thumbnails and {deleted.marks} marks"
+    return deleted, f"deleted {counts} older than {days:g} days{kept}"
+
+
+@asynccontextmanager
+async def retention_lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """While the app runs, apply the retention of its settings every hour."""
+    service: SearchService = app.state.service
+    days = service.settings.retention_days
+    task = asyncio.create_task(_repeat(service, days)) if days else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+
+
+async def _repeat(service: SearchService, days: float) -> None:
+    while True:
+        try:
+            await anyio.to_thread.run_sync(apply_retention, service.archive, days, "vireid serve")
+            service.clear_facets()
+        except Exception:  # whatever fails now, a full disk or a busy gallery, may work an hour later
+            log.exception("retention failed; the next attempt is in an hour")
+        await asyncio.sleep(INTERVAL_S)
