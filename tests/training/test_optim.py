@@ -3,11 +3,11 @@
 import copy
 import itertools
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from golden_files import GOLDEN
 from torch import nn
 
 from vireid.method import Progress, Recipe
@@ -24,8 +24,6 @@ from vireid.training.optim import (
     WarmupCosine,
     WarmupSteps,
 )
-
-GOLDEN = Path(__file__).parent / "golden"
 
 
 def two_groups(**specs):

@@ -116,9 +116,9 @@ def test_a_folder_that_is_no_run_is_told(tmp_path, trained):
 
 def test_the_embedder_of_a_run_is_rebuilt_without_the_method(tmp_path):
     class Own(Embedder):
-        def __init__(self, width: int = 3) -> None:
-            super().__init__(width=width)
-            self.scale = torch.nn.Parameter(torch.ones(width))
+        def __init__(self) -> None:
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(3))
 
     method = small()
     method.embedder = Own()

@@ -72,8 +72,10 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "data").mkdir()
     write_manifest(folder / "data")
     shared = ("--data", folder / "data", "--device", "cpu", "--quiet")
-    assert call("train", "agw", *shared, "--run", folder / "agw", *AGW_TINY).exit_code == 0
-    done = call("train", "nformer", *shared, "--run", folder / "nformer", f"base={folder / 'agw'}", *WORDS)
+    assert call("train", "agw", "--no-evaluate", *shared, "--run", folder / "agw", *AGW_TINY).exit_code == 0
+    done = call(
+        "train", "nformer", "--no-evaluate", *shared, "--run", folder / "nformer", f"base={folder / 'agw'}", *WORDS
+    )
     assert done.exit_code == 0, done.output
     assert "from scratch" not in done.stderr
     return folder
@@ -112,8 +114,8 @@ def test_evaluate_refines_the_base_and_any_other_run(place: Path, tmp_path: Path
     assert call("evaluate", place / "nformer", *words).exit_code == 0
     assert len(Results.load(place / "nformer" / "results.json").rows) == 1  # measured again, not twice
 
-    done = call("evaluate", place / "nformer", "--strict", "--ignore", "frame", "--pictures", 0, "--rerank", "--k1", 3,
-                "--k2", 2, "--quiet")  # fmt: skip
+    words = ("--strict", "--ignore", "frame", "--pictures", 0, "--rerank", "k-reciprocal", "--k1", 3, "--k2", 2)
+    done = call("evaluate", place / "nformer", *words, "--quiet")
     assert done.exit_code == 0 and "ignored images are no neighbors" in done.stdout, done.output
     assert "k-reciprocal" in done.stdout
     assert "refines the embeddings of" in call("embed", place / "nformer", "--quiet").stdout
@@ -133,9 +135,9 @@ def test_another_network_is_stamped_and_other_people_are_refused(place: Path, tm
     (tmp_path / "data").mkdir()
     write_manifest(tmp_path / "data", people=8)
     other = ("--data", tmp_path / "data", "--run", tmp_path / "other", *shared, *AGW_TINY)
-    assert call("train", "agw", *other).exit_code == 0
-    message = error_of(call("train", "nformer", "--data", place / "data", "--run", tmp_path / "new", *WORDS, *shared,
-                        f"base={tmp_path / 'other'}"))  # fmt: skip
+    assert call("train", "agw", "--no-evaluate", *other).exit_code == 0
+    words = ("--data", place / "data", "--run", tmp_path / "new", *WORDS, *shared, f"base={tmp_path / 'other'}")
+    message = error_of(call("train", "nformer", "--no-evaluate", *words))
     assert "was trained on manifest with training rows" in message and not (tmp_path / "new").exists()
     message = error_of(call("evaluate", tmp_path / "other", "--refine", place / "nformer", "--quiet"))
     assert "--cross" in message and "may be those that the other was trained on" in message
@@ -143,7 +145,17 @@ def test_another_network_is_stamped_and_other_people_are_refused(place: Path, tm
 
 def test_augmented_pictures_and_selection(place: Path, tmp_path: Path) -> None:
     shared = ("--data", place / "data", "--run", tmp_path / "run", "--device", "cpu", "--quiet")
-    done = call("train", "nformer", *shared, f"base={place / 'agw'}", "augment=true", *WORDS, "--select", "test")
+    done = call(
+        "train",
+        "nformer",
+        "--no-evaluate",
+        *shared,
+        f"base={place / 'agw'}",
+        "augment=true",
+        *WORDS,
+        "--select",
+        "test",
+    )
     assert done.exit_code == 0, done.output
     done = call("evaluate", tmp_path / "run", "--quiet", "--pictures", 0)
     assert done.exit_code == 0 and "checkpoint: test set (not for publication)" in done.stdout
@@ -172,9 +184,13 @@ def test_runs_that_do_not_refine_or_are_gone(place: Path, tmp_path: Path) -> Non
     assert "refines by itself" in error_of(
         call("evaluate", place / "nformer", "--refine", place / "nformer", "--quiet")
     )
-    assert "`base` has no default" in error_of(call("train", "nformer", "--data", place / "data", "--quiet"))
+    assert "`base` has no default" in error_of(
+        call("train", "nformer", "--no-evaluate", "--data", place / "data", "--quiet")
+    )
     words = ("--data", place / "data", "--run", tmp_path / "new", "--quiet")
-    assert "refines another run itself" in error_of(call("train", "nformer", *words, f"base={place / 'nformer'}"))
+    assert "refines another run itself" in error_of(
+        call("train", "nformer", "--no-evaluate", *words, f"base={place / 'nformer'}")
+    )
     about = json.loads((place / "nformer" / "recipe.json").read_text())
     moved = tmp_path / "moved"
     moved.mkdir()

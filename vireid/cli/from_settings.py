@@ -84,4 +84,4 @@ def simplified(hint: Any) -> tuple[Any, dict[str, Any]]:
         return (simple | None if type(None) in inner else simple), limits
     if origin is tuple and inner[-1] is Ellipsis:
         return list[simplified(inner[0])[0]], {}
-    return hint, {}
+    return (str | None if hint is Any else hint), {}

@@ -42,7 +42,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return
     if evaluate:
-        own = None if finished.folder.deploys else method  # a network of the user's own file
+        own = method if method is not None and method.endswith(".py") else None  # its network may be its own too
         show(finished.evaluate(device=options.device, progress=options.progress, method=own), form)
     print(f"wrote {finished.path}")
 

@@ -300,5 +300,5 @@ def _seed(seed: int) -> None:
 
 def _compile(method: Method) -> None:
     """torch.compile in place, so that state-dict keys stay; the trunk alone where there is one."""
-    for network in method.artifacts().values():
+    for network in method.artifacts().values() or (method,):
         getattr(network, "trunk", network).compile()

@@ -172,11 +172,6 @@ class RunFolder:
             with replacing(self.path / REFINER) as partial:
                 save_refiner(network, partial)
 
-    @property
-    def deploys(self) -> bool:
-        """Whether the run holds a network that is used without its method's code."""
-        return (self.path / EMBEDDER).exists() or (self.path / REFINER).exists()
-
     def embedder(self, device: str | torch.device = "cpu") -> Embedder:
         """The embedder that the run reports, in evaluation mode; of its last checkpoint if it is unfinished."""
         if (self.path / EMBEDDER).exists():

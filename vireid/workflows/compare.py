@@ -43,9 +43,10 @@ from vireid.evaluation.results import NAME, Results
 from vireid.system import available_cores, replacing
 from vireid.training.key_values import flat, read_yaml
 from vireid.training.settings import resolve
+from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_outputs import RESULTS
-from vireid.workflows.training import train
+from vireid.workflows.training import train_with
 
 OF_RUN = "run:"  # a setting that names another line's run
 FILES = {"compare.md": "markdown", "compare.csv": "csv", "compare.json": "json", "compare.tex": "latex"}
@@ -278,8 +279,15 @@ def _run(job: Job, threads: int | None) -> str | None:
         torch.set_num_threads(threads)
 
     try:
-        options = {"seed": job.seed, "device": job.device, "trial": job.trial, "weights": job.entry.weights}
-        run = train(job.entry.method, job.data, job.folder, overrides=job.words, resume=True, progress=False, **options)
+        options = TrainOptions(
+            seed=job.seed,
+            device=job.device,
+            trial=job.trial,
+            weights=job.entry.weights,
+            resume=True,
+            progress=False,
+        )
+        run = train_with(job.entry.method, job.data, job.folder, options, job.words, as_recorded=False)
         run.evaluate(protocols=job.protocols, device=job.device, pictures=0, progress=False)
     except Exception as error:  # reported by the caller with all others
         log.exception("%s failed", job)

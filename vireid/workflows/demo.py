@@ -9,8 +9,9 @@ from pathlib import Path
 from vireid.evaluation.results import Results
 from vireid.synthetic.make import make
 from vireid.workflows.compare import chance
+from vireid.workflows.options import TrainOptions
 from vireid.workflows.side_by_side import results_of
-from vireid.workflows.training import train
+from vireid.workflows.training import train_with
 
 log = logging.getLogger(__name__)
 PEOPLE, IMAGES, SEED = 800, 2, 0  # many people with few pictures each: from scratch, people are what is learned from
@@ -49,9 +50,9 @@ def run_demo(root: Path, progress: bool = True) -> Results:
     began = time.monotonic()
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
     log.info("wrote %s: %d synthetic identities, six cameras", data, PEOPLE)
-    runs = {}
+    options, runs = TrainOptions(resume=True, progress=progress), {}
     for method, overrides in METHODS.items():
-        runs[method] = train(method, f"sysu={data}", root / method, overrides=overrides, resume=True, progress=progress)
+        runs[method] = train_with(method, f"sysu={data}", root / method, options, overrides, as_recorded=False)
         runs[method].evaluate(protocols=PROTOCOLS, progress=progress)
     table = chance(runs["agw"].path / "embeddings" / "neck.npz", PROTOCOLS, SEED)
     table += results_of([run.path for run in runs.values()])

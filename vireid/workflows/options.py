@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from vireid.data.table import Table
 from vireid.declaration import Count, Index, settings
 from vireid.types import Similarity
 
@@ -44,7 +43,7 @@ class TrainOptions:
 class RunOptions:
     """Which pictures a run is used on, and how they are embedded."""
 
-    data: str | Table | None = None
+    data: Any = None  # str, Path or Table; a Table would import numpy here
     """NAME=PATH with NAME of a data set or ./your_file.py, or a bare PATH; by default what the run was trained on."""
     trial: Index | None = None
     """Which split of the identities, where the data has several (RegDB: 0 to 9)."""

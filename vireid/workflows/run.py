@@ -113,6 +113,7 @@ class Run:
 
     def embed_rows(self, rows: RunRows, options: RunOptions) -> dict[str, Embeddings]:
         """As `embed`, for rows that were loaded before."""
+        stamp = rows.stamp(self.folder, self.folder.embedder_digest)
         made_from = fingerprint(self.folder, rows.rows, options.flip)
         folder, suffix = self.path / "embeddings", rows.suffix(options.flip)
         if kept := up_to_date(folder, suffix, made_from):
@@ -128,7 +129,6 @@ class Run:
             batch_size=options.batch_size,
             progress=options.progress,
         )
-        stamp = rows.stamp(self.folder, self.folder.embedder_digest)
         for name, embeddings in layers.items():
             stamped = {**stamp, **embeddings.stamp, MADE_FROM: f"{made_from} {' '.join(layers)}"}
             layers[name] = replace(embeddings, stamp=stamped, similarity=use.similarity)

@@ -35,9 +35,10 @@ from vireid.training.run_folder import EMBEDDER
 from vireid.types import INFRARED, VISIBLE
 from vireid.workflows.calibrate import calibrate_run
 from vireid.workflows.demo import IMAGES, METHODS, PEOPLE, SEED
+from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.service import open_service, run_service
-from vireid.workflows.training import train
+from vireid.workflows.training import train_with
 
 log = logging.getLogger(__name__)
 GUESTS = 24  # people of the night
@@ -81,7 +82,8 @@ def demo_run(root: Path, progress: bool) -> Path:
         return run
     data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
     log.info("training the demo's AGW: some minutes")
-    return train("agw", f"sysu={data}", run, overrides=METHODS["agw"], resume=True, progress=progress).path
+    options = TrainOptions(resume=True, progress=progress)
+    return train_with("agw", f"sysu={data}", run, options, METHODS["agw"], as_recorded=False).path
 
 
 def guests(root: Path) -> list[int]:

@@ -76,9 +76,15 @@ def train_with(
     run: str | Path | None,
     options: TrainOptions,
     overrides: Sequence[str] = (),
+    *,
+    as_recorded: bool = True,
 ) -> Run:
-    """As `train`, with the options as an object and the settings as key=value texts."""
-    former = former_record(run, options)
+    """As `train`, with the options as an object and the settings as key=value texts.
+
+    Without `as_recorded` a run is resumed with what is given alone: one that was trained with other settings is an
+    error.
+    """
+    former = former_record(run, options) if as_recorded else None
     if former is not None:
         method, data = method or method_of(former), data if data is not None else former.source.data
         options = options_of(former, options)
