@@ -11,3 +11,5 @@ Modality = Literal["visible", "infrared"]
 Size = tuple[int, int]  # (height, width) in pixels
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear"]
 Similarity = Literal["cosine", "euclidean"]
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set

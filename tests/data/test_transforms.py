@@ -12,7 +12,7 @@ from PIL import Image
 
 from vireid.data import transforms as t
 from vireid.images import resize
-from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -21,14 +21,14 @@ from vireid.data.samplers import IdentityBatches, UnpairedBatches
 from vireid.data.table import table_from_columns
 from vireid.data.transforms import Symmetric
 from vireid.layers.d2rl import UnifiedResNet, load_unified
-from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, load_embedder, save_embedder
+from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.layers.unit import CHANNELS, Discriminators, Translators
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.method import Batch, Progress, Recipe
 from vireid.methods.d2rl import D2RL, FEATURES, IMAGES
 from vireid.training.loop import train
 from vireid.training.optim import Constant, Optimizers
-from vireid.types import INFRARED, VISIBLE
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD, INFRARED, VISIBLE
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "unit_step_rgb3_ir1.npz"
 STAGES = D2RL.recipe

@@ -32,8 +32,8 @@ from torch import Tensor
 
 from vireid.declaration import Count, Index, Number, Positive, Share, settings
 from vireid.errors import ArgumentError
-from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD
 from vireid.method import Transform
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD
 
 Sample = dict[str, Tensor]
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from vireid.declaration import Weight, settings
 from vireid.errors import ArgumentError
 from vireid.layers.backbones.vit import STD, VisionTransformer, VisionTransformerSettings
-from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
+from vireid.layers.embedder import Embedder
 from vireid.layers.neck import bn_neck
-from vireid.types import INFRARED, MODALITIES, VISIBLE
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD, INFRARED, MODALITIES, VISIBLE
 
 Pixels = Literal["imagenet", "half"]
 Phi = Literal["linear", "mlp"]

@@ -21,13 +21,13 @@ from torch import Tensor
 from vireid.declaration import Count, settings
 from vireid.errors import ArgumentError
 from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels
-from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD, Embedder
+from vireid.layers.embedder import Embedder
 from vireid.layers.neck import bn_neck
 from vireid.layers.pooling import Pooling, pool
 from vireid.layers.two_stream import Encoded, Trunk, TwoStreamSettings
 from vireid.layers.unit import CHANNELS, Translators, own_channels
 from vireid.layers.weights import fill, new_names
-from vireid.types import INFRARED, VISIBLE
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD, INFRARED, VISIBLE
 
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # the means of ImageNet's three, for the infrared channel
 FROM_RESNET = ((r"(conv1|bn1)\.", r"stem.\1."), (r"(layer[1-4])\.", r"trunk.\1."))

@@ -12,9 +12,7 @@ from torch import Tensor, nn
 
 from vireid.declaration import NoSettings, configured
 from vireid.layers.saved import load_network, save_network
-from vireid.types import ResizeFilter, Similarity, Size
-
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD, ResizeFilter, Similarity, Size
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from vireid.data.pose.heatmaps import POINTS
 from vireid.errors import ArgumentError
-from vireid.layers.embedder import IMAGENET_MEAN, IMAGENET_STD
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD
 
 
 class RTMPose:
