@@ -190,7 +190,8 @@ def wording(kind: Any) -> str:
         limits = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
         marks = [mark for one in inner[1:] for mark in getattr(one, "metadata", [one])]
         bounds = ((sign, getattr(mark, name, None)) for mark in marks for name, sign in limits.items())
-        return " ".join([wording(inner[0]), *(f"{sign} {limit}" for sign, limit in bounds if limit is not None)])
+        limits_in_words = " and ".join(f"{sign} {limit}" for sign, limit in bounds if limit is not None)
+        return f"{wording(inner[0])} {limits_in_words}".rstrip()
     if origin is Literal:
         return " or ".join(map(str, inner))
     if origin in (typing.Union, types.UnionType):

@@ -314,7 +314,7 @@ def test_wording() -> None:
         tuple[float, ...]: "list of numbers",
         list[str]: "list of text",
         float | None: "number or null",
-        Annotated[int, Field(gt=0, le=9)]: "whole number > 0 <= 9",
+        Annotated[int, Field(gt=0, le=9)]: "whole number > 0 and <= 9",
         tuple[int, str]: "list of whole number, text",
         Literal["a", "b"]: "a or b",
     }
