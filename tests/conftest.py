@@ -1,8 +1,8 @@
-"""Option of every test run: `--no-skips` turns a skipped test into a failure."""
+"""The option `--no-skips`, which turns a skipped test into a failure, and the fixtures of several rooms."""
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 
 import pytest
 
@@ -40,3 +40,14 @@ def pytest_make_collect_report(
     report = yield
     refuse_skip(report, collector.config)
     return report
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Networks of a few channels only lose by sharing their work among threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

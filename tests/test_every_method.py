@@ -42,6 +42,7 @@ from vireid.training.optim import Constant, Optimizers
 from vireid.training.settings import resolve, settings_class
 from vireid.types import INFRARED, VISIBLE
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
 SIZE, PIDS, STEPS = (64, 32), 4, 20
 EPOCHS = {"cajl_plus": 60, "d2rl": 6, "spot": 60}  # of the training that is tested on held-out pictures; 40 elsewhere
@@ -107,15 +108,6 @@ def tiny_sampler(recipe: Recipe) -> object:
     sizes = {"pids": PIDS, "images": 2, "batches": 4}  # of those that the sampler knows
     known = {name: size for name, size in sizes.items() if hasattr(recipe.sampler, name)}
     return dataclasses.replace(recipe.sampler, **known)  # pyright: ignore[reportArgumentType]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Networks this small only lose by sharing their work among threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
