@@ -19,10 +19,10 @@ from typer.testing import CliRunner
 from vireid.cli.app import app
 from vireid.deploy import onnx as onnx_export
 from vireid.deploy.bundle import Bundle, export_bundle
-from vireid.deploy.bundle_config import file_digest
 from vireid.deploy.runtimes import Backend
 from vireid.errors import BundleError
 from vireid.layers.embedder import Embedder
+from vireid.system import file_digest
 from vireid.training.run_folder import RunFolder
 
 pytest.importorskip("onnxscript", reason="extra: export")

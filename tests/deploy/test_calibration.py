@@ -18,10 +18,10 @@ from vireid.data import datasets
 from vireid.data.datasets.sysu import ignore_same_room
 from vireid.data.table import Table, table_from_columns
 from vireid.deploy.bundle import export_bundle
-from vireid.deploy.bundle_config import file_digest
 from vireid.deploy.calibration import NEEDED, PAIRS, Calibration, pair_name
 from vireid.deploy.calibration_fit import BINS, calibrate, fit_logistic
 from vireid.errors import CalibrationError
+from vireid.system import file_digest
 from vireid.training.run_folder import EMBEDDER, RunFolder
 from vireid.types import INFRARED, VISIBLE
 
