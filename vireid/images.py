@@ -237,8 +237,8 @@ def _openers() -> dict[str, tuple[Callable, Callable | None]]:
 def _scans(data: bytes, enough: int) -> int:
     """Scans of a JPEG up to its end, which is not the end of the file where a phone appended a video."""
     at, scans = 2, 0
-    while scans <= enough and (found := MARKER.search(data, at)):
-        marker, at = found[1][0], found.end()
+    while scans <= enough and (match := MARKER.search(data, at)):
+        marker, at = match[1][0], match.end()
         if marker == END_OF_IMAGE:
             break
         scans += marker == START_OF_SCAN

@@ -65,8 +65,8 @@ def stamps_of(table: Table) -> np.ndarray:
     root = os.fspath(table.root)
     for row, name in enumerate(table.path.tolist()):
         try:
-            found = os.stat(os.path.join(root, name))
-            stamps[row] = found.st_size, found.st_mtime_ns
+            status = os.stat(os.path.join(root, name))
+            stamps[row] = status.st_size, status.st_mtime_ns
         except OSError as error:
             faults.append(f"{name}: {error.strerror or error}")
     if faults:

@@ -292,7 +292,7 @@ def _duplicates(table: Table, groups: list[list[int]]) -> list[Fault]:
         "same": ("inside one identity", "harmless in training; in a test the copy is a trivial match"),
     }
     return [
-        Fault("warning", f"{len(found)} sets of identical files {words[kind][0]}: {some(found, 3)}", words[kind][1])
-        for kind, found in kinds.items()
-        if found
+        Fault("warning", f"{len(sets)} sets of identical files {words[kind][0]}: {some(sets, 3)}", words[kind][1])
+        for kind, sets in kinds.items()
+        if sets
     ]

@@ -167,11 +167,11 @@ class TrainingData:
 
     def _inputs(self, transform: Transform, rows: np.ndarray, recipe: Recipe) -> dict[str, Tensor]:
         """What a transform needs beside the images, on the device."""
-        found: dict[str, Tensor] = {}
+        inputs: dict[str, Tensor] = {}
         for name in inputs_of(transform):
             if name not in self.table.extras:
                 if name == "keypoints" and name in getattr(transform, "optional", ()):
-                    found[name] = torch.full((len(rows), len(COCO_MIRROR), 3), torch.nan, device=self.device)
+                    inputs[name] = torch.full((len(rows), len(COCO_MIRROR), 3), torch.nan, device=self.device)
                     continue
                 raise DataError(
                     f"a transform of the recipe needs `{name}`, and the table has no such column; "
@@ -181,8 +181,8 @@ class TrainingData:
             if name == "keypoints":
                 sizes = self._source_sizes(recipe.picture_size, recipe.filter)[rows]
                 values = scale_keypoints(values, torch.from_numpy(sizes), recipe.picture_size)
-            found[name] = values.to(self.device)
-        return found
+            inputs[name] = values.to(self.device)
+        return inputs
 
     def _source_sizes(self, size: tuple[int, int], filter: str) -> np.ndarray:
         """(R, 2) height and width of the pictures on disk."""

@@ -28,14 +28,14 @@ def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndar
 
     Raises DataError if a pid has images in one modality only.
     """
-    found: list[dict[int, np.ndarray]] = []
+    by_modality: list[dict[int, np.ndarray]] = []
     for modality in (VISIBLE, INFRARED):
         rows = np.flatnonzero(table.modality == modality)
         order = rows[np.argsort(table.pid[rows], kind="stable")]
         pids, starts = np.unique(table.pid[order], return_index=True)
         by_pid = dict(zip(pids.tolist(), np.split(order, starts[1:]), strict=True)) if len(order) else {}
-        found.append(dict(sorted(by_pid.items(), key=lambda item: item[1][0])))
-    visible, infrared = found
+        by_modality.append(dict(sorted(by_pid.items(), key=lambda item: item[1][0])))
+    visible, infrared = by_modality
     for missing, have, name in ((visible, infrared, "visible"), (infrared, visible, "infrared")):
         alone = sorted(set(have) - set(missing))
         if alone:
@@ -70,8 +70,8 @@ class IdentityBatches:
 
     def iterations(self, table: Table) -> int:
         """Number of batches in every epoch."""
-        most = max(int((table.modality == modality).sum()) for modality in (VISIBLE, INFRARED))
-        return most // (self.pids * self.images) + 1
+        largest = max(int((table.modality == modality).sum()) for modality in (VISIBLE, INFRARED))
+        return largest // (self.pids * self.images) + 1
 
     def epoch(self, table: Table, random: np.random.RandomState) -> Iterator[np.ndarray]:
         """Yield integer arrays (2, pids * images): line 0 visible rows, line 1 infrared rows, blocks of one person.

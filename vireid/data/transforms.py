@@ -266,13 +266,13 @@ def erase_boxes(
     # round() of Python and of torch alike send halves to the even neighbor, as the released code did
     heights, widths = (pixels * aspect).sqrt().round().long(), (pixels / aspect).sqrt().round().long()
     fits = (heights < height) & (widths < width)
-    found = fits.any(dim=1)
+    erased = fits.any(dim=1)
     first = fits.int().argmax(dim=1, keepdim=True)
     tall, wide = heights.gather(1, first)[:, 0], widths.gather(1, first)[:, 0]
     top = whole_numbers(row, height - tall + 1)
     left = whole_numbers(column, width - wide + 1)
     boxes = torch.stack([top, top + tall, left, left + wide], dim=1)
-    return boxes * found[:, None], found
+    return boxes * erased[:, None], erased
 
 
 def erase(images: Tensor, boxes: Tensor, fill: tuple[float, float, float]) -> Tensor:

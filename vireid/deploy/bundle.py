@@ -74,9 +74,9 @@ class Bundle:
             ) from error
         if not (folder / WEIGHTS).is_file():
             raise BundleError(f"{folder} has no {WEIGHTS}; copy the whole folder, or export the run again")
-        if (found := file_digest(folder / WEIGHTS)) != config.digest:
+        if (actual := file_digest(folder / WEIGHTS)) != config.digest:
             raise BundleError(
-                f"{folder / WEIGHTS} was changed after the export: its sha256 is {found[:12]}..., config.json says "
+                f"{folder / WEIGHTS} was changed after the export: its sha256 is {actual[:12]}..., config.json says "
                 f"{config.digest[:12]}...; export the run again"
             )
         return cls(folder, config)

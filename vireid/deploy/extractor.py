@@ -77,8 +77,8 @@ class FeatureExtractor:
         heat maps are drawn.
         Raises PictureError, ValueError.
         """
-        found = [vectors for vectors, _ in self.batches(pictures, modality, **inputs)]
-        return np.concatenate(found) if found else np.zeros((0, self.dim), np.float32)
+        parts = [vectors for vectors, _ in self.batches(pictures, modality, **inputs)]
+        return np.concatenate(parts) if parts else np.zeros((0, self.dim), np.float32)
 
     def batches(
         self,
@@ -93,11 +93,11 @@ class FeatureExtractor:
         config = self.bundle.config
         poser = self._poser if HEATMAPS not in inputs else None
         if set(inputs) | ({HEATMAPS} if poser else set()) != set(config.inputs):
-            told = to_do(self.bundle)
+            advice = to_do(self.bundle)
             raise ArgumentError(
                 f"this embedder takes {' and '.join(('pictures', *config.inputs))}, got "
                 f"{' and '.join(('pictures', *inputs))}; pass each as NAME=array with one row for each picture"
-                + (f", or {told}" if told else "")
+                + (f", or {advice}" if advice else "")
             )
         stream = enumerate(_with_modality(_singles(pictures), modality))
         with ThreadPoolExecutor(
@@ -190,8 +190,8 @@ def _with_modality(
 def _kind(word: object) -> int | None:
     if isinstance(word, str) and word == "auto":
         return None
-    if isinstance(word, str | int | np.integer) and (found := MODALITIES.get(word)) is not None:  # type: ignore[arg-type]
-        return found
+    if isinstance(word, str | int | np.integer) and (kind := MODALITIES.get(word)) is not None:  # type: ignore[arg-type]
+        return kind
     raise ArgumentError(f'modality is "visible", "infrared" or "auto", got {word!r}')
 
 

@@ -20,7 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from vireid.data.pose.heatmaps import POINTS, HeatMaps, PoseEstimator, template
-from vireid.data.pose.sources import found_in, letterbox
+from vireid.data.pose.sources import keypoints_of, letterbox
 from vireid.data.transforms import scale_keypoints
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import WEIGHTS
@@ -72,8 +72,8 @@ class Poser:
             one = template(self.size) if self.choice == "template" else torch.zeros(POINTS, 3)
             return one.expand(len(seen), -1, -1)
         crops, back = np.stack([each.crop for each in seen]), np.stack([each.back for each in seen])
-        found = torch.from_numpy(found_in(self.estimator, crops, back))
-        return scale_keypoints(found, torch.tensor([each.size for each in seen]), self.size)
+        keypoints = torch.from_numpy(keypoints_of(self.estimator, crops, back))
+        return scale_keypoints(keypoints, torch.tensor([each.size for each in seen]), self.size)
 
 
 def to_do(bundle: Bundle) -> str:

@@ -73,10 +73,10 @@ class Line:
     def gain(self, first: Line) -> tuple[float, float | None] | None:
         """Mean and deviation of mAP above that of the same seeds of another line; None without a common seed."""
         seeds = [seed for seed in self.by_seed if seed in first.by_seed and seed is not None]
-        found = [self.by_seed[seed][RANKED_BY] - first.by_seed[seed][RANKED_BY] for seed in seeds]
-        if not found or self is first:
+        gains = [self.by_seed[seed][RANKED_BY] - first.by_seed[seed][RANKED_BY] for seed in seeds]
+        if not gains or self is first:
             return None
-        return statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None
+        return statistics.fmean(gains), statistics.stdev(gains) if len(gains) > 1 else None
 
     def _values(self, column: str) -> list[float]:
         return [figures[column] for figures in self.by_seed.values()]
@@ -84,20 +84,20 @@ class Line:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs of any methods, data sets and seeds; the first named method is the one that gains are told against."""
+    """Runs of any methods, data sets and seeds; the first named method is the one that gains are measured against."""
 
     runs: tuple[Trained, ...]
 
     @cached_property
     def blocks(self) -> dict[tuple[str, str], list[Line]]:
         """The lines of each (data, protocol), in the order of the runs."""
-        found: dict[tuple[str, str], dict[str, list[Trained]]] = {}
+        grouped: dict[tuple[str, str], dict[str, list[Trained]]] = {}
         for run in self.runs:
             for protocol in dict.fromkeys(row.protocol for row in run.results.rows):
-                found.setdefault((run.data, protocol), {}).setdefault(run.name, []).append(run)
+                grouped.setdefault((run.data, protocol), {}).setdefault(run.name, []).append(run)
         return {
             (data, protocol): [_line(data, protocol, name, runs) for name, runs in by_name.items()]
-            for (data, protocol), by_name in found.items()
+            for (data, protocol), by_name in grouped.items()
         }
 
     def ranked(self, data: str, protocol: str) -> list[Line]:
@@ -128,15 +128,15 @@ class Comparison:
         return json.dumps(self._records(stamps=True), indent=1, ensure_ascii=False) + "\n"
 
     def _records(self, stamps: bool = False) -> list[dict[str, object]]:
-        found: list[dict[str, object]] = []
+        records: list[dict[str, object]] = []
         for (data, protocol), lines in self.blocks.items():
             for line in lines:
                 for run in line.runs:
                     record: dict[str, object] = {"data": data, "protocol": protocol, "method": line.name}
                     record |= {"seed": run.seed, **line.by_seed[run.seed], "pictures": run.pictures}
                     record |= {"train_s": round(run.train_s, 1), "parameters": run.parameters}
-                    found.append({**record, "stamp": line.stamp, "notes": list(run.notes)} if stamps else record)
-        return found
+                    records.append({**record, "stamp": line.stamp, "notes": list(run.notes)} if stamps else record)
+        return records
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         header = ["data", "protocol", "place", "method", *COLUMNS, "gain in mAP", "seeds", "pictures seen"]
@@ -146,18 +146,18 @@ class Comparison:
             figures = [percent(line.mean[c], None if line.std is None else line.std[c]) for c in COLUMNS]
             gain = line.gain(first)
             trained = [run for run in line.runs if run.seed is not None]
-            told = [f"{statistics.fmean(values):,.0f}" for values in _costs(trained)] if trained else ["", "", ""]
+            costs = [f"{statistics.fmean(values):,.0f}" for values in _costs(trained)] if trained else ["", "", ""]
             named = [line.data, line.protocol, str(place), line.name]
-            cells.append([*named, *figures, _signed(gain), str(len(trained) or ""), *told, f"[{number}]"])
+            cells.append([*named, *figures, _signed(gain), str(len(trained) or ""), *costs, f"[{number}]"])
         return header, cells
 
     def _in_order(self) -> list[tuple[int, Line, Line]]:
-        """(place, line, line that its gain is told against) of every line of the table."""
-        found = []
+        """(place, line, line that its gain is measured against) of every line of the table."""
+        places = []
         for (data, protocol), lines in self.blocks.items():
             first = next((line for line in lines if None not in line.by_seed), lines[0])
-            found += [(place, line, first) for place, line in enumerate(self.ranked(data, protocol), 1)]
-        return found
+            places += [(place, line, first) for place, line in enumerate(self.ranked(data, protocol), 1)]
+        return places
 
     def _notes(self) -> list[str]:
         ordered = [line for _, line, _ in self._in_order()]

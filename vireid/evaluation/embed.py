@@ -311,10 +311,10 @@ def _layers(embedder: nn.Module, layer: str | None, modality: Tensor, sample: di
                 f"{type(embedder).__name__} is no Embedder of vireid and names no layers; leave layer out"
             )
         return {"output": embedder(images, modality, *beside)}
-    found = embedder.layers(embedder.normalize(images), modality, *beside)
+    vectors = embedder.layers(embedder.normalize(images), modality, *beside)
     if layer == "all":
-        return found
-    name = next(iter(found)) if layer is None else layer
-    if name not in found:
-        raise ArgumentError(f"no layer {name!r} in {type(embedder).__name__}; it has {', '.join(found)}")
-    return {name: found[name]}
+        return vectors
+    name = next(iter(vectors)) if layer is None else layer
+    if name not in vectors:
+        raise ArgumentError(f"no layer {name!r} in {type(embedder).__name__}; it has {', '.join(vectors)}")
+    return {name: vectors[name]}

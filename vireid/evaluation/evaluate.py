@@ -122,9 +122,9 @@ def refined(embeddings: Embeddings, protocol: Protocol, refine: Refine, trial: i
     if not 0 <= trial < len(trials):
         raise ArgumentError(f"{protocol.name} has trials 0 to {len(trials) - 1}, got {trial}")
     rows = np.unique(np.concatenate(trials[trial]))
-    found = _refined(embeddings, rows, trials[trial], protocol, refine).vectors
-    vectors = np.zeros((len(embeddings), found.shape[1]), dtype=np.float32)
-    vectors[rows] = found
+    part = _refined(embeddings, rows, trials[trial], protocol, refine).vectors
+    vectors = np.zeros((len(embeddings), part.shape[1]), dtype=np.float32)
+    vectors[rows] = part
     return replace(embeddings, vectors=vectors)
 
 
@@ -135,11 +135,11 @@ def _refined(embeddings: Embeddings, rows: np.ndarray, trial: Trial, protocol: P
         embeddings.vectors[rows], embeddings.table[rows], embeddings.stamp, embeddings.similarity,
         query=query, gallery=gallery, ignore=protocol.ignore,
     )  # fmt: skip
-    found = refine(given)
-    if not np.array_equal(found.table.path, given.table.path):
+    result = refine(given)
+    if not np.array_equal(result.table.path, given.table.path):
         raise ArgumentError(f"refine must return the same {len(given)} rows in the same order; it changed the table")
-    check_finite(found)
-    return found
+    check_finite(result)
+    return result
 
 
 def check_finite(embeddings: Embeddings) -> None:

@@ -35,8 +35,8 @@ def fingerprint(run: RunFolder, rows: Table, flip: bool) -> str:
         path = rows.full_path(row)
         if not path.exists():
             raise DataError(f"the picture {path} is missing; `vireid data check` lists all that are")
-        found = path.stat()
-        digest.update(f"{found.st_size}/{found.st_mtime_ns};".encode())
+        status = path.stat()
+        digest.update(f"{status.st_size}/{status.st_mtime_ns};".encode())
     return digest.hexdigest()[:16]
 
 
@@ -98,9 +98,9 @@ class Frozen:
     def _dim_of_files(self) -> int:
         """Of the deployed layer, from what `vireid embed` wrote: this embedder takes more than a picture."""
         for path in sorted((self.path / "embeddings").glob("*.npz")):
-            found = Embeddings.load(path)
-            if found.stamp.get(MADE_FROM, "").split()[1:2] == [found.stamp.get("layer")]:
-                return found.vectors.shape[1]
+            stored = Embeddings.load(path)
+            if stored.stamp.get(MADE_FROM, "").split()[1:2] == [stored.stamp.get("layer")]:
+                return stored.vectors.shape[1]
         raise RunError(
             f"the embedder of {self.path} also takes {', '.join(self.embedder.inputs)}, so the length of its vectors "
             f"is not known before it has run: vireid embed {self.path}"
@@ -155,9 +155,9 @@ class Frozen:
         made_from = fingerprint(run, table, False)
         folder = run.path / "embeddings"
         for path in folder.glob(f"*@frozen-{table.fingerprint[:6]}.npz"):
-            found = Embeddings.load(path)
-            if found.stamp.get(MADE_FROM) == made_from:
-                return replace(found, table=table)
+            stored = Embeddings.load(path)
+            if stored.stamp.get(MADE_FROM) == made_from:
+                return replace(stored, table=table)
         use = run.deployment
         made = embed(self.embedder, table, use.size, device=device, filter=use.filter, progress=progress)
         made = replace(made, stamp={**run.stamp, **made.stamp, MADE_FROM: made_from})

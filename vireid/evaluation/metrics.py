@@ -142,9 +142,9 @@ class Tally:
         """
         if not similarity.is_floating_point() or similarity.dtype in (torch.float16, torch.bfloat16):
             similarity = similarity.float()
-        found = np.minimum(np.searchsorted(self.pids, query_pid), len(self.pids) - 1)
-        place = self.place[found]
-        size = np.where(self.pids[found] == query_pid, self.sizes[place], 0)
+        at = np.minimum(np.searchsorted(self.pids, query_pid), len(self.pids) - 1)
+        place = self.place[at]
+        size = np.where(self.pids[at] == query_pid, self.sizes[place], 0)
         rows = max(1, CHUNK // similarity.shape[1])
         parts = [slice(start, start + rows) for start in range(0, len(similarity), rows)]
 
@@ -165,7 +165,7 @@ class Tally:
         self, similarity: Tensor, place: np.ndarray, size: np.ndarray, ignored: Tensor | None
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """First rank (0: no match), average precision and inverse negative penalty of each query, all (q,)."""
-        device, most = similarity.device, max(1, int(size.max()))
+        device, max_size = similarity.device, max(1, int(size.max()))
         low, high = torch.aminmax(similarity)
         if not (low > -LARGEST and high < LARGEST):
             bad = int((~(similarity.abs() < LARGEST)).any(1).sum())
@@ -175,7 +175,7 @@ class Tally:
             )
         if ignored is not None:
             similarity.sub_(ignored.view(torch.uint8), alpha=IGNORED)
-        level = np.arange(most)
+        level = np.arange(max_size)
         real = level < size[:, None]
         # A match that a query has not is replaced by its identity's first: writing a cell twice does no harm.
         columns = torch.from_numpy(self.starts[np.where(real, level, 0)] + place[:, None]).to(device)
@@ -185,12 +185,12 @@ class Tally:
         counts = right > -LARGEST
         total = counts.sum(1)  # (q,) matches
         # The worst stands in column M - total, the best in the last: place j from 1 in order of likeness.
-        position = torch.arange(most, 0, -1, device=device)
+        position = torch.arange(max_size, 0, -1, device=device)
         first = self._first_over_pids(similarity, right[:, -1:]) if self.cmc_over_pids else None
         before = similarity.shape[1] - torch.searchsorted(_sorted_rows(similarity), right)
         rank = (position + before).double()
         precision = (position / rank).masked_fill_(~counts, 0).sum(1) / total
-        last = rank.gather(1, (most - total).clamp_max(most - 1)[:, None])[:, 0]
+        last = rank.gather(1, (max_size - total).clamp_max(max_size - 1)[:, None])[:, 0]
         first = rank[:, -1] if first is None else first
         first = torch.where(total > 0, first.long(), 0)
         return first.cpu().numpy(), precision.cpu().numpy(), (total / last).cpu().numpy()

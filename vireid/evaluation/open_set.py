@@ -69,13 +69,13 @@ def evaluate_open_set(
     embeddings: Embeddings, protocol: Protocol, similarity: Similarity | None = None, rates: Sequence[float] = RATES
 ) -> list[OpenSet]:
     """The open-set figures of each trial of a protocol; errors as `open_set`."""
-    found = []
+    per_trial = []
     for queries, gallery in protocol.trials(embeddings.table):
         best = Best(embeddings.table.pid[gallery])
         for part, block, ignored in compare_rows(embeddings, protocol, queries, gallery, similarity):
             best.add(block, embeddings.table.pid[queries[part]], ignored)
-        found.append(best.open_set(rates))
-    return found
+        per_trial.append(best.open_set(rates))
+    return per_trial
 
 
 class Best:

@@ -32,15 +32,15 @@ class TrialEmbeddings(Embeddings):
     def apart(self, rows: np.ndarray) -> Tensor | None:
         """Mask (n, N) for these rows: pairs of a query and a gallery image that does not count for it, in any order."""
         mask = np.zeros((len(rows), len(self)), dtype=bool)
-        asking, asked = (np.flatnonzero(np.isin(rows, group)) for group in (self.query, self.gallery))
+        asking, searched = (np.flatnonzero(np.isin(rows, group)) for group in (self.query, self.gallery))
         forward = self.ignore(self.table[rows[asking]], self.table[self.gallery])
-        backward = self.ignore(self.table[self.query], self.table[rows[asked]])
+        backward = self.ignore(self.table[self.query], self.table[rows[searched]])
         if forward is None and backward is None:
             return None
         if forward is not None:
             mask[np.ix_(asking, self.gallery)] = forward
         if backward is not None:
-            mask[np.ix_(asked, self.query)] |= backward.T
+            mask[np.ix_(searched, self.query)] |= backward.T
         return torch.from_numpy(mask)
 
     def nameless(self) -> TrialEmbeddings:

@@ -99,14 +99,14 @@ def _neighbors(vectors: Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The k nearest images of each (N, k), nearest first, and the largest squared distance of each (N,)."""
     near = np.empty((len(vectors), k), dtype=np.int32)
     halves = vectors.square().sum(1) / 2
-    least = torch.empty_like(halves)
+    smallest = torch.empty_like(halves)
     step = max(1, BLOCK_BYTES // (8 * len(vectors)))
     for start in range(0, len(vectors), step):
         rows = slice(start, start + step)
         closeness = _closeness(vectors[rows], vectors, halves)
         near[rows] = closeness.topk(k, dim=1).indices.cpu().numpy()
-        least[rows] = closeness.amin(1)
-    return near, (2 * (halves - least)).clamp_min_(torch.finfo(vectors.dtype).tiny).cpu().numpy()
+        smallest[rows] = closeness.amin(1)
+    return near, (2 * (halves - smallest)).clamp_min_(torch.finfo(vectors.dtype).tiny).cpu().numpy()
 
 
 def _indicator(columns: np.ndarray, count: int, value: np.generic) -> sparse.csr_array:
@@ -157,19 +157,19 @@ def _shared(
     num_queries = len(of_query.indptr) - 1
     lengths = np.diff(of_gallery.indptr)
     pairs = np.concatenate([[0], np.cumsum(lengths[of_query.indices])])[of_query.indptr]  # before each query row
-    most_pairs, most_rows = BLOCK_BYTES // 64, max(1, BLOCK_BYTES // (8 * num_gallery))
+    max_pairs, max_rows = BLOCK_BYTES // 64, max(1, BLOCK_BYTES // (8 * num_gallery))
     start = 0
     while start < num_queries:
-        stop = int(np.searchsorted(pairs, pairs[start] + most_pairs, side="right")) - 1
-        stop = min(max(stop, start + 1), start + most_rows, num_queries)
+        stop = int(np.searchsorted(pairs, pairs[start] + max_pairs, side="right")) - 1
+        stop = min(max(stop, start + 1), start + max_rows, num_queries)
         entries = slice(of_query.indptr[start], of_query.indptr[stop])
         column, value = of_query.indices[entries], of_query.data[entries]
         row = np.repeat(np.arange(stop - start), np.diff(of_query.indptr[start : stop + 1]))
         repeat = lengths[column]
         # Position of every gallery entry in a column that the query has too.
         at = np.repeat(of_gallery.indptr[column] - (np.cumsum(repeat) - repeat), repeat) + np.arange(repeat.sum())
-        least = np.minimum(np.repeat(value, repeat), of_gallery.data[at])
+        smaller = np.minimum(np.repeat(value, repeat), of_gallery.data[at])
         cell = np.repeat(row * num_gallery, repeat) + of_gallery.indices[at]
-        total = np.bincount(cell, least, minlength=(stop - start) * num_gallery).astype(value.dtype)
+        total = np.bincount(cell, smaller, minlength=(stop - start) * num_gallery).astype(value.dtype)
         yield slice(start, stop), total.reshape(stop - start, num_gallery)
         start = stop

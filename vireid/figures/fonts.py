@@ -28,16 +28,16 @@ INSTALL = "install one, e.g. `apt install fonts-noto-cjk` or `fonts-wqy-microhei
 @lru_cache
 def chinese_file(folders: tuple[str, ...] = FOLDERS) -> Path | None:
     """A font file with Chinese glyphs, or None where this machine has none."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for folder in folders:
         for parent, _, names in os.walk(Path(folder).expanduser()):
             for name in names:
                 stem = name.lower().replace("_", "-")
                 if stem.endswith((".ttf", ".ttc", ".otf")) and "bold" not in stem:
                     kind = next((kind for kind in CHINESE if stem.startswith(kind)), None)
-                    if kind and kind not in found:
-                        found[kind] = Path(parent) / name
-    return next((found[kind] for kind in CHINESE if kind in found), None)
+                    if kind and kind not in files:
+                        files[kind] = Path(parent) / name
+    return next((files[kind] for kind in CHINESE if kind in files), None)
 
 
 def font(size: int, chinese: Path | None = None) -> Font:
@@ -58,18 +58,18 @@ def width(text: str, chosen: Font) -> int:
     return int(right - left)
 
 
-def wrap(text: str, chosen: Font, most: int) -> list[str]:
+def wrap(text: str, chosen: Font, max_width: int) -> list[str]:
     """Lines of at most `most` pixels, broken at spaces, and inside words that are longer than a line."""
     lines, line = [], ""
     for word in text.split(" "):
         longer = f"{line} {word}" if line else word
-        if width(longer, chosen) <= most:
+        if width(longer, chosen) <= max_width:
             line = longer
             continue
         if line:
             lines.append(line)
-        while width(word, chosen) > most:
-            cut = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or width(word[:n], chosen) <= most)
+        while width(word, chosen) > max_width:
+            cut = next(n for n in range(len(word) - 1, 0, -1) if n == 1 or width(word[:n], chosen) <= max_width)
             lines.append(word[:cut])
             word = word[cut:]
         line = word

@@ -151,20 +151,20 @@ class Tries:
         return self._begun[name]
 
 
-def _row(name: str, found: Indexed, error: str = "") -> dict[str, Any]:
-    refused = list(found.refused[:MAX_LINES])
-    if more := len(found.refused) - len(refused):
+def _row(name: str, indexed: Indexed, error: str = "") -> dict[str, Any]:
+    refused = list(indexed.refused[:MAX_LINES])
+    if more := len(indexed.refused) - len(refused):
         refused.append(f"{more} more pictures of {name}")
-    return {"name": name, "added": found.added, "present": found.present, "refused": refused, "error": error}
+    return {"name": name, "added": indexed.added, "present": indexed.present, "refused": refused, "error": error}
 
 
 def _worked(job: Job, pieces: list[Piece], workers: int | None) -> Iterator[dict[str, Any]]:
     """The rows of all pieces, in the order in which they are done."""
     ray = _ray()
     cpus, gpus = (int(ray.cluster_resources().get(kind, 0)) for kind in ("CPU", "GPU"))
-    most = max(1, cpus - SPARE)
-    if (count := workers or most) > most:
-        raise ParallelError(f"this cluster has {cpus} CPUs, and Ray Data needs one; --workers is at most {most}")
+    max_workers = max(1, cpus - SPARE)
+    if (count := workers or max_workers) > max_workers:
+        raise ParallelError(f"this cluster has {cpus} CPUs, and Ray Data needs one; --workers is at most {max_workers}")
     count = min(count, len(pieces))
     needs: dict[str, float] = {"num_cpus": 1}
     if gpus and job.device != "cpu":

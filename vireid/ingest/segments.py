@@ -150,7 +150,7 @@ class Segment:
     def _detect(self, detector: Detector) -> tuple[list[Box], str]:
         settings = self.settings
         tracker = None if settings.tracker == "none" else PackageTracker(settings.tracker, settings.fps)
-        boxes_found, damage = list[Box](), list[str]()
+        kept, damage = list[Box](), list[str]()
         with Video(self.source.path) as video:
             shown = sample_frames(settings.fps, self.start_s, _until_damage(video, self.start_s, self.end_s, damage))
             while batch := [(time_s, pixels(frame)) for time_s, frame in islice(shown, FRAMES)]:
@@ -162,8 +162,8 @@ class Segment:
                         tracks = ["-" if number == NO_TRACK else str(number) for number in numbers]
                     for box, score, track in zip(boxes.tolist(), scores.tolist(), tracks, strict=True):
                         if track != "-":
-                            boxes_found.append(Box(time_s, box[0], box[1], box[2], box[3], track, score))
-        return sorted(boxes_found), damage[0] if damage else ""
+                            kept.append(Box(time_s, box[0], box[1], box[2], box[3], track, score))
+        return sorted(kept), damage[0] if damage else ""
 
 
 def segments_of(source: Source, settings: VideoSettings, store: Path | None) -> Iterator[Segment]:

@@ -75,11 +75,11 @@ class GlobalAndStripes(TwoStream):
 
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         maps, pooled, embedding = self.encode(images, modality)
-        found = {"neck": embedding, "pooled": pooled}
+        vectors = {"neck": embedding, "pooled": pooled}
         if self.stripes is None:
-            return found
+            return vectors
         stripes = self.stripes(maps)
-        return {"joined": self.join(embedding, stripes), **found, "stripes": stripes.flatten(1)}
+        return {"joined": self.join(embedding, stripes), **vectors, "stripes": stripes.flatten(1)}
 
     def join(self, embedding: Tensor, stripes: Tensor) -> Tensor:
         """The embedding to deploy, (N, D + S d), of eg (N, D) and stripes (N, S, d)."""

@@ -71,8 +71,8 @@ class ModalityTransformer(Embedder):
         table, some (onnxruntime on GPUs) read 0 there: hence both the number outside the table and the NaN.
         """
         known = (modality == VISIBLE) | (modality == INFRARED)
-        found = F.embedding(torch.where(known, modality, len(MODALITIES)), self.modality_embed)
-        return torch.where(known[:, None], self.settings.modality_scale * found, torch.nan)
+        vectors = F.embedding(torch.where(known, modality, len(MODALITIES)), self.modality_embed)
+        return torch.where(known[:, None], self.settings.modality_scale * vectors, torch.nan)
 
     def tokens(self, images: Tensor, modality: Tensor) -> Tensor:
         """The transformer's input (N, 1 + n, dim): normalized images (N, 3, H, W), modality (N,)."""

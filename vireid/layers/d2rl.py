@@ -91,8 +91,8 @@ class UnifiedResNet(Embedder):
             return torch.where((modality == VISIBLE).view(-1, 1, 1, 1), *rows)
         rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
         if sum(map(len, rows)) != len(modality):
-            found = modality.unique().tolist()
-            raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+            values = modality.unique().tolist()
+            raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {values}")
         parts = [self.joined(own_channels(images[r], m), m) for m, r in enumerate(rows) if len(r)]
         return torch.cat(parts)[torch.cat(rows).argsort()]  # back in the order of the batch
 
@@ -119,10 +119,10 @@ class UnifiedResNet(Embedder):
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         unified = self.unify(images, modality)
         encoded = self.encode(unified, modality)
-        found = {"neck": encoded.embedding, "pooled": encoded.pooled}
+        vectors = {"neck": encoded.embedding, "pooled": encoded.pooled}
         if not self.settings.zero_translated:
-            found["translated-zeroed"] = self.encode(unified, modality, zeroed=True).embedding
-        return found
+            vectors["translated-zeroed"] = self.encode(unified, modality, zeroed=True).embedding
+        return vectors
 
     def forward(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> Tensor:
         return self.encode(self.unify(self.normalize(images), modality), modality).embedding  # without the control
@@ -144,9 +144,9 @@ def load_unified(network: UnifiedResNet, state: Mapping[str, Tensor]) -> list[st
     """
     if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
         named = new_names(state, FROM_RESNET)
-        found = {new: state[old] for old, new in named.items()}
-        found["stem.conv1.weight"] = widened(found["stem.conv1.weight"])
-        fill(network, found, ("stem.", "trunk.layer"))
+        weights = {new: state[old] for old, new in named.items()}
+        weights["stem.conv1.weight"] = widened(weights["stem.conv1.weight"])
+        fill(network, weights, ("stem.", "trunk.layer"))
         return [key for key in state if key not in named]
     if any(re.match(r"translators\.", key) for key in state):
         return fill(network, state)

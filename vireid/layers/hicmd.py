@@ -237,8 +237,8 @@ def by_modality(modules: nn.ModuleList, images: Tensor, modality: Tensor) -> Ten
         return torch.where((modality == VISIBLE).view(-1, *[1] * (visible.dim() - 1)), visible, infrared)
     rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
     if sum(map(len, rows)) != len(modality):
-        found = modality.unique().tolist()
-        raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+        values = modality.unique().tolist()
+        raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {values}")
     parts = [module(images[r]) for module, r in zip(modules, rows, strict=True) if len(r)]
     return torch.cat(parts)[torch.cat(rows).argsort()]
 

@@ -76,9 +76,9 @@ class StripedTwoStream(TwoStream):
 
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         maps, pooled, embedding = self.encode(images, modality)
-        found = {"pooled": pooled} if isinstance(self.neck, nn.Identity) else {"neck": embedding, "pooled": pooled}
+        vectors = {"pooled": pooled} if isinstance(self.neck, nn.Identity) else {"neck": embedding, "pooled": pooled}
         if self.stripes is None:
-            return found
+            return vectors
         stripes = self.stripes(maps)
         parts = [normalize(embedding, dim=1)] * self.settings.with_global + [normalize(stripes, dim=2).flatten(1)]
-        return {"joined": torch.cat(parts, dim=1), **found, "stripes": stripes.flatten(1)}
+        return {"joined": torch.cat(parts, dim=1), **vectors, "stripes": stripes.flatten(1)}

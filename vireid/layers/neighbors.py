@@ -59,7 +59,7 @@ def _nearest(unit: Tensor, k: int, k_cross: int | None, modality: Tensor | None,
                 if columns is own:
                     block[here - here[0], here] = torch.inf  # even where another image has the very same vector
                 lists.append(_largest(block, columns, size))
-            rows[at] = torch.cat([found for found, _ in lists], 1)
+            rows[at] = torch.cat([nearest for nearest, _ in lists], 1)
             similarity[at] = torch.cat([values for _, values in lists], 1)
     return Nearest(rows, similarity)
 
@@ -99,9 +99,9 @@ def mutual_neighbors(
     """M as lists (N, m) of x (N, D), or of sets x (S, N, D) with modality (S, N): then (S N, m) of flattened rows."""
     if x.dim() == 2:
         return reciprocal(nearest(x, k, k_cross, modality, apart).rows)
-    found = [mutual_neighbors(one, k, k_cross, None if modality is None else modality[s]) for s, one in enumerate(x)]
-    longest = max(lists.shape[1] for lists in found)
-    shifted = [torch.where(lists >= 0, lists + s * x.shape[1], -1) for s, lists in enumerate(found)]
+    per_set = [mutual_neighbors(one, k, k_cross, None if modality is None else modality[s]) for s, one in enumerate(x)]
+    longest = max(lists.shape[1] for lists in per_set)
+    shifted = [torch.where(lists >= 0, lists + s * x.shape[1], -1) for s, lists in enumerate(per_set)]
     return torch.cat([pad(lists, (0, longest - lists.shape[1]), value=-1) for lists in shifted])
 
 

@@ -192,7 +192,7 @@ class NFormerRefiner(Refiner):
     def __init__(self, settings: NFormerRefinerSettings | None = None, **words: Any) -> None:
         super().__init__(settings, **words)
         s = self.settings
-        self.dim, self.least = s.dim, s.landmarks
+        self.dim, self.min_images = s.dim, s.landmarks
         self.projection = nn.Identity() if s.dim == s.width else nn.Linear(s.dim, s.width)
         self.projection_neck = unshifted_norm(s.width)
         self.transformer = NeighborTransformer(s.width, s.heads, s.depth, s.dropout)
@@ -240,8 +240,8 @@ class NFormerRefiner(Refiner):
 
     def transform(self, tokens: Tensor, neighbors: Tensor, draws: list[Tensor]) -> Tensor:
         """Refined vectors (N, width) of length 1, the mean over draws of landmarks (depth, l)."""
-        found = [self.transformer(tokens[None], neighbors, landmarks).refined[0] for landmarks in draws]
-        return normalize(torch.stack(found).mean(0) if len(found) > 1 else found[0], dim=1)
+        refined = [self.transformer(tokens[None], neighbors, landmarks).refined[0] for landmarks in draws]
+        return normalize(torch.stack(refined).mean(0) if len(refined) > 1 else refined[0], dim=1)
 
     def forward(self, vectors: Tensor, modality: Tensor, apart: Apart | None = None) -> Tensor:
         tokens = self.tokens(vectors)
@@ -268,7 +268,7 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
     Its linear layers hold (in, out) under `w` and `b`, its layer norms `g` and `b`. Other keys keep their names.
     """
-    found: dict[str, Tensor] = {}
+    renamed: dict[str, Tensor] = {}
     for key, value in state.items():
         name = key.removeprefix("nformer.")
         for pattern, own in RELEASED:
@@ -279,5 +279,5 @@ def from_released(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             stem, _, last = name.rpartition(".")
             name = f"{stem}.{LEAVES.get(last, last)}"
             value = value.T.contiguous() if last == "w" else value
-        found[name] = value
-    return found
+        renamed[name] = value
+    return renamed

@@ -81,12 +81,12 @@ class RefinedGallery:
 
     def _own(self, similarity: Tensor, modality: int) -> Tensor:
         """The query's list (k - 1,), rows of the gallery, -1 where there are fewer; itself is left out."""
-        found = []
+        lists = []
         for group, count in self._groups(modality):
             rows = group.nonzero().squeeze(1)
             best = rows[similarity[rows].topk(min(count, len(rows))).indices]
-            found.append(torch.nn.functional.pad(best, (0, count - len(best)), value=-1))
-        return torch.cat(found)
+            lists.append(torch.nn.functional.pad(best, (0, count - len(best)), value=-1))
+        return torch.cat(lists)
 
     def _part(self, rows: Tensor) -> Tensor:
         """These rows and the landmarks, with the mutual neighbors of all of them, ascending."""
@@ -104,8 +104,8 @@ class RefinedGallery:
         if k_cross is not None:  # a query can drive out of a list only what stands in it for its own modality
             of_same = torch.arange(self.refiner.settings.k, device=part.device) < self.refiner.settings.k - k_cross
             values.masked_fill_(of_same != (self.modality[part] == modality)[:, None], torch.inf)
-        least, column = values.min(1)
-        enters = similarity[part] > least
+        weakest, column = values.min(1)
+        enters = similarity[part] > weakest
         lists[enters, column[enters]] = query
         mine = torch.where(own >= 0, place[own.clamp(min=0)], -1)
         return torch.cat([lists, torch.cat([mine.new_tensor([query]), mine])[None]])

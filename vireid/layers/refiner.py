@@ -25,7 +25,7 @@ class Refiner(nn.Module):
 
     name: ClassVar[str]
     dim: int  # of the vectors that it takes
-    least: int = 1  # images that a set must hold
+    min_images: int = 1  # images that a set must hold
 
     Settings: ClassVar[type] = NoSettings
 

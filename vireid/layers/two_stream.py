@@ -106,8 +106,8 @@ class TwoStream(Embedder):
             return torch.where(visible, self.visible(images), self.infrared(images))
         rows = [(modality == m).nonzero().squeeze(1) for m in (VISIBLE, INFRARED)]
         if sum(map(len, rows)) != len(modality):
-            found = modality.unique().tolist()
-            raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {found}")
+            values = modality.unique().tolist()
+            raise ArgumentError(f"modality must be {VISIBLE} (visible) or {INFRARED} (infrared), got {values}")
         parts = [stem(images[r]) for stem, r in zip((self.visible, self.infrared), rows, strict=True) if len(r)]
         return torch.cat(parts)[torch.cat(rows).argsort()]  # back in the order of the batch
 

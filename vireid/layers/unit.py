@@ -93,13 +93,13 @@ class Translators(nn.Module):
         """
         generator = torch.Generator(images[VISIBLE].device)
         generator.manual_seed(seed)
-        rank, world, found = distributed.rank(), distributed.world(), []
+        rank, world, latents = distributed.rank(), distributed.world(), []
         for x in (*images, *images, *images):
             n, _, height, width = x.shape
             shape = (world * n, self.latent, height // 4, width // 4)
             drawn = torch.randn(shape, generator=generator, device=x.device, dtype=x.dtype)
-            found.append(drawn[rank * n : (rank + 1) * n])
-        return found
+            latents.append(drawn[rank * n : (rank + 1) * n])
+        return latents
 
     def translated(self, images: Pair, noise: Sequence[Tensor]) -> Pair:
         """Both translations of visible and infrared images; the noise is that of z_v and of z_i."""

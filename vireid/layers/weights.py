@@ -101,11 +101,11 @@ def check_hash(path: Path, name: str | None = None) -> None:
     if wanted is None:
         return
     with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if not found.startswith(wanted[1]):
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not digest.startswith(wanted[1]):
         raise ArgumentError(
             f"{path} is damaged or another file: its sha256 should begin with {wanted[1]}, "
-            f"it begins with {found[: len(wanted[1])]}; delete it and load again, or rename your own file"
+            f"it begins with {digest[: len(wanted[1])]}; delete it and load again, or rename your own file"
         )
 
 
@@ -138,13 +138,13 @@ def read(path: Path) -> dict[str, Tensor]:
 
 def new_names(state: Mapping[str, Tensor], patterns: Sequence[tuple[str, str]]) -> dict[str, str]:
     """Key of `state` -> its name here, for the keys whose start a pattern (regular expression, replacement) matches."""
-    found: dict[str, str] = {}
+    names: dict[str, str] = {}
     for key in state:
         for pattern, name in patterns:
             if re.match(pattern, key):
-                found[key] = re.sub("^" + pattern, name, key)
+                names[key] = re.sub("^" + pattern, name, key)
                 break
-    return found
+    return names
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], prefixes: Sequence[str] = ("",)) -> list[str]:

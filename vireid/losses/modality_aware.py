@@ -57,8 +57,8 @@ def modality_aware_center(
     g, label, modality = gather(at_least_float32(cleaned)), gather(label), gather(modality)
     if distance == "normalized":
         g = F.normalize(g)
-    found = batch_centers(g, label if center == "identity" else torch.stack([label, modality], 1))
-    squared = (g - found.centers[found.row]).square().sum(1)
+    grouped = batch_centers(g, label if center == "identity" else torch.stack([label, modality], 1))
+    squared = (g - grouped.centers[grouped.row]).square().sum(1)
     return reduced(soft_margin(squared if distance == "squared" else (squared + FLOOR).sqrt()), reduction)
 
 

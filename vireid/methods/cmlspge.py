@@ -128,39 +128,39 @@ class CMLSPGE(Method[GlobalAndStripes]):
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         maps, pooled, embedding = self.embedder.encode(batch.images, batch.modality)
         triplets = at.epoch >= self.settings.triplets_from
-        found = self.global_losses(pooled, embedding, batch, triplets)
+        terms = self.global_losses(pooled, embedding, batch, triplets)
         if self.embedder.stripes is not None:
-            found |= self.stripe_losses(self.embedder.stripes(maps)[:, self.first :], batch, triplets)
-        return found
+            terms |= self.stripe_losses(self.embedder.stripes(maps)[:, self.first :], batch, triplets)
+        return terms
 
     def global_losses(self, pooled: Tensor, embedding: Tensor, batch: Batch, triplets: bool) -> dict[str, Tensor]:
         """L_id and, with `triplets`, L_tri of g (N, D) and eg (N, D)."""
         s = self.settings
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         for suffix, x, head, weight in (
             ("", pooled, self.pooled_classifier, 1.0),
             ("_enhanced", embedding, self.classifier, s.enhanced),
         ):
             if weight:
-                found["identity" + suffix] = weight * F.cross_entropy(head(x), batch.label)
+                terms["identity" + suffix] = weight * F.cross_entropy(head(x), batch.label)
             if weight * s.center and triplets:
                 loss = center_triplet(x, batch.label, batch.modality, s.margin_global, s.reduction)
-                found["center" + suffix] = weight * s.center * loss
-        return found
+                terms["center" + suffix] = weight * s.center * loss
+        return terms
 
     def stripe_losses(self, stripes: Tensor, batch: Batch, triplets: bool) -> dict[str, Tensor]:
         """L_id^lv, L_id^lt and, with `triplets`, L_PA of stripes (N, S, d), those that the sums run over."""
         s = self.settings
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         if s.local:
             logits = [head(x) for head, x in zip(self.stripe_classifiers, stripes.unbind(1), strict=True)]
             each = torch.stack([F.cross_entropy(z, batch.label, reduction="none") for z in logits]).sum(0)  # (N,)
             for modality, name in enumerate(MODALITIES):
                 rows = batch.modality == modality
-                found[f"stripes_{name}"] = s.local * (each * rows).sum() / rows.sum()
+                terms[f"stripes_{name}"] = s.local * (each * rows).sum() / rows.sum()
         for kind, loss in (("stripe", part_triplet), ("lsp", path_triplet)):
             if s.part and triplets and kind in self.triplets:
-                found["part" if kind == "stripe" else "path"] = s.part * loss(
+                terms["part" if kind == "stripe" else "path"] = s.part * loss(
                     stripes,
                     batch.label,
                     batch.modality,
@@ -168,7 +168,7 @@ class CMLSPGE(Method[GlobalAndStripes]):
                     candidates=s.candidates,
                     reduction=s.reduction,
                 )
-        return found
+        return terms
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """ImageNet's ResNet-50, or an embedder file of this method; returns the keys not used.

@@ -196,7 +196,7 @@ class HiCMD(Method[PrototypeAttribute]):
 
     def discriminator_loss(self, images: list[Tensor], made: Made) -> Tensor:
         """L_D, which trains the discriminators alone; every real image counts once per image made for it, twice."""
-        s, found = self.settings, []
+        s, terms = self.settings, []
         for m in BOTH:
             real = images[m].detach().requires_grad_()
             maps, fake = (
@@ -204,8 +204,8 @@ class HiCMD(Method[PrototypeAttribute]):
                 self.judge(m, torch.cat([made.swapped[m], made.modality_only[m]]).detach()),
             )
             loss = discriminator_loss(fake, maps) if s.gan == "code" else _log_loss(fake, -1) + _log_loss(maps, 1)
-            found.append(loss + s.penalty * gradient_penalty(maps, real) if s.penalty else loss)
-        return s.adversarial * 2 * torch.stack(found).sum()
+            terms.append(loss + s.penalty * gradient_penalty(maps, real) if s.penalty else loss)
+        return s.adversarial * 2 * torch.stack(terms).sum()
 
     def judge(self, modality: int, images: Tensor) -> list[Tensor]:
         """The discriminator's maps (N, 1, h, w) per scale."""
@@ -217,21 +217,21 @@ class HiCMD(Method[PrototypeAttribute]):
     def generator_losses(self, images: list[Tensor], made: Made) -> dict[str, Tensor]:
         """The weighted terms of L_G that see images or codes; a weight of 0 leaves its term out."""
         s = self.settings
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         for name, rebuilt in (("same", made.same), ("cross", made.swapped), ("cycle", made.cycle)):
-            found[name] = torch.stack([F.l1_loss(rebuilt[m], images[m]) for m in BOTH]).sum()
+            terms[name] = torch.stack([F.l1_loss(rebuilt[m], images[m]) for m in BOTH]).sum()
         code, again = made.code, made.swapped_code
         kept = [F.l1_loss(excluded(again[m]), excluded(code[m])) for m in BOTH]
         brought = [F.l1_loss(style(again[m]), style(code[1 - m])) for m in BOTH]
-        found["code"] = torch.stack(kept + brought).sum()
-        found["kl"] = sum((self.kl(excluded(code[m])) for m in BOTH), torch.zeros_like(found["code"]))
+        terms["code"] = torch.stack(kept + brought).sum()
+        terms["kl"] = sum((self.kl(excluded(code[m])) for m in BOTH), torch.zeros_like(terms["code"]))
         if s.adversarial:
             maps = [self.judge(m, torch.cat([made.swapped[m], made.modality_only[m]])) for m in BOTH]
             term = generator_loss if s.gan == "code" else lambda fake: _log_loss(fake, 1)
-            found["adversarial"] = 2 * torch.stack([term(fake) for fake in maps]).sum()
+            terms["adversarial"] = 2 * torch.stack([term(fake) for fake in maps]).sum()
         weights = {"same": s.same, "cross": s.cross, "cycle": s.cycle, "code": s.code, "kl": s.kl}
         weights["adversarial"] = s.adversarial
-        return {name: weights[name] * loss for name, loss in found.items() if weights[name]}
+        return {name: weights[name] * loss for name, loss in terms.items() if weights[name]}
 
     def kl(self, codes: Tensor) -> Tensor:
         """Of codes (N, D): their mean square, or with "paper" the mean over rows of KL(N(code, 1) || N(0, 1))."""
@@ -242,9 +242,9 @@ class HiCMD(Method[PrototypeAttribute]):
         joined, labels = self.joined(given, made)
         neck, sizes, label = self.embedder.neck, [len(y) for y in labels], torch.cat(labels)
         f1 = neck(torch.cat(joined)) if self.settings.neck_rows == "all" else torch.cat([neck(x) for x in joined])
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         if self.settings.identity:
-            found["identity"] = self.settings.identity * F.cross_entropy(self.classifier(f1), label)
+            terms["identity"] = self.settings.identity * F.cross_entropy(self.classifier(f1), label)
         if self.settings.triplet:
             x = self.projection(f1)
             rows = x.split(sizes)
@@ -252,8 +252,8 @@ class HiCMD(Method[PrototypeAttribute]):
                 cosine_triplet(torch.cat([rows[k] for k in kinds]), torch.cat([labels[k] for k in kinds]), x, label)
                 for kinds in PIVOTS
             ]
-            found["triplet"] = self.settings.triplet * torch.stack(calls).sum()
-        return found
+            terms["triplet"] = self.settings.triplet * torch.stack(calls).sum()
+        return terms
 
     def joined(self, given: Inputs, made: Made) -> tuple[list[Tensor], list[Tensor]]:
         """Joined vectors of the eight kinds of row and their labels, of images erased anew.

@@ -193,8 +193,8 @@ class MAUM(Method[StripedTwoStream]):
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         branches = self.embedder.branches(batch.images, batch.modality)
-        found = [self.branch_losses(i, x, batch) for i, x in enumerate(branches)]
-        losses, parts = ({}, found) if not self.settings.with_global else (found[0], found[1:])
+        by_branch = [self.branch_losses(i, x, batch) for i, x in enumerate(branches)]
+        losses, parts = ({}, by_branch) if not self.settings.with_global else (by_branch[0], by_branch[1:])
         for name in parts[0] if parts else ():
             losses[f"stripes_{name}"] = torch.stack([part[name] for part in parts]).mean()
         return losses
@@ -208,8 +208,8 @@ class MAUM(Method[StripedTwoStream]):
         for name in MODALITIES:
             losses[f"identity_{name}"] = s.specific * losses[f"identity_{name}"]
         if s.beta:
-            found = proxies.unidirectional_losses(x, batch.label, batch.modality, s.alpha, s.delta)
-            losses |= {name: s.beta * loss for name, loss in found.items()}
+            proxy_losses = proxies.unidirectional_losses(x, batch.label, batch.modality, s.alpha, s.delta)
+            losses |= {name: s.beta * loss for name, loss in proxy_losses.items()}
             self.watch.update({f"snapshots_{name}": proxies.bank(m).valid.sum() for m, name in enumerate(MODALITIES)})
         return losses
 

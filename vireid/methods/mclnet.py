@@ -196,12 +196,12 @@ class MCLNet(AGW):
     def center_losses(self, embedding: Tensor, batch: Batch) -> dict[str, Tensor]:
         """L_ica and L_cca of embeddings (N, D), without their weights; a term of weight 0 is left out."""
         s = self.settings
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         if s.ica:
-            found["ica"] = self.center_loss(embedding, batch.label, self.identity_centers, s.images_per_pid)
+            terms["ica"] = self.center_loss(embedding, batch.label, self.identity_centers, s.images_per_pid)
         if s.cca:
-            found["cca"] = self.center_loss(embedding, self.camera_label(batch.camid), self.camera_centers)
-        return found
+            terms["cca"] = self.center_loss(embedding, self.camera_label(batch.camid), self.camera_centers)
+        return terms
 
     def center_loss(self, embedding: Tensor, label: Tensor, centers: Tensor, rows: int | None = None) -> Tensor:
         """The center term of embeddings (N, D) with label (N,) and centers (classes, D)."""

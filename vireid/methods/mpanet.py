@@ -122,12 +122,12 @@ class MPANet(Method[PatternNet]):
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         _, masks, pooled, embedding = self.embedder.encode(batch.images)
-        found: dict[str, Tensor] = {}
+        terms: dict[str, Tensor] = {}
         if self.settings.separation and self.embedder.patterns is not None:
-            found["separation"] = self.settings.separation * overlap(masks)
+            terms["separation"] = self.settings.separation * overlap(masks)
         if self.settings.center:
-            found["center"] = self.settings.center * center_cluster(pooled, batch.label, self.settings.margin).loss
-        return {**found, **self.classifier_losses(embedding, batch.label, batch.modality, at)}
+            terms["center"] = self.settings.center * center_cluster(pooled, batch.label, self.settings.margin).loss
+        return {**terms, **self.classifier_losses(embedding, batch.label, batch.modality, at)}
 
     def classifier_losses(self, embedding: Tensor, label: Tensor, modality: Tensor, at: Progress) -> dict[str, Tensor]:
         """L_id, L_v, L_i and L_kl of embeddings (N, D); in training mode the averaged classifiers move before."""
@@ -136,20 +136,20 @@ class MPANet(Method[PatternNet]):
             self.follow(at)
         logits = self.classifier(embedding)
         self.watch.update(correct=(logits.detach().argmax(1) == label).float().mean())
-        found = {"identity": F.cross_entropy(logits, label)}
+        terms = {"identity": F.cross_entropy(logits, label)}
         visible, infrared = (modality == m for m in (VISIBLE, INFRARED))
         # all rows pass through both classifiers and the right one is chosen: no row has to be picked out on the device
         own = torch.where(visible[:, None], self.visible_classifier(embedding), self.infrared_classifier(embedding))
         if self.modality_weight:
             each = F.cross_entropy(own, label, reduction="none")
             for name, rows in (("identity-visible", visible), ("identity-infrared", infrared)):
-                found[name] = self.modality_weight * (each * rows).sum() / rows.sum()
+                terms[name] = self.modality_weight * (each * rows).sum() / rows.sum()
         if self.settings.mutual:
             with torch.no_grad():
                 teachers = (F.linear(embedding, w) for w in (self.infrared_average, self.visible_average))
                 other = torch.where(visible[:, None], *teachers)
-            found["mutual"] = self.settings.mutual * divergence(own, other).mean()
-        return found
+            terms["mutual"] = self.settings.mutual * divergence(own, other).mean()
+        return terms
 
     @torch.no_grad()
     def follow(self, at: Progress) -> None:

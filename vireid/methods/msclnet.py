@@ -153,7 +153,7 @@ class MSCLNet(AGW):
         rows = pairs(batch)
         label, camids = batch.label[rows[VISIBLE]], [batch.camid[r] for r in rows]
         normed = [part(maps[r]) for part, r in zip(self.normalized, rows, strict=True)]
-        found = {
+        terms = {
             "identity": F.cross_entropy(self.classifier(embedding), batch.label),
             "triplet": self.triplet_loss(pooled, batch.label),
             **self.synergy_losses(normed[VISIBLE][0], normed[INFRARED][0], label),
@@ -162,9 +162,9 @@ class MSCLNet(AGW):
             stripes, held = (torch.cat([b, b.detach()]) for _, b in normed), normed[VISIBLE][1].detach()
             # one pass for both: the first half carries gradients to the network, the second to S alone
             fused, apart = self.synergy(*stripes).chunk(2)
-            found |= self.complement_losses(apart, held, pooled[rows[INFRARED]].detach(), label)
-            found |= self.cascade_losses([*(pooled[r] for r in rows), fused.mean(1)], label, camids)
-        return {name: self.weights[name] * loss for name, loss in found.items() if self.weights[name]}
+            terms |= self.complement_losses(apart, held, pooled[rows[INFRARED]].detach(), label)
+            terms |= self.cascade_losses([*(pooled[r] for r in rows), fused.mean(1)], label, camids)
+        return {name: self.weights[name] * loss for name, loss in terms.items() if self.weights[name]}
 
     def synergy_losses(self, visible: Tensor, infrared: Tensor, label: Tensor) -> dict[str, Tensor]:
         """L_div and L_t of g (N, D) of both modalities, without their weights."""

@@ -270,9 +270,9 @@ class NFormer(Method[Never]):
         """z+ (R, width) as at test; the projection stands still by now, and so do its batch statistics."""
         neck = self.refiner.projection_neck
         was, _ = neck.training, neck.eval()
-        found = torch.cat([self.refiner.project(part)[1] for part in vectors.split(4096)])
+        tokens = torch.cat([self.refiner.project(part)[1] for part in vectors.split(4096)])
         neck.train(was)
-        return found
+        return tokens
 
     # --- losses -------------------------------------------------------------------------------------------------------
 
@@ -313,8 +313,8 @@ class NFormer(Method[Never]):
         self.watch["neighbors"] = (neighbors >= 0).sum(1).float().mean()
         flags = batch.extras["landmark"].unflatten(0, (sets, -1)).permute(2, 0, 1)  # (depth, S, n)
         landmarks = flags.nonzero()[:, 2].view(*flags.shape[:2], -1)
-        found = self.refiner.transformer(tokens, neighbors, landmarks)
-        return found.tokens.flatten(0, 1), found.refined.flatten(0, 1)
+        output = self.refiner.transformer(tokens, neighbors, landmarks)
+        return output.tokens.flatten(0, 1), output.refined.flatten(0, 1)
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """The released code's checkpoint, or a refiner file; returns the keys not used.

@@ -115,11 +115,11 @@ class SPOT(Method[StructureTwoStream]):
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         _, branches = self.embedder.branches(batch.images, batch.modality, batch.extras["heatmaps"])
-        found = self.branch_losses("fused", branches.fused, self.embedder.neck, batch.label)
+        terms = self.branch_losses("fused", branches.fused, self.embedder.neck, batch.label)
         for name, weight in self.weights.items():
             each = self.branch_losses(name, getattr(branches, name), self.necks[name], batch.label)
-            found |= {key: weight * loss for key, loss in each.items()}
-        return found
+            terms |= {key: weight * loss for key, loss in each.items()}
+        return terms
 
     def branch_losses(self, name: str, x: Tensor, neck: nn.Module, label: Tensor) -> dict[str, Tensor]:
         """L_id and L_tri of one descriptor (N, C), without its weight; the fused one's names bear no prefix."""

@@ -25,7 +25,7 @@ class ServedRefiner(nn.Module):
     def __init__(self, refiner: Refiner, length: float) -> None:
         super().__init__()
         self.refiner, self.length = refiner.eval(), length
-        self.name, self.least = refiner.name, refiner.least
+        self.name, self.min_images = refiner.name, refiner.min_images
         self.eval()
 
     def forward(self, vectors: Tensor, modality: Tensor, apart: Apart | None = None) -> Tensor:

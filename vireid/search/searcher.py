@@ -299,9 +299,10 @@ def reranked(
         if isinstance(rerank, torch.nn.Module):  # a Refiner
             if rerank.training:
                 raise SearchError("this refiner is in training mode; call its eval(), or load it with load_refiner")
-            name, least = getattr(rerank, "name", type(rerank).__name__), getattr(rerank, "least", 1)
-            if len(one) + len(other) < least:
-                few = f"{len(one) + len(other)} pictures, {name} needs {least}"
+            name = getattr(rerank, "name", type(rerank).__name__)
+            min_images = getattr(rerank, "min_images", 1)
+            if len(one) + len(other) < min_images:
+                few = f"{len(one) + len(other)} pictures, {name} needs {min_images}"
                 return similarities_of(query, gallery), f"none ({few})"
             kinds = torch.from_numpy(np.concatenate([of_query, of_gallery]).astype(np.int64))
             refined = torch.nn.functional.normalize(rerank(torch.cat([one, other]), kinds), dim=1)

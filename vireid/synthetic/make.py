@@ -106,9 +106,9 @@ def make(
             f"came people={people}, images_per_camera={images}, trials={trials}, size=({height}, {width})"
         )
     root = Path(root).expanduser().absolute()
-    told = {"renderer": VERSION, "layout": layout, "people": people, "images_per_camera": images, "seed": seed,
+    options = {"renderer": VERSION, "layout": layout, "people": people, "images_per_camera": images, "seed": seed,
             "size": [height, width], "masks": masks, "trials": trials, "parts": list(PARTS)}  # fmt: skip
-    if _standing(root) == told:
+    if _standing(root) == options:
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
     building = root.with_name(f".{root.name}.making-{os.getpid()}")
@@ -119,7 +119,7 @@ def make(
         jobs = [_Job(building, pid, shots, seed, (height, width), masks) for pid, shots in plan.items()]
         paths, keypoints = _render(jobs, workers or available_cores())
         np.savez(building / "keypoints.npz", path=np.array(paths), keypoints=np.stack(keypoints))
-        (building / MARK).write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+        (building / MARK).write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
         if root.exists():
             old = root.with_name(f".{root.name}.old-{os.getpid()}")
             root.rename(old)
@@ -141,9 +141,9 @@ def _standing(root: Path) -> dict | None:
             return json.loads((root / MARK).read_text(encoding="utf-8"))
         except ValueError:
             return {}
-    found = "a file" if not root.is_dir() else ", ".join(sorted(p.name for p in root.iterdir())[:4])
+    came = "a file" if not root.is_dir() else ", ".join(sorted(p.name for p in root.iterdir())[:4])
     raise FileExistsError(
-        f"{root}: expected no folder, an empty one or an earlier synthetic set (with {MARK}), came {found}; "
+        f"{root}: expected no folder, an empty one or an earlier synthetic set (with {MARK}), came {came}; "
         "give another folder, or move this one away yourself"
     )
 
@@ -171,8 +171,8 @@ def _render_elsewhere(jobs: list[_Job]) -> list[list[tuple[str, np.ndarray]]]:
     command = [sys.executable, "-c", code]
     ended = subprocess.run(command, input=pickle.dumps(jobs), capture_output=True, env=environment, check=False)
     if ended.returncode:
-        told = ended.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
-        raise RuntimeError(f"a rendering process ended early ({told[0]}); run again, or with workers=1 to see why")
+        last_line = ended.stderr.decode(errors="replace").strip().splitlines()[-1:] or [f"exit code {ended.returncode}"]
+        raise RuntimeError(f"a rendering process ended early ({last_line[0]}); run again, or with workers=1 to see why")
     return pickle.loads(ended.stdout)
 
 

@@ -68,22 +68,22 @@ for tag in ("null", "bool", "int", "float", "timestamp", "str", "seq"):
 
 def read_words(words: Sequence[str], faults: list[str]) -> dict[str, Given]:
     """`key=value` words by key."""
-    found: dict[str, Given] = {}
+    values: dict[str, Given] = {}
     for word in words:
         key, equals, text = (part.strip() for part in word.partition("="))
         if not equals or not key or not text:
             faults.append(f"`{word}` is not a setting: expected key=value, e.g. epochs=60 or size=[144,72]")
             continue
-        if key in found:
-            faults.append(f"`{key}` is given twice, as {found[key]} and {text}; keep one")
+        if key in values:
+            faults.append(f"`{key}` is given twice, as {values[key]} and {text}; keep one")
             continue
         try:
             value = yaml.load(text, Loader)  # a SafeLoader
         except yaml.YAMLError:
             faults.append(f"`{word}` cannot be read: expected a number, a word or a list such as [144,72]")
         else:
-            found[key] = Given(value, None if value is None or isinstance(value, list | dict) else text)
-    return found
+            values[key] = Given(value, None if value is None or isinstance(value, list | dict) else text)
+    return values
 
 
 def read_file(path: Path, faults: list[str]) -> dict[str, Given]:
@@ -93,12 +93,12 @@ def read_file(path: Path, faults: list[str]) -> dict[str, Given]:
     except SettingsError as error:
         faults += error.faults
         return {}
-    found: dict[str, Given] = {}
+    values: dict[str, Given] = {}
     for key, value in flat(content):
-        if key in found:
+        if key in values:
             faults.append(f"`{key}` is given twice in {path}, nested and dotted; keep one")
-        found[key] = value if isinstance(value, Given) else Given(value)
-    return found
+        values[key] = value if isinstance(value, Given) else Given(value)
+    return values
 
 
 def read_yaml(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:

@@ -217,8 +217,8 @@ def differences(had: Any, now: Any, name: str = "") -> list[str]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a training's numbers."""
-    found = {"vireid": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    return {**found, "numpy": np.__version__, "device": _gpu() or "cpu"}
+    numbers = {"vireid": __version__, "python": platform.python_version(), "torch": torch.__version__}
+    return {**numbers, "numpy": np.__version__, "device": _gpu() or "cpu"}
 
 
 def git_commit() -> str | None:
@@ -227,7 +227,7 @@ def git_commit() -> str | None:
     if not (root / ".git").exists():
         return None
     try:
-        found = subprocess.run(
+        head = subprocess.run(
             ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10, check=True
         )
         changed = subprocess.run(
@@ -239,7 +239,7 @@ def git_commit() -> str | None:
         )
     except (OSError, subprocess.SubprocessError):  # no git here, or no commit yet: the record then says null
         return None
-    return found.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
+    return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
 
 
 def _gpu() -> str:

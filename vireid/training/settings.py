@@ -76,12 +76,12 @@ def describe(method_class: type[Method], dataset: str) -> list[Setting]:
     """Every setting of a method with its default: network and losses first, then the recipe, stage by stage."""
     kind = settings_class(method_class)
     hints, lines = typing.get_type_hints(kind, include_extras=True), documentation(kind)
-    found = [Setting(name, hints[name], value, lines[name]) for name, value in defaults(kind).items()]
+    described = [Setting(name, hints[name], value, lines[name]) for name, value in defaults(kind).items()]
     stages = recipes_of(method_class, dataset)
     for index, recipe in enumerate(stages):
         prefix = "" if len(stages) == 1 else f"stages.{index}."
-        found += [dataclasses.replace(leaf, name=prefix + leaf.name, stage=index) for leaf in leaves(recipe)]
-    return found
+        described += [dataclasses.replace(leaf, name=prefix + leaf.name, stage=index) for leaf in leaves(recipe)]
+    return described
 
 
 # --- what can be set --------------------------------------------------------------------------------------------------

@@ -68,10 +68,10 @@ def calibrate_run(
         warn(chosen.people)
         if chosen.part:
             network, use = run.embedder(options.method).to(choose_device(device)), run.folder.deployment
-            found = embed(network, chosen.rows, use.size, filter=use.filter, **shared)
+            embeddings = embed(network, chosen.rows, use.size, filter=use.filter, **shared)
         else:  # kept in RUN/embeddings for the next time
             layers = run.embed_rows(run.rows(options, chosen.split), options)
-            found = replace(next(iter(layers.values())), table=chosen.rows)
+            embeddings = replace(next(iter(layers.values())), table=chosen.rows)
         folders, digest = [run.path], file_digest(run.path / EMBEDDER)
         inner = run.path / RUN_BUNDLE
         if (inner / CONFIG).is_file() and Bundle.open(inner).config.digest == digest:
@@ -85,12 +85,12 @@ def calibrate_run(
         chosen = choose_people(table, bundle.config.trained_on, split)
         warn(chosen.people)
         network = load_embedder(bundle.path / WEIGHTS, choose_device(device))
-        found = embed(network, chosen.rows, bundle.config.size, filter=bundle.config.filter, **shared)
+        embeddings = embed(network, chosen.rows, bundle.config.size, filter=bundle.config.filter, **shared)
         folders, digest = [bundle.path], bundle.config.digest
     rule, ignored = ignore_rule(table, ignore)
     made = calibrate(
-        found.vectors,
-        found.table,
+        embeddings.vectors,
+        embeddings.table,
         embedder=digest,
         split=chosen.split + (" (held out)" if chosen.part else ""),
         people=chosen.people,

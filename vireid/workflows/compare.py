@@ -66,10 +66,12 @@ class Entry(BaseModel):
 
     def words(self, dataset: str, extra: Sequence[str], runs: Mapping[str, Path]) -> list[str]:
         """key=value words for this kind of data set; `runs` are the folders that "run:NAME" stands for."""
-        found = {**dict(flat(self.settings)), **dict(flat(self.on.get(dataset, {})))}
-        found |= {key: str(runs[value.removeprefix(OF_RUN)]) for key, value in found.items() if _is_reference(value)}
+        settings = {**dict(flat(self.settings)), **dict(flat(self.on.get(dataset, {})))}
+        settings |= {
+            key: str(runs[value.removeprefix(OF_RUN)]) for key, value in settings.items() if _is_reference(value)
+        }
         given = {word.partition("=")[0].strip() for word in extra}
-        return [*(f"{key}={value_text(value)}" for key, value in found.items() if key not in given), *extra]
+        return [*(f"{key}={value_text(value)}" for key, value in settings.items() if key not in given), *extra]
 
     @property
     def bases(self) -> set[str]:
@@ -173,26 +175,26 @@ def compare_runs(
 
 def labels(data: Sequence[str]) -> dict[str, str]:
     """NAME=PATH of each data set by what the table calls it: the name of its folder."""
-    found: dict[str, str] = {}
+    by_label: dict[str, str] = {}
     for spec in data:
         path = datasets.split_spec(spec)[1].resolve()
         label = path.parent.name if path.suffix else path.name
-        if label in found:
-            raise ArgumentError(f"two data sets are called {label!r} ({found[label]} and {spec}); rename a folder")
-        found[label] = spec
-    return found
+        if label in by_label:
+            raise ArgumentError(f"two data sets are called {label!r} ({by_label[label]} and {spec}); rename a folder")
+        by_label[label] = spec
+    return by_label
 
 
-def protocols(table: Table, asked: Sequence[str]) -> tuple[str, ...]:
+def protocols(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     """Those of the protocols asked for that belong to this data set, or its usual ones; ValueError if there is none."""
-    if not asked:
+    if not names:
         return datasets.find(table.dataset).compared_protocols or tuple(datasets.protocols_for(table))
-    found = tuple(name for name in asked if name.partition("/")[0] == table.dataset)
-    for name in found:
+    chosen = tuple(name for name in names if name.partition("/")[0] == table.dataset)
+    for name in chosen:
         datasets.protocol(name, table)  # raises for a name that is unknown
-    if not found:
-        raise ArgumentError(f"no protocol asked for belongs to {table.dataset}: {', '.join(asked)}; add one of its own")
-    return found
+    if not chosen:
+        raise ArgumentError(f"no protocol asked for belongs to {table.dataset}: {', '.join(names)}; add one of its own")
+    return chosen
 
 
 def chance(embeddings: Path, names: Sequence[str], seed: int = 0) -> Results:
@@ -202,10 +204,10 @@ def chance(embeddings: Path, names: Sequence[str], seed: int = 0) -> Results:
     real = Embeddings.load(embeddings)
     noise = np.random.RandomState(seed).randn(len(real), 64).astype(np.float32)
     random = Embeddings(noise, real.table, {NAME: "chance", "layer": "random vectors"})
-    found = Results(())
+    results = Results(())
     for name in names:
-        found += evaluate(random, datasets.protocol(name, real.table))
-    return found
+        results += evaluate(random, datasets.protocol(name, real.table))
+    return results
 
 
 # --- the runs ---------------------------------------------------------------------------------------------------------
@@ -321,13 +323,13 @@ def deployed_parameters(run: Run) -> int:
 
 
 def _chances(done: Sequence[Job], chosen: Mapping[str, tuple[str, ...]]) -> list[Trained]:
-    found = []
+    lines = []
     for label, names in chosen.items():
         job = next((job for job in done if job.label == label and not job.entry.bases), None)
         if job is not None:
             files = sorted((job.folder / "embeddings").glob("[!@]*.npz"))
-            found.append(Trained(label, "chance", None, chance(files[0], names)))
-    return found
+            lines.append(Trained(label, "chance", None, chance(files[0], names)))
+    return lines
 
 
 def _is_reference(value: object) -> bool:

@@ -31,7 +31,7 @@ EXTRAS = {
     "ray": ("scale", "many processes (index --workers)"),
     "huggingface_hub": ("hub", "weights by hf:// address"),
 }
-LEAST_DISK_GB = 2.0
+MIN_DISK_GB = 2.0
 
 
 @dataclass
@@ -122,14 +122,14 @@ def _folders(report: Report, folder: Path) -> None:
             report.faults.append(
                 f"{there} cannot be written ({error.strerror}); runs and caches need a folder that can"
             )
-        if free < LEAST_DISK_GB:
-            report.missing.append(f"disk space at {there}: {free:.1f} GB; caches and runs want {LEAST_DISK_GB:.0f} GB")
+        if free < MIN_DISK_GB:
+            report.missing.append(f"disk space at {there}: {free:.1f} GB; caches and runs want {MIN_DISK_GB:.0f} GB")
 
 
 def _font(report: Report) -> None:
     from vireid.figures.fonts import INSTALL, chinese_file
 
-    found = chinese_file()
-    report.facts.append(("Chinese font", str(found or "none")))
-    if found is None:
+    file = chinese_file()
+    report.facts.append(("Chinese font", str(file or "none")))
+    if file is None:
         report.missing.append(f"a Chinese font, for pictures with --lang zh: {INSTALL}")

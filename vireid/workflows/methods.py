@@ -22,10 +22,10 @@ def _first_line(path: Path) -> str:
 
 def settings(method: str, dataset: str = "sysu") -> dict[str, list[Setting]]:
     """Every setting of a method (name or file) for a data set, by group: network and losses, then each stage."""
-    found = describe(methods.find(method), dataset)
-    stages = {setting.stage for setting in found} - {None}
+    described = describe(methods.find(method), dataset)
+    stages = {setting.stage for setting in described} - {None}
     groups: dict[str, list[Setting]] = {"network and losses": []}
-    for setting in found:
+    for setting in described:
         title = f"recipe for {dataset}" + (f", stage {setting.stage}" if len(stages) > 1 else "")
         groups.setdefault("network and losses" if setting.stage is None else title, []).append(setting)
     return groups

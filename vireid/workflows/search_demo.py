@@ -43,8 +43,8 @@ from vireid.workflows.training import train_with
 log = logging.getLogger(__name__)
 GUESTS = 24  # people of the night
 SHOTS = {VISIBLE: 2, INFRARED: 4}  # pictures of one passage
-ASKED_SHOT = 90  # of the queries; no picture of the archive has this number
-ASKED_CAMERAS = (4, 5, 2)  # where they were taken: the gate, the garden, the hall
+QUERY_SHOT = 90  # of the queries; no picture of the archive has this number
+QUERY_CAMERAS = (4, 5, 2)  # where they were taken: the gate, the garden, the hall
 STRANGER = 9000  # somebody who never came
 SUNSET = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
 STEPS = {1: 4, 2: 9, 4: 0, 5: 20, 3: 190, 6: 205}  # minutes after somebody's arrival that each camera sees them
@@ -123,19 +123,19 @@ def night(people: list[int], progress: bool = True) -> Iterator[Crop]:
 def choose_examples(gallery: Gallery, extractor: FeatureExtractor, people: list[int]) -> tuple[list[Example], int]:
     """Queries for the page, those that are answered best first, and how many people are found first at night."""
     cameras = {camera.camid: camera for camera in CAMERAS["sysu"]}
-    shots = [(pid, camid) for pid in people for camid in ASKED_CAMERAS]
-    drawn = [Image.fromarray(picture(pid, cameras[camid], ASKED_SHOT, SEED).image) for pid, camid in shots]
+    shots = [(pid, camid) for pid in people for camid in QUERY_CAMERAS]
+    drawn = [Image.fromarray(picture(pid, cameras[camid], QUERY_SHOT, SEED).image) for pid, camid in shots]
     vectors = extractor(drawn, "visible")
     ranks = []
     for (pid, _), hits in zip(shots, gallery.search(vectors, 50, Filter(modality=INFRARED)), strict=True):
         right = [place for place, hit in enumerate(hits) if hit.record.pid == f"person {pid}"]
         ranks.append((right[0] if right else len(hits), -len([place for place in right if place < 10])))
-    first = sum(rank[0] == 0 for rank, (_, camid) in zip(ranks, shots, strict=True) if camid == ASKED_CAMERAS[0])
+    first = sum(rank[0] == 0 for rank, (_, camid) in zip(ranks, shots, strict=True) if camid == QUERY_CAMERAS[0])
     chosen: dict[int, Example] = {}
     for place in sorted(range(len(shots)), key=lambda at: ranks[at]):
         pid = shots[place][0]
         chosen.setdefault(pid, Example(f"person {pid}", _jpeg(drawn[place]), "visible", "infrared"))
-    stranger = Image.fromarray(picture(STRANGER, cameras[ASKED_CAMERAS[0]], ASKED_SHOT, SEED).image)
+    stranger = Image.fromarray(picture(STRANGER, cameras[QUERY_CAMERAS[0]], QUERY_SHOT, SEED).image)
     return [*list(chosen.values())[:EXAMPLES], Example("somebody who never came", _jpeg(stranger), "visible")], first
 
 

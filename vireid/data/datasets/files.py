@@ -21,8 +21,8 @@ def existing_folder(root: Path | str, dataset: str) -> Path:
     """The folder as a Path; DataError if it is missing or not a folder."""
     root = Path(root).expanduser()
     if not root.is_dir():
-        found = "a file" if root.is_file() else "nothing"
-        raise DataError(f"{dataset}: expected a folder at {root}, found {found}; give the folder that holds the data")
+        came = "a file" if root.is_file() else "nothing"
+        raise DataError(f"{dataset}: expected a folder at {root}, found {came}; give the folder that holds the data")
     return root
 
 
@@ -99,7 +99,7 @@ def attach_keypoints(table: Table) -> Table:
     return replace(table, extras={**table.extras, "keypoints": column})
 
 
-def some(values: Sequence[object] | np.ndarray, most: int = 10) -> str:
+def some(values: Sequence[object] | np.ndarray, limit: int = 10) -> str:
     """The first values in words, with how many more there are."""
-    shown = ", ".join(str(value) for value in list(values)[:most])
-    return shown + (f" and {len(values) - most} more" if len(values) > most else "")
+    shown = ", ".join(str(value) for value in list(values)[:limit])
+    return shown + (f" and {len(values) - limit} more" if len(values) > limit else "")

@@ -33,8 +33,8 @@ def same(column: str) -> IgnoreRule:
         if mine.dtype.kind in "US":  # compare small numbers instead of Q x G strings
             known, codes = np.unique(theirs, return_inverse=True)
             at = np.minimum(np.searchsorted(known, mine), len(known) - 1) if len(known) else np.zeros(len(mine), int)
-            found = known[at] == mine if len(known) else np.zeros(len(mine), bool)
-            mine, theirs = np.where(found & (mine != ""), at, -1), codes.reshape(-1)
+            matches = known[at] == mine if len(known) else np.zeros(len(mine), bool)
+            mine, theirs = np.where(matches & (mine != ""), at, -1), codes.reshape(-1)
         return mine[:, None] == theirs[None, :]
 
     return rule

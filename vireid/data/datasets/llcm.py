@@ -137,14 +137,14 @@ _OWN_CAMERA = "same identity in the same camera"
 
 
 def _protocols() -> list[Protocol]:
-    found = []
+    protocols = []
     for query in (VISIBLE, INFRARED):
         stamp = {"queries": f"all {MODALITIES[query]} test images", "cmc": "over identities"}
         drawn = {"draw": "Python seeds 0..9", "shots": "1 per camera", "ignored": _OWN_CAMERA}
         whole = {"draw": "none (all images)", "shots": "all", "ignored": "nothing"}
-        found.append(Protocol(_direction(query), _honest(query), same_pid_and_camera, True, stamp | drawn))
+        protocols.append(Protocol(_direction(query), _honest(query), same_pid_and_camera, True, stamp | drawn))
         name = _direction(query) + "/all-images"
-        found.append(Protocol(name, _all_images(query), ignore_nothing, True, stamp | whole))
+        protocols.append(Protocol(name, _all_images(query), ignore_nothing, True, stamp | whole))
     # The second branch of the released test.py transposes the similarity and exchanges the labels too, so the rows are
     # the drawn infrared pictures and the columns all visible ones: infrared-to-visible with a large gallery.
     exchanged = {
@@ -156,8 +156,8 @@ def _protocols() -> list[Protocol]:
         "cmc": "over identities",
     }
     name = _direction(VISIBLE) + "/as-published-code"
-    found.append(Protocol(name, _exchanged, same_pid_and_camera, True, exchanged))
-    return found
+    protocols.append(Protocol(name, _exchanged, same_pid_and_camera, True, exchanged))
+    return protocols
 
 
 protocols: dict[str, Protocol] = {p.name: p for p in _protocols()}

@@ -226,14 +226,14 @@ def _from_tree(root: Path) -> Table:
 def _from_names(root: Path, paths: list[str], letter: str, meaning: str) -> list[int]:
     """The number after this letter in every file name, or [] if no name has one."""
     mark = re.compile(rf"(?:^|_){letter}(\d+)(?=[_.]|s\d)")  # `c3_`, `_c3.jpg`, and Market's `c3s1`
-    found = [mark.search(path.rpartition("/")[2]) for path in paths]
-    without = [path for path, match in zip(paths, found, strict=True) if match is None]
+    matches = [mark.search(path.rpartition("/")[2]) for path in paths]
+    without = [path for path, match in zip(paths, matches, strict=True) if match is None]
     if without and len(without) < len(paths):
         raise DataError(
             f"{root}: the {meaning} ({letter}NUMBER) stands in some file names and not in {len(without)} others: "
             f"{some(without, 3)}. Name it in all or in none"
         )
-    return [int(match[1]) for match in found if match]
+    return [int(match[1]) for match in matches if match]
 
 
 def _rows(table: Table, split: str, modality: int | None) -> np.ndarray:
@@ -253,8 +253,8 @@ def _trials(query: int | None, gallery: int | None) -> Callable[[Table], list[Tr
             raise DataError(f"the table has a {have} split and no {lack} split; give both, or only `test`")
         splits = ("query", "gallery") if own.all() else ("test", "test")
         rows = _rows(table, splits[0], query), _rows(table, splits[1], gallery)
-        for name, split, modality, found in zip(("query", "gallery"), splits, (query, gallery), rows, strict=True):
-            if not len(found):
+        for name, split, modality, chosen in zip(("query", "gallery"), splits, (query, gallery), rows, strict=True):
+            if not len(chosen):
                 kind = "" if modality is None else MODALITIES[modality] + " "
                 raise DataError(f"no {name}: the table has no {kind}picture in split `{split}`; add some, or turn "
                                 "the direction round")  # fmt: skip
@@ -291,7 +291,7 @@ def protocols_with(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
     """
     rules = _ignore(ignore)
     suffix = "/ignore-" + "+".join(rules) if rules else ""
-    found = {}
+    by_name = {}
     pairs = {
         "visible-to-infrared": (VISIBLE, INFRARED),
         "infrared-to-visible": (INFRARED, VISIBLE),
@@ -310,8 +310,8 @@ def protocols_with(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
         }
         name = f"manifest/{direction}{suffix}"
         rule = any_of(tuple(active.values())) if active else ignore_nothing
-        found[name] = Protocol(name, _trials(query, gallery), rule, False, stamp)
-    return found
+        by_name[name] = Protocol(name, _trials(query, gallery), rule, False, stamp)
+    return by_name
 
 
 def _check(table: Table) -> list[Fault]:

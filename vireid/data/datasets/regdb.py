@@ -80,8 +80,8 @@ def _trials(query: int) -> Callable[[Table], list[Trial]]:
     def trials(table: Table) -> list[Trial]:
         test = table.split == "test"
         rows = [np.flatnonzero(test & (table.modality == modality)) for modality in (query, 1 - query)]
-        for modality, found in zip((query, 1 - query), rows, strict=True):
-            if not len(found):
+        for modality, chosen in zip((query, 1 - query), rows, strict=True):
+            if not len(chosen):
                 raise DataError(f"RegDB: no {MODALITIES[modality]} test image in this table; load it whole")
         return [(rows[0], rows[1])]
 

@@ -151,11 +151,11 @@ def open_source(estimator: str, batch_size: int, device: str) -> tuple[PoseSourc
 
 def digest(files: list[Path]) -> str:
     """Start of the sha256 of the files' contents."""
-    found = hashlib.sha256()
+    contents = hashlib.sha256()
     for file in files:
         with file.open("rb") as opened:
-            found.update(hashlib.file_digest(opened, "sha256").digest())
-    return found.hexdigest()[:12]
+            contents.update(hashlib.file_digest(opened, "sha256").digest())
+    return contents.hexdigest()[:12]
 
 
 # --- the file ---------------------------------------------------------------------------------------------------------
@@ -193,10 +193,10 @@ def picture_stamps(table: Table) -> np.ndarray:
     stamps = np.empty((len(table), 2), dtype=np.int64)
     for row in range(len(table)):
         try:
-            found = table.full_path(row).stat()
+            status = table.full_path(row).stat()
         except OSError as error:
             raise DataError(f"the picture {table.full_path(row)} is missing; `vireid data check` lists all") from error
-        stamps[row] = found.st_size, found.st_mtime_ns
+        stamps[row] = status.st_size, status.st_mtime_ns
     return stamps
 
 

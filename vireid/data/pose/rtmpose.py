@@ -67,8 +67,8 @@ class RTMPose:
         mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
         values = ((pixels / 255 - mean) / std).numpy()
         parts = np.split(values, len(values)) if self.fixed else [values]
-        found = [self.session.run(None, {self.name: part}) for part in parts]
-        columns, rows = (torch.from_numpy(np.concatenate([np.asarray(f[i]) for f in found])) for i in range(2))
+        outputs = [self.session.run(None, {self.name: part}) for part in parts]
+        columns, rows = (torch.from_numpy(np.concatenate([np.asarray(f[i]) for f in outputs])) for i in range(2))
         points = self.decode(columns, rows)
         scale = points.new_tensor([width / self.size[1], height / self.size[0]])
         return torch.cat([(points[..., :2] + 0.5) * scale - 0.5, points[..., 2:]], dim=-1)

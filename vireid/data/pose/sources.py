@@ -129,8 +129,8 @@ class Pictures:
         self.estimator, self.batch_size = estimator, batch_size
 
     def __call__(self, table: Table) -> np.ndarray:
-        found = [self.estimate(table[start : start + self.batch_size]) for start in self.starts(table)]
-        return np.concatenate(found)
+        keypoints = [self.estimate(table[start : start + self.batch_size]) for start in self.starts(table)]
+        return np.concatenate(keypoints)
 
     def starts(self, table: Table) -> Iterator[int]:
         yield from range(0, len(table), self.batch_size)
@@ -141,10 +141,10 @@ class Pictures:
         back = np.empty((len(table), 4), dtype=np.float64)
         for row in range(len(table)):
             crops[row], back[row] = letterbox(read(table.full_path(row)), size)
-        return found_in(self.estimator, crops, back)
+        return keypoints_of(self.estimator, crops, back)
 
 
-def found_in(estimator: PoseEstimator, crops: np.ndarray, back: np.ndarray) -> np.ndarray:
+def keypoints_of(estimator: PoseEstimator, crops: np.ndarray, back: np.ndarray) -> np.ndarray:
     """Keypoints (N, 17, 3) in pixels of the pictures that `letterbox` made crops (N, H, W, 3) and back (N, 4) of."""
     points = estimator(torch.from_numpy(crops).permute(0, 3, 1, 2)).double().cpu().numpy()
     points[..., :2] = (points[..., :2] + 0.5 - back[:, None, 2:]) / back[:, None, :2] - 0.5

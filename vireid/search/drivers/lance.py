@@ -211,9 +211,9 @@ class LanceGallery:
             for name, counter in counts.items():
                 column = batch[name].flatten() if name == "tags" else batch[name]
                 counter.update({each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()})
-            least, most = pc.min_max(batch["time_s"]).as_py().values()
-            if least is not None:
-                first, last = float(np.fmin(first, least)), float(np.fmax(last, most))
+            low, high = pc.min_max(batch["time_s"]).as_py().values()
+            if low is not None:
+                first, last = float(np.fmin(first, low)), float(np.fmax(last, high))
         cameras, modalities, tags = (dict(sorted(counter.items())) for counter in counts.values())
         return Facets(cameras, modalities, tags, first, last)
 

@@ -244,13 +244,13 @@ class MilvusGallery:
     def _compare_all(self, queries: np.ndarray, want: int, expression: str, with_vectors: bool) -> list[list[Hit]]:
         rows = list(self._all(expression, ["id", "vector"]))
         vectors = np.array([row["vector"] for row in rows], np.float32)
-        answers = []
+        results = []
         for query in queries:
             near = np.argsort(-exact.similarities(query, vectors), kind="stable")[:want]  # rows come by id
             records = self.fetch([rows[at]["id"] for at in near], missing="skip")
             kept = np.array([record.vector for record in records])
-            answers.append(exact.in_order(query, records, kept, want, with_vectors))
-        return answers
+            results.append(exact.in_order(query, records, kept, want, with_vectors))
+        return results
 
 
 def condition(where: Filter) -> str:
