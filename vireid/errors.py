@@ -121,7 +121,7 @@ class BundleError(VireidError, ValueError):
 
 
 class CalibrationError(VireidError, ValueError):
-    """A calibration is missing, of another embedder, or asked for what its data cannot support."""
+    """A calibration is missing, belongs to another embedder, or its data cannot support what is requested."""
 
 
 class GalleryError(VireidError, ValueError):
@@ -133,7 +133,7 @@ class RefinerError(VireidError, ValueError):
 
 
 class SearchError(VireidError, ValueError):
-    """A search cannot be made as asked."""
+    """A search cannot be made as requested."""
 
 
 class AuditError(VireidError, ValueError):

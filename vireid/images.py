@@ -41,7 +41,7 @@ SUFFIXES = (
     ".heif", ".ppm", ".pgm",
 )  # fmt: skip
 # Formats by Pillow's name with the module that reads them. All of Pillow's others (PostScript, PDF, ...) are left out:
-# they run programs, or are no photographs.
+# they run programs, or are not photographs.
 PLUGINS = {
     "JPEG": "JpegImagePlugin", "PNG": "PngImagePlugin", "WEBP": "WebPImagePlugin", "BMP": "BmpImagePlugin",
     "DIB": "BmpImagePlugin", "TIFF": "TiffImagePlugin", "GIF": "GifImagePlugin", "PPM": "PpmImagePlugin",
@@ -79,8 +79,8 @@ class GrayRule:
     """How gray values of more than 8 bits become 0 to 255: `low` black, `high` white, linear between, cut outside.
 
     Without a range it is the 1st and the 99th percentile of the picture's finite values; where these are equal, its
-    smallest and largest value; a flat picture is middle gray. Values that are no numbers are black. A fixed range keeps
-    temperatures comparable between pictures; take the one that training took.
+    smallest and largest value; a flat picture is middle gray. NaN is black. A fixed range keeps temperatures
+    comparable between pictures; take the one that training took.
     """
 
     low: float | None = None
@@ -111,7 +111,7 @@ class GrayRule:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a picture may have before a pixel of it is decoded; None is no limit.
+    """What a picture may have before a pixel of it is decoded; None sets no limit.
 
     `max_pixels` is where Pillow itself refuses; `max_scans` (of a JPEG, each of which is a pass over the whole picture)
     matters for pictures of strangers: a camera writes 1, a progressive JPEG about 10.

@@ -269,7 +269,7 @@ class Method(nn.Module, Generic[EmbedderT]):
         return None
 
     def check(self, table: Rows) -> None:
-        """Raise DataError for training rows that this method cannot be trained on; asked before anything is written."""
+        """Raise DataError for rows that this method cannot be trained on; called before anything is written."""
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:
         """Load public pretrained weights into the trunk; returns the keys of `state` that were not used."""

@@ -96,7 +96,7 @@ def available_cores() -> int:
 
 
 def choose_device(name: str = "auto") -> torch.device:
-    """The GPU where there is one and "auto" is asked; ValueError for a device that is not here."""
+    """The GPU where there is one and "auto" is given; ValueError for a device that is not here."""
     import torch
 
     if name == "auto":

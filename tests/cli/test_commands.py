@@ -254,7 +254,7 @@ def test_settings_faults_are_listed_together(place: Path, tmp_path: Path) -> Non
         (["--device", "quantum"], "cannot be used here"),
         (["--holdout", "2"], "belongs to --select heldout"),
         (["--select", "heldout"], "give --holdout N"),
-        (["--select", "heldout", "--holdout", "3"], "leaves nobody"),
+        (["--select", "heldout", "--holdout", "3"], "leaves none of"),
         (["--resume"], "--resume needs --run"),
         (["sampler.pids=50"], "set sampler.pids=3 or less"),
         (["filter=nearest"], "filter"),

@@ -215,7 +215,7 @@ def test_file_and_digest(tmp_path: Path) -> None:
     with pytest.raises(CalibrationError, match=r"belongs to embedder aaaaaaaaaaaa\.\.\., not to bbbbbbbbbbbb"):
         Calibration.load(tmp_path, "b" * 64)
     (tmp_path / "calibration.json").write_text(made.model_dump_json().replace('"slope"', '"steep"'))
-    with pytest.raises(CalibrationError, match="is no calibration that vireid wrote"):
+    with pytest.raises(CalibrationError, match="is not a calibration that vireid wrote"):
         Calibration.load(tmp_path)
     (tmp_path / "calibration.json").unlink()
     with pytest.raises(CalibrationError, match="make it with `vireid calibrate`"):

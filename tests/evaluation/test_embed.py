@@ -213,17 +213,17 @@ def test_files_that_are_no_embeddings(tmp_path):
         Embeddings.load(tmp_path / "none.npz")
     for name, content in {"text": b"vectors", "empty": b""}.items():
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(DataError, match="no embeddings file that vireid wrote"):
+        with pytest.raises(DataError, match="not an embeddings file that vireid wrote"):
             Embeddings.load(tmp_path / name)
     np.savez(tmp_path / "other.npz", vectors=np.zeros(3))
-    with pytest.raises(DataError, match="no embeddings file that vireid wrote"):
+    with pytest.raises(DataError, match="not an embeddings file that vireid wrote"):
         Embeddings.load(tmp_path / "other.npz")
     np.save(tmp_path / "one.npy", np.zeros((3, 3)))
-    with pytest.raises(DataError, match="no embeddings file that vireid wrote"):
+    with pytest.raises(DataError, match="not an embeddings file that vireid wrote"):
         Embeddings.load(tmp_path / "one.npy")
     whole = toy_embeddings(20).save(tmp_path / "whole.npz")
     whole.write_bytes(whole.read_bytes()[:-100])
-    with pytest.raises(DataError, match="no embeddings file that vireid wrote"):
+    with pytest.raises(DataError, match="not an embeddings file that vireid wrote"):
         Embeddings.load(whole)
     with pytest.raises(DataError, match="Python objects"):
         table = replace(toy_table(2), extras={"thing": np.array([{}, {}], dtype=object)})

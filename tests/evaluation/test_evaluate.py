@@ -139,5 +139,5 @@ def test_ranked_rows(monkeypatch, similarity):
     assert ranked_rows(embeddings, PROTOCOL, k=3).shape == (30, 3)
     with pytest.raises(ValueError, match="trials 0 to 2, got 3"):
         ranked_rows(embeddings, PROTOCOL, trial=3)
-    with pytest.raises(ValueError, match="are no queries"):
+    with pytest.raises(ValueError, match="are not queries"):
         ranked_rows(embeddings, PROTOCOL, queries=gallery[:2])

@@ -42,19 +42,19 @@ def test_missing_file_names_the_alternatives(tmp_path: Path) -> None:
 def test_files_that_are_no_weights(tmp_path: Path) -> None:
     broken = tmp_path / "broken.pth"
     broken.write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="no torch file of plain tensors"):
+    with pytest.raises(ValueError, match="not a torch file of plain tensors"):
         load_state(broken)
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no state dict"):
         load_state(tmp_path / "list.pth")
     (tmp_path / "cut.safetensors").write_bytes(b"\x10")
-    with pytest.raises(ValueError, match="no readable safetensors file"):
+    with pytest.raises(ValueError, match="not a readable safetensors file"):
         load_state(tmp_path / "cut.safetensors")
 
 
 def test_a_pickled_object_is_not_executed(tmp_path: Path) -> None:
     torch.save(Path("x"), tmp_path / "object.pth")
-    with pytest.raises(ValueError, match="no torch file of plain tensors"):
+    with pytest.raises(ValueError, match="not a torch file of plain tensors"):
         load_state(tmp_path / "object.pth")
 
 

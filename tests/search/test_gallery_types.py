@@ -41,7 +41,7 @@ def test_the_protocol_and_memory_import_neither_torch_nor_an_engine():
         ("tags", (3,), "tags is a text, got int"),
         ("path", "a\0b", "NUL"),
         ("path", b"x.jpg", "path is a text, got bytes"),
-        ("path", "broken\udcff.jpg", "no valid Unicode"),
+        ("path", "broken\udcff.jpg", "not valid Unicode"),
         ("time_s", math.inf, "Unix seconds or nan"),
         ("modality", 2, "0 .visible. or 1 .infrared."),
         ("modality", "infrared", "got 'infrared'"),

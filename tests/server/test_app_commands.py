@@ -106,7 +106,8 @@ def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeyp
 
 
 def test_what_does_not_fit_is_told(bundle: Bundle, tmp_path: Path) -> None:
-    assert "no folder and no .csv" in told(call("index", bundle.path, tmp_path / "none", "--gallery", tmp_path / "g"))
+    missing = call("index", bundle.path, tmp_path / "none", "--gallery", tmp_path / "g")
+    assert "neither a folder, a .csv nor a video" in told(missing)
     assert not (tmp_path / "g").exists()
     assert "there is no gallery" in told(call("serve", bundle.path, "--gallery", tmp_path / "g"))
     (tmp_path / "list.csv").write_text("path,camera\n", encoding="utf-8")

@@ -119,7 +119,7 @@ def test_wrong_words(data: Path, tmp_path: Path) -> None:
     other = error_of(
         call("compare", "agw", "--data", data, "--protocol", "sysu/all/single-shot", "--run", tmp_path / "c")
     )
-    assert "no protocol asked for belongs to manifest" in other
+    assert "none of the given protocols belongs to manifest" in other
     assert not (tmp_path / "c").exists()
 
 

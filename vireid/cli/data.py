@@ -81,7 +81,7 @@ def data_pose(
     replace: Annotated[bool, typer.Option("--replace", help="Write over a file that something else wrote.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Write the pose of every picture (COCO-17 keypoints) for methods that need it; a second call goes on."""
+    """Write the pose of every picture (COCO-17 keypoints) for methods that need it; a second call continues."""
     from vireid.data.pose.keypoints_file import write_poses
 
     options = {"missing": missing, "batch_size": batch_size, "device": device, "replace": replace}

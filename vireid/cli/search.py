@@ -60,7 +60,7 @@ def index(
     workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the work, by Ray.")] = None,
     ray: Annotated[str | None, typer.Option(help="A cluster of Ray: auto, or HOST:PORT.")] = None,
 ) -> None:
-    """Index your own pictures and videos: vireid index RUN SOURCE --gallery PATH. Run again, it goes on."""
+    """Index your own pictures and videos: vireid index RUN SOURCE --gallery PATH. Run again, it resumes."""
     from vireid.ingest.segments import VideoSettings
     from vireid.workflows.service import index_pictures
 

@@ -1,6 +1,6 @@
 """Building of the pixel cache: its records, and pictures decoded by threads straight into the half-built file.
 
-    NAME.npy.partial, NAME.rows.partial     while it is being built; a killed build goes on with them
+    NAME.npy.partial, NAME.rows.partial     while it is being built; a killed build resumes with them
 
 What is done is recorded row by row with the number of the reader that decoded it, so rows of an earlier reader are
 decoded again.
@@ -153,7 +153,7 @@ def _open_partial(partial: Path, record_file: Path, shape: tuple[int, ...]) -> t
             _set_aside(partial)
             return array, record
     except (FileNotFoundError, ValueError, EOFError):
-        pass  # nothing there, or killed while the two were being made: start anew
+        pass  # nothing there, or killed while the two were being made: start again
     partial.unlink(missing_ok=True)
     record_file.unlink(missing_ok=True)
     if shutil.disk_usage(partial.parent).free < need:

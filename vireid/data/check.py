@@ -38,7 +38,7 @@ class Count:
 
 @dataclass
 class Report:
-    """What `check` found; `ok` says that there is no error (warnings may remain)."""
+    """Findings of `check`; `ok` says that there is no error (warnings may remain)."""
 
     dataset: str
     title: str
@@ -47,7 +47,7 @@ class Report:
     fingerprint: str
     images: int
     pids: int
-    opened: int  # pictures that were decoded; 0 when pictures were not asked for
+    opened: int  # pictures that were decoded; 0 when pictures were not checked
     counts: list[Count] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 

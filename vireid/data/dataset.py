@@ -46,7 +46,7 @@ class Dataset:
         return 0
 
     def published_counts(self) -> Counts:
-        """Identities and images of the release; {} where nothing is published, as for data of one's own."""
+        """Identities and images of the release; {} where nothing is published, as for your own data."""
         return {}
 
     def check(self, table: Table, synthetic: bool) -> list[Fault]:

@@ -70,7 +70,7 @@ class TrainingData:
         A batch holds the n images of view 0, then those of view 1, and so on; row i of every view is the same person,
         and views of one modality read the same images. Beside `images`, what a transform leaves in its sample (e.g.
         `heatmaps` from a transform whose `inputs` name `keypoints`) comes as `extras` when every view has it.
-        Raises DataError for rows that the sampler cannot use or that have no keypoints where they are asked for, and
+        Raises DataError for rows that the sampler cannot use or that have no keypoints where a view needs them, and
         ValueError when the progress or the number of processes does not fit.
         """
         if not recipe.views:

@@ -199,7 +199,7 @@ class PivotPairs:
 
 @settings
 class UnpairedBatches:
-    """`images` of each modality, whoever they show: row i of the two lines are as a rule different people.
+    """`images` of each modality, of any people: row i of the two lines are as a rule different people.
 
     An epoch has `batches` batches, whatever the size of the set: image translation counts iterations. The images of a
     modality are shuffled, and shuffled again whenever all were drawn in an epoch.

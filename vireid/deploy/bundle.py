@@ -8,7 +8,7 @@
     parity.json            by how much each runtime differs from torch, at batches of 1, 2 and 7
     calibration.json       thresholds, where `vireid calibrate` was run
 
-config.json is written last: a folder without it is no bundle, so a killed export leaves none behind.
+config.json is written last: a folder without it is not a bundle, so a killed export leaves none behind.
 """
 
 from __future__ import annotations
@@ -239,4 +239,4 @@ def _no_bundle(folder: Path) -> str:
         return f"{folder} is a run folder, expected a bundle; make one with `vireid export {folder}`"
     if not folder.is_dir():
         return f"there is no bundle folder {folder}; make one with `vireid export RUN --to {folder}`"
-    return f"{folder} holds no {CONFIG}: it is no bundle, or its export was stopped; run `vireid export` again"
+    return f"{folder} holds no {CONFIG}: it is not a bundle, or its export was stopped; run `vireid export` again"

@@ -162,7 +162,8 @@ class Calibration(BaseModel):
             calibration = Calibration.model_validate(json.loads(path.read_text(encoding="utf-8")))
         except (ValidationError, ValueError) as error:
             reason = str(error).partition("\n")[0]
-            raise CalibrationError(f"{path} is no calibration that vireid wrote ({reason}); calibrate again") from error
+            message = f"{path} is not a calibration that vireid wrote ({reason}); calibrate again"
+            raise CalibrationError(message) from error
         return calibration if digest is None else calibration.check(digest)
 
     def markdown(self) -> str:

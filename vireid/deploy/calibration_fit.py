@@ -1,8 +1,8 @@
-"""Measure a Calibration: rates, intervals and the logistic curve of every modality pair, from labelled embeddings.
+"""Measure a Calibration: rates, intervals and the logistic curve of every modality pair, from labeled embeddings.
 
 A pair counts unless a rule leaves it out: pictures of one person by one camera are always left out, for neighboring
-frames are no test, and so is what the data set's protocol ignores. Different people before one camera stay in: they are
-in a gallery too and the hardest to tell apart there.
+frames are not a test, and so is what the data set's protocol ignores. Different people before one camera stay in: they
+are in a gallery too and the hardest to tell apart there.
 
 **Intervals.** Pairs share pictures and people, hence the 90 % intervals come from drawing people with replacement, not
 pairs (Bolle, Ratha, Pankanti: Error analysis of pattern recognition systems - the subsets bootstrap, CVIU 2004).

@@ -57,7 +57,7 @@ Largest difference from torch in a coordinate of the L2-normalized vector, at ba
 
 ## Limits and responsible use
 
-A similarity is no proof of identity. Figures hold for pictures like those it was trained on; other cameras, clothes
+A similarity is not a proof of identity. Figures hold for pictures like those it was trained on; other cameras, clothes
 and places do worse. Choose a threshold with `vireid calibrate` on people of your own cameras, and let a person decide.
 Weights follow the terms of the data that they were trained on. Searching for people needs a lawful purpose and the
 right to process the pictures.

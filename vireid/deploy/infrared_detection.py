@@ -26,7 +26,7 @@ STEEPNESS = 4.0
 
 
 @dataclass(frozen=True)
-class Judgement:
+class Judgment:
     """Whether a picture is infrared, how sure that is (0.5 to 1) and its chroma in gray levels."""
 
     infrared: bool
@@ -47,14 +47,14 @@ def chroma(picture: np.ndarray) -> float:
     return float(np.quantile(cells.max(1).astype(np.int64) - cells.min(1), SHARE))
 
 
-def judge(picture: np.ndarray) -> Judgement:
+def judge(picture: np.ndarray) -> Judgment:
     """The modality of a uint8 picture (H, W, 3) with its confidence, which grows with the distance from the bar.
 
-    The confidence 1 / (1 + (chroma / BAR)^4), or one minus that, is a scale and no measured probability.
+    The confidence 1 / (1 + (chroma / BAR)^4), or one minus that, is a scale, not a measured probability.
     """
     color = chroma(picture)
     infrared = 1 / (1 + (color / BAR) ** STEEPNESS)
-    return Judgement(color < BAR, max(infrared, 1 - infrared), color)
+    return Judgment(color < BAR, max(infrared, 1 - infrared), color)
 
 
 def is_infrared(picture: np.ndarray) -> bool:

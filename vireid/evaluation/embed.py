@@ -2,7 +2,7 @@
 
 `flip` is the fusion that CAJ's test script offers (Ye et al., Channel Augmented Joint Learning for Visible-Infrared
 Recognition, ICCV 2021): the sum of v / |v| and v' / |v'|, L2-normalized, with v' the vector of the mirrored image. It
-changes the figures, so it is off unless asked for and stands in the stamp.
+changes the figures, so it is off by default and stands in the stamp.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ class Embeddings:
         except DataError:
             raise
         except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is no embeddings file that vireid wrote ({error}); embed again") from error
+            raise DataError(f"{path} is not an embeddings file that vireid wrote ({error}); embed again") from error
         extras = {name.removeprefix("extra:"): value for name, value in arrays.items()}
         table = Table(Path(root), extras=extras, dataset=dataset, partition=partition, **columns)
         return Embeddings(vectors, table, stamp, about.get("similarity", "cosine"))
@@ -291,7 +291,7 @@ def _points(table: Table, maps: HeatMaps, size: tuple[int, int], cache_folder: P
 
 
 def _inputs(embedder: nn.Module, table: Table, drawn: bool) -> dict[str, np.ndarray]:
-    """The columns that the embedder takes beyond images and modality; heat maps are no column when they are `drawn`."""
+    """The columns that the embedder takes beyond images and modality; not heat maps where they are `drawn`."""
     names = [name for name in getattr(embedder, "inputs", ()) if not (drawn and name == "heatmaps")]
     missing = [name for name in names if name not in table.extras]
     if missing:
@@ -308,7 +308,7 @@ def _layers(embedder: nn.Module, layer: str | None, modality: Tensor, sample: di
     if not isinstance(embedder, Embedder):
         if layer not in (None, "all"):
             raise ArgumentError(
-                f"{type(embedder).__name__} is no Embedder of vireid and names no layers; leave layer out"
+                f"{type(embedder).__name__} is not an Embedder of vireid and names no layers; leave layer out"
             )
         return {"output": embedder(images, modality, *beside)}
     vectors = embedder.layers(embedder.normalize(images), modality, *beside)

@@ -85,7 +85,7 @@ def ranked_rows(
     foreign = np.setdiff1d(queries, all_queries)
     if len(foreign):
         raise ArgumentError(
-            f"rows {foreign[:5].tolist()} are no queries of {protocol.name}; choose from its query rows"
+            f"rows {foreign[:5].tolist()} are not queries of {protocol.name}; choose from its query rows"
         )
     best = np.full((len(queries), k), -1, dtype=np.int64)
     for part, block, ignored in compare_rows(embeddings, protocol, queries, gallery, similarity):

@@ -1,13 +1,13 @@
-"""Open set: rank-1 identification at a fixed false-alarm rate, where the person asked for may be nobody in the gallery.
+"""Open set: rank-1 identification at a fixed false-alarm rate, where the gallery may hold no image of the person.
 
 A search with threshold t answers with the gallery's best image if its similarity is above t, and "nobody" otherwise.
 
     FPIR(t) = share of the searches for people who are not there that are answered       (false alarms)
     TPIR(t) = share of the searches for people who are there whose answer is right       (rank 1, above t)
 
-TPIR is told at the smallest t with FPIR(t) <= 1 % and <= 10 %. False and true positive identification rates are those
-of ISO/IEC 19795-1 and of NIST's FRVT 1:N reports (Grother, Ngan, Hanaoka, NISTIR 8271, 2019); re-identification papers
-call them FAR and DIR at rank 1 (Liao, Mo, Zhu, Hu, Li: Open-set person re-identification, arXiv:1408.0872, 2014).
+TPIR is reported at the smallest t with FPIR(t) <= 1 % and <= 10 %. Both rates are those of ISO/IEC
+19795-1 and of NIST's FRVT 1:N reports (Grother, Ngan, Hanaoka, NISTIR 8271, 2019); re-identification papers call them
+FAR and DIR at rank 1 (Liao, Mo, Zhu, Hu, Li: Open-set person re-identification, arXiv:1408.0872, 2014).
 
 People who are not there: every query searches a second time, with the images of its own identity taken out of the
 gallery. So all queries serve both rates, and a benchmark whose queries all have a match can be measured too. A wrong
@@ -119,7 +119,7 @@ class Best:
                     f"a false-alarm rate of {rate:g} needs at least {math.ceil(1 / rate - 1e-9)} searches, there are "
                     f"{len(falling)}; ask for a larger rate"
                 )
-            threshold = falling[math.floor(rate * len(falling) + 1e-9)]  # strictly above it: at most so many alarms
+            threshold = falling[math.floor(rate * len(falling) + 1e-9)]  # strictly above it: at most this many alarms
             tpir.append(float(((right > wrong) & (right > threshold))[present].mean()))
             thresholds.append(float(threshold))
             fpir.append(float((falling > threshold).mean()))

@@ -1,6 +1,6 @@
 """Refine: embeddings of one trial in, embeddings of the same rows out, each changed by looking at the others.
 
-Queries and gallery are refined together, so a figure obtained with it is transductive; it is off unless asked for and
+Queries and gallery are refined together, so a figure obtained with it is transductive; it is off by default and
 stamped.
 """
 

@@ -53,7 +53,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """The file that was written, the language of its words, and a note where that is not the one asked for."""
+    """The file that was written, the language of its words, and a note where that is not the requested one."""
 
     path: Path
     lang: str

@@ -1,4 +1,4 @@
-"""Boxes of people in videos, from a file: those of one's own detector, and those found here, in one form.
+"""Boxes of people in videos, from a file: those of your own detector, and those found here, in one form.
 
 CSV with a header; lines that begin with # are left out:
 

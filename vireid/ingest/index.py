@@ -1,7 +1,7 @@
 """Index: pictures and videos into an archive: vectors into the gallery, thumbnails beside it.
 
 What is to be indexed comes in pieces, worked one after the other here and by many processes in ray.py.
-Whatever is there already is left alone, so the same command goes on where it was stopped: a row's thumbnail is written
+Whatever is there already is left alone, so the same command resumes where it was stopped: a row's thumbnail is written
 before the row, and a batch of rows is there as a whole or not at all.
 """
 

@@ -4,7 +4,7 @@
                                                 each with a FeatureExtractor and the archive, open
 
 Each actor calls `index_piece`, as one process does, and rows that are there are left alone. So the gallery is the
-checkpoint: after a kill the same call goes on, and a piece that is there whole costs one look-up. (Ray Data's own
+checkpoint: after a kill the same call resumes, and a piece that is there whole costs one look-up. (Ray Data's own
 CheckpointConfig is not used: it keeps a second list of what is done, which a deletion, `overwrite` or a run without Ray
 would make wrong.)
 

@@ -211,7 +211,7 @@ def chosen(boxes: list[Box], settings: VideoSettings) -> list[tuple[Box, int]]:
 
 @dataclass(frozen=True)
 class _Cut:
-    """A crop that is cut out when it is asked for."""
+    """A crop that is cut out when it is read."""
 
     stills: Stills
     box: Box

@@ -42,7 +42,7 @@ MODALITIES: tuple[Modality, ...] = ("visible", "infrared", "auto")
 class Crop:
     """One picture to index.
 
-    `picture` is given, or made when it is asked for, where the crop is no file. Crops of the same `row` become one row
+    `picture` is given, or made when it is read, where the crop is not a file. Crops of the same `row` become one row
     with `rows="tracks"`, of which the crop of the highest `quality` is shown.
     """
 
@@ -111,7 +111,7 @@ def crops_of(
         crops = iter([Crop(source.name, source.resolve(), _camera_of(source))])
     else:
         raise SourceError(
-            f"{source} is no folder and no .csv, and no video; give the folder of your pictures, or a list of them"
+            f"{source} is neither a folder, a .csv nor a video; give the folder of your pictures, or a list of them"
         )
     for crop in crops:
         is_picture = crop.path.suffix.lower() in SUFFIXES

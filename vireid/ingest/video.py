@@ -23,7 +23,7 @@ from vireid.errors import VideoError
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".ts", ".m2ts", ".mts", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".3gp")
 EARLIER_S = (0.0, 10.0, 60.0, math.inf)  # where to seek before a moment, until a frame from before it comes
 CUT_S = 2.0  # a video that ends this much before it says so is cut off
-APART_S = 0.25  # between a moment that is asked for and the nearest frame
+APART_S = 0.25  # between a requested moment and the nearest frame
 GAP_S = 20.0  # over which seeking costs less than decoding what lies between
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv"  # FFmpeg's names; no playlist, which would name other files
 LOCAL = {"protocol_whitelist": "file", "format_whitelist": FORMATS}

@@ -1,4 +1,4 @@
-"""Network of CMTR: a vision transformer that is told each image's modality by a learned vector, and a BN neck.
+"""Network of CMTR: a vision transformer that reads each image's modality as a learned vector, and a BN neck.
 
 Liang et al.: "CMTR: Cross-modality Transformer for Visible-infrared Person Re-identification",
 arXiv 2021; written from the published equations, no code was released.

@@ -27,7 +27,7 @@ from vireid.layers.embedder import Embedder
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.weights import fill, new_names
 
-REDUCTION = 16  # channels of a gate's inner layer: one for so many of its input's
+REDUCTION = 16  # channels of a gate's inner layer: one for each 16 of its input's
 EPS = 1e-5  # of the instance norm's variance
 
 # Names in a checkpoint of the released code -> names here; its classifiers are the method's.

@@ -11,7 +11,7 @@ AlignedReID (Zhang et al., arXiv 2017), which has other cells.
 
 S_hh is the cheapest way from the top left to the bottom right of the table by steps to the right and down, 2h - 1 cells
 of which none is above d: S_hh / ((2h - 1) d) lies from 0 to 1. It is symmetric, and blind to a scale and a shift of
-each stripe; but it is no metric: an image is not at distance 0 from itself, as no step goes along the diagonal.
+each stripe; but it is not a metric: an image is not at distance 0 from itself, as no step goes along the diagonal.
 """
 
 from __future__ import annotations

@@ -118,11 +118,11 @@ def read(path: Path) -> dict[str, Tensor]:
         try:
             return load_file(path, device="cpu")
         except SafetensorError as error:
-            raise ArgumentError(f"{path} is no readable safetensors file: {error}") from error
+            raise ArgumentError(f"{path} is not a readable safetensors file: {error}") from error
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError and others for broken files
-        raise ArgumentError(f"{path} is no torch file of plain tensors (it may be cut off): {error}") from error
+        raise ArgumentError(f"{path} is not a torch file of plain tensors (it may be cut off): {error}") from error
     if isinstance(content, Mapping):
         for key in WRAPPERS:
             if isinstance(content.get(key), Mapping):

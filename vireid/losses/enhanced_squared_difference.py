@@ -47,7 +47,7 @@ def enhanced_squared_difference(
 ) -> EnhancedSquaredDifference:
     """The loss over pooled vectors x (N, D), not normalized, with label (N,), and three counters for the log.
 
-    Rows of all processes take part. Raises ValueError for a word that is no option or a gamma that is not positive.
+    Rows of all processes take part. Raises ValueError for a word that is not an option or a gamma that is not positive.
 
     >>> x, label = torch.tensor([[0.0], [1.0], [2.0], [3.5]]), torch.tensor([0, 0, 1, 1])
     >>> [round(enhanced_squared_difference(x, label, square=s).loss.item(), 4) for s in (False, True)]

@@ -40,7 +40,7 @@ def marginal_center_aggregation(
     """The loss (scalar) of x (N, D), not normalized, with label (N,) in 0..classes-1 and centers (classes, D).
 
     Rows of all processes take part. With both hinges closed it is a 0 whose gradient is 0; a single center has no
-    other one to keep away from. Raises ValueError for a word that is no option and for shapes that do not fit.
+    other one to keep away from. Raises ValueError for a word that is not an option and for shapes that do not fit.
 
     >>> x, centers = torch.tensor([[0.0], [1.0], [4.0]]), torch.tensor([[0.0], [5.0]])
     >>> marginal_center_aggregation(x, torch.tensor([0, 0, 1]), centers, sigma=0, rho=27).item()  # 1/3 + (27 - 25)

@@ -1,4 +1,4 @@
-"""CMTR: a vision transformer that is told the modality by a learned vector, and embeddings from which it is removed.
+"""CMTR: a vision transformer that reads the modality as a learned vector, and embeddings from which it is removed.
 
 Liang et al.: "CMTR: Cross-modality Transformer for Visible-infrared Person Re-identification",
 arXiv 2021 (2110.08994). No code was released: a re-implementation from the published equations; what they leave open

@@ -88,7 +88,7 @@ class D2RLSettings(UnifiedResNetSettings):
     lambda_f: Positive = 1.0
     """Weight of L_F in the last stage."""
     image_every: Count = 1
-    """The last stage computes L_I on every so many-th row; 4 takes one picture of each person and modality."""
+    """The last stage computes L_I on every n-th row, n this number; 4 takes one picture of each person and modality."""
     keep_discriminators: bool = False
     """Whether the last stage continues with the discriminators of the first in place of new ones."""
     triplet: Weight = 1.0
@@ -269,7 +269,7 @@ class D2RL(Method[UnifiedResNet]):
     # --- what the steps need ----------------------------------------------------------------------------------------
 
     def by_modality(self, batch: Batch, every: int = 1) -> Pair:
-        """Visible (N, 3, H, W) and infrared (N, 1, H, W) images of every so many-th row."""
+        """Visible (N, 3, H, W) and infrared (N, 1, H, W) images of every `every`-th row."""
         visible, infrared = (batch.images[batch.modality == m][::every] for m in range(len(MODALITIES)))
         return own_channels(visible, VISIBLE), own_channels(infrared, INFRARED)
 

@@ -256,7 +256,7 @@ class HiCMD(Method[PrototypeAttribute]):
         return terms
 
     def joined(self, given: Inputs, made: Made) -> tuple[list[Tensor], list[Tensor]]:
-        """Joined vectors of the eight kinds of row and their labels, of images erased anew.
+        """Joined vectors of the eight kinds of row and their labels, of images erased again.
 
         0 x_v, 1 x_i, 2 y_v, 3 y_i, 4 and 5 negatives, 6 (prototype of x_v, style of y_v) and the reverse, 7 the same of
         x_i and y_i. Nothing flows back through y to the decoder. Each kind passes the trunk's and the attribute

@@ -149,7 +149,7 @@ def files_of(url: str, files: Path | None) -> Path:
         return files
     head, colon, rest = url.partition(":")
     if head in ("memory", "milvus") and colon:
-        raise GalleryError(f"{url} is no folder; say with --files where thumbnails, marks and the audit log shall lie")
+        raise GalleryError(f"{url} is not a folder; say with --files where to keep thumbnails, marks and the audit log")
     place = Path(rest if head == "lance" and colon else url)
     return place.with_name(place.name + FILES)
 

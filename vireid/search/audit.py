@@ -4,7 +4,7 @@
      "previous": "<sha256 of the line before>"}
 
 Each line holds the digest of the one before, so one that was changed or taken out of the middle is noticed (`verify`).
-Whoever may write the file can still cut its end or write a new one: send it to another machine where that matters.
+A user who may write the file can still cut its end or write a new one: send it to another machine where that matters.
 Pictures are not in it, only their sha256. A search whose line cannot be written is not answered.
 """
 
@@ -81,7 +81,7 @@ class Audit:
                 if named is not None and named != previous:
                     raise AuditError(f"{self.path}: line {number} does not follow the line before it: one was changed")
                 if named is None and line.endswith(b"}\n"):
-                    raise AuditError(f"{self.path}: line {number} is no line of this log")
+                    raise AuditError(f"{self.path}: line {number} is not a line of this log")
                 previous = _digest(line)
         return number
 

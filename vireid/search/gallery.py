@@ -33,7 +33,7 @@ def check_text(name: str, value: object, limit: int | None = None) -> None:
         size = len(value) if value.isascii() else len(value.encode())
     except UnicodeEncodeError as error:
         raise GalleryError(
-            f"{name} {value[:40]!r} is no valid Unicode (a file name with broken bytes?); rename the file"
+            f"{name} {value[:40]!r} is not valid Unicode (a file name with broken bytes?); rename the file"
         ) from error
     if size > limit:
         raise GalleryError(f"{name} is at most {limit} bytes long, got {size}: {value[:40]!r}...")
@@ -134,7 +134,7 @@ EVERYTHING = Filter()
 
 @dataclass(frozen=True)
 class Hit:
-    """A record that was found; its vector is empty unless asked for."""
+    """A record of the result; its vector is empty unless requested."""
 
     record: Record
     similarity: float

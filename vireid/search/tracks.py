@@ -2,7 +2,7 @@
 
 The crops of one passage before a camera are much alike: without more they fill a list with one person. A track is a
 camera and the track's name in it, for every camera counts its own; a row without a track stands for itself.
-A gallery knows nothing of this, so more rows are asked for until there are tracks enough.
+A gallery knows nothing of this, so more rows are requested until there are enough tracks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 
 from vireid.search.gallery import Filter, Gallery, Hit, Record
 
-ROUND = 4  # times as many rows are asked for as tracks are wanted, and again in each further round
+ROUND = 4  # times as many rows are requested as tracks, and again in each further round
 MAX_ROWS = 50_000  # that are looked through for tracks; the answer says where a list ends there
 
 Track = tuple[str, str]  # camera and track, or "" and the id of a row without a track

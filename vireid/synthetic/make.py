@@ -246,7 +246,7 @@ def _sysu(folder: Path, people: int, images: int, seed: int, trials: int) -> dic
             cells[c, 0][0, pid - 1] = permutations.get((c + 1, pid), np.empty((0, 0))).astype(np.uint16)
     data = io.BytesIO()
     savemat(data, {"rand_perm_cam": cells})
-    # The first 116 bytes are a text that holds the time of day; the same seed shall give the same bytes.
+    # The first 116 bytes are a text that holds the time of day; the same seed has to give the same bytes.
     header = b"MATLAB 5.0 MAT-file, synthetic set written by vireid".ljust(116)
     (folder / "exp" / "rand_perm_cam.mat").write_bytes(header + data.getvalue()[116:])
     return plan

@@ -17,7 +17,7 @@ from vireid.synthetic.scene import SURFACES, panorama
 from vireid.synthetic.texture import Sheet
 from vireid.synthetic.tube import LABEL, PARTS, facing
 
-SHARED_WARDROBES = 12  # some people dress alike (uniforms, fashions): a quarter of the wardrobes come from so many
+SHARED_WARDROBES = 12  # some people dress alike (uniforms, fashions): a quarter of the wardrobes come from this many
 SHOTS_PER_PASS = 5  # a person walks past a camera several times; a pass keeps its direction, distance and light
 THERMAL_SPAN = (-4.0, 13.0)  # kelvin above the air shown as black and white by the automatic gain
 

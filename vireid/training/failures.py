@@ -1,4 +1,4 @@
-"""The ways in which a training fails by itself, each told in full: where it stood, what happened, what to do."""
+"""The ways in which a training fails by itself, each with its report: where it stood, what happened, what to do."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 A record is a dict of plain values: `event` ("step" or "epoch"), `total` (steps so far over all stages), `stage`,
 `epoch`, `iteration`, `losses`, `watch`, `lr` (dicts of numbers), `images_per_s`, `elapsed_s`; the losses of an epoch
-are its means, and `selected` holds the value of a selection rule where it was asked.
+are its means, and `selected` holds the value of a selection rule where it was measured.
 """
 
 from __future__ import annotations

@@ -198,7 +198,7 @@ class _Loop:
     def guarded(
         self, step: Callable[..., dict[str, Tensor]], batch: Batch, optim: Optimizers, recipe: Recipe
     ) -> dict[str, Tensor]:
-        """One step of the method, its two usual failures told in full."""
+        """One step of the method, its two usual failures reported in full."""
         device = batch.images.device
         try:
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):

@@ -65,7 +65,7 @@ class SourceRecord(Frozen):
 
     data: str | None = None
     trial: int | None = None
-    sha256: str | None = None  # of the file of a data set of one's own
+    sha256: str | None = None  # of the file of your own data set
 
 
 class RunRecord(Frozen):

@@ -36,7 +36,7 @@ def sheet(rows: Mapping[str, Tensor]) -> Image.Image:
     pen, top = ImageDraw.Draw(picture), GAP
     for name, images in rows.items():
         pen.text((GAP, top), name, fill=INK, font=font)
-        # what is no number is shown black: the pictures are to show what went wrong, not to stop the training
+        # what is not a number is shown black: the pictures are to show what went wrong, not to stop the training
         pixels = (images.detach().float().nan_to_num(0.0).clamp(0, 1) * 255).round().to(torch.uint8)
         for place, image in enumerate(pixels.permute(0, 2, 3, 1).cpu().numpy()):
             picture.paste(Image.fromarray(image), (margin + place * (image.shape[1] + GAP), top))

@@ -17,7 +17,7 @@ LAST_EPOCH, HELD_OUT, TEST_SET = "last epoch", "held-out identities", "test set 
 class Selection:
     """Report the best epoch instead of the last: the one with the largest `evaluate(method, at)`, the first of equals.
 
-    It is asked after every `every` epochs of the last stage and after its end, with the method in evaluation mode.
+    It is called after every `every` epochs of the last stage and after its end, with the method in evaluation mode.
     `rule` is recorded in the run and printed beside every figure. Raises ValueError for another rule or period.
     """
 
@@ -32,7 +32,7 @@ class Selection:
             raise ArgumentError(f"every must be at least 1 epoch, got {self.every}")
 
     def due(self, at: Progress, stages: int) -> bool:
-        """Whether the epoch that just ended is asked about."""
+        """Whether the epoch that just ended is measured."""
         ended = at.epoch + 1
         return at.stage + 1 == stages and (ended == at.epochs or ended % self.every == 0)
 

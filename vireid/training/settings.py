@@ -25,7 +25,7 @@ from vireid.training.key_values import Given, read_file, read_words
 if TYPE_CHECKING:  # this file is read by commands that must not wait for torch
     from vireid.method import Method, Recipe
 
-GIVEN = ("num_pids", "camids", "settings")  # constructor arguments that are no settings
+GIVEN = ("num_pids", "camids", "settings")  # constructor arguments that are not settings
 FIXED = ("step",)  # recipe fields that belong to the method's code
 
 

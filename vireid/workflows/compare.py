@@ -147,7 +147,7 @@ def compare_runs(
     """Train and evaluate every line of `plan` on every data set and write FOLDER/compare.md, .csv, .json and .tex.
 
     `settings` are key=value words over those of the plan, for every line. Runs lie in FOLDER/DATA/LINE/SEED; those that
-    are finished are kept, so a comparison that was stopped goes on. `jobs` runs at a time share the cores. The table
+    are finished are kept, so a comparison that was stopped resumes. `jobs` runs at a time share the cores. The table
     has a line for chance. Raises SettingsError before anything is trained, and RunsFailed at the end, after the table
     of all others is written, where a run failed.
     """
@@ -186,14 +186,14 @@ def labels(data: Sequence[str]) -> dict[str, str]:
 
 
 def protocols(table: Table, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of the protocols asked for that belong to this data set, or its usual ones; ValueError if there is none."""
+    """The named protocols that belong to this data set, or its usual ones; ValueError if there is none."""
     if not names:
         return datasets.find(table.dataset).compared_protocols or tuple(datasets.protocols_for(table))
     chosen = tuple(name for name in names if name.partition("/")[0] == table.dataset)
     for name in chosen:
         datasets.protocol(name, table)  # raises for a name that is unknown
     if not chosen:
-        raise ArgumentError(f"no protocol asked for belongs to {table.dataset}: {', '.join(names)}; add one of its own")
+        raise ArgumentError(f"none of the given protocols belongs to {table.dataset}: {', '.join(names)}; add one")
     return chosen
 
 

@@ -103,7 +103,7 @@ def _torch(report: Report) -> None:
 def _memory() -> str:
     try:
         page, pages, free = (os.sysconf(name) for name in ("SC_PAGE_SIZE", "SC_PHYS_PAGES", "SC_AVPHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not told by this system
+    except (AttributeError, ValueError, OSError):  # not reported by this system
         return "unknown on this system"
     return f"{page * pages / 2**30:.1f} GiB, {page * free / 2**30:.1f} GiB free"
 

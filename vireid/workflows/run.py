@@ -220,7 +220,7 @@ class Run:
     ) -> Bundle:
         """Write the bundle of the run into `folder`, by default RUN/bundle; RunError, BundleError.
 
-        `method` is the file of a method of one's own whose network is not one of vireid's.
+        `method` is the file of your own method whose network is not one of vireid's.
         """
         own = None if method is None else self.embedder(method)
         return export_bundle(self.folder, folder or self.path / RUN_BUNDLE, onnx=onnx, openvino=openvino, embedder=own)
@@ -264,7 +264,7 @@ def measure(
 ) -> tuple[Results, list[Protocol]]:
     """Figures of every layer and protocol, and the protocols that the data could serve.
 
-    A protocol that the data cannot serve is left out with a note where it was not asked for by name.
+    A protocol that the data cannot serve is left out with a note where it was not given by name.
     """
     results, measured, reasons = Results(()), [], []
     for protocol in protocols:

@@ -1,7 +1,7 @@
 """Search demo: the demo's small network, a synthetic night of six cameras, and the page with a query filled in.
 
-Nobody of the night was trained on. Each passes the day cameras before sunset and the infrared ones at night; the
-queries are further day pictures of the same people, which are not in the archive, and one of somebody who never came.
+The network was not trained on these people. Each passes the day cameras before sunset and the infrared ones at night;
+the queries are further day pictures of the same people, which are not in the archive, and one of a stranger.
 The network is small and trained for minutes, so it finds some people and misses others. The queries that are offered
 first are those it finds across modalities, which is how it would look with a good network; how many it finds of all is
 printed.
@@ -97,7 +97,7 @@ def crops_of_night(people: list[int]) -> int:
 
 
 def night(people: list[int], progress: bool = True) -> Iterator[Crop]:
-    """The crops of all cameras, each drawn when it is asked for."""
+    """The crops of all cameras, each drawn when it is read."""
     random = np.random.default_rng(SEED)
     passages = []
     for pid in people:

@@ -142,7 +142,7 @@ def former_record(run: str | Path | None, options: TrainOptions) -> RunRecord | 
 
 
 def method_of(record: RunRecord) -> str:
-    """The name of the run's method; RunError for a method of a file of one's own, which has to be given."""
+    """The name of the run's method; RunError for a method of your own file, which has to be given."""
     module, _, _ = record.class_name.rpartition(".")
     if not module.startswith("vireid.methods."):
         raise RunError(f"this run was trained with a method of your own, {record.class_name}; name its file")
@@ -211,7 +211,7 @@ def training_rows(table: Table, options: TrainOptions) -> tuple[Table, Table | N
         return table.where(training_splits(table)), None
     if holdout:
         if not holdout < len(train_rows.pids):
-            raise ArgumentError(f"--holdout {holdout} leaves nobody of {len(train_rows.pids)} people; hold out fewer")
+            raise ArgumentError(f"--holdout {holdout} leaves none of {len(train_rows.pids)} people; hold out fewer")
         held = np.random.RandomState(options.seed).permutation(train_rows.pids)[:holdout]
         out = np.isin(train_rows.pid, held)
         return train_rows[~out], train_rows[out]

@@ -66,7 +66,7 @@ def test_openpose_folder(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[1], coco(faint), rtol=1e-6)
     assert np.isnan(found[2:]).all()  # nobody there, and no file
     (tmp_path / "cam1" / "0001" / "0004_keypoints.json").write_text("{}")
-    with pytest.raises(DataError, match=r"0004_keypoints\.json is no output of OpenPose"):
+    with pytest.raises(DataError, match=r"0004_keypoints\.json is not an output of OpenPose"):
         OpenPoseFolder(tmp_path)(table)
     with pytest.raises(DataError, match="no folder of OpenPose"):
         OpenPoseFolder(tmp_path / "none")
@@ -314,7 +314,7 @@ def test_what_is_no_rtmpose(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no ONNX file at"):
         RTMPose(tmp_path / "none.onnx")
     (tmp_path / "text.onnx").write_text("no model")
-    with pytest.raises(ValueError, match="is no ONNX file that onnxruntime reads"):
+    with pytest.raises(ValueError, match="is not an ONNX file that onnxruntime reads"):
         RTMPose(tmp_path / "text.onnx")
     with pytest.raises(ValueError, match="gives 1 outputs"):
         RTMPose(simcc_model(tmp_path / "one.onnx", outputs=1))

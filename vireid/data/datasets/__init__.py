@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # the names are listed by commands that must not wait for num
 
 log = logging.getLogger(__name__)
 
-OF_ALL = ("files", "ignore")  # modules in this folder that are no data sets
+OF_ALL = ("files", "ignore")  # modules in this folder that are not data sets
 _own: dict[str, Dataset] = {}  # data sets of the user's files, by name: a Table says only the name
 
 
@@ -32,7 +32,7 @@ def names() -> list[str]:
 
 
 def find(name: str) -> Dataset:
-    """The data set of this name ("sysu") or of a file of one's own ("./mine.py", which is executed).
+    """The data set of this name ("sysu") or of your own file ("./mine.py", which is executed).
 
     Raises ArgumentError for an unknown name (with the closest one), OwnFileError where the file fails.
     """
@@ -67,7 +67,7 @@ def _find_own(file: Path) -> Dataset:
 
 
 def load(spec: str | Path, **options: object) -> Table:
-    """Load `sysu=PATH`, `manifest=FILE.csv`, `./mine.py=PATH` (a file of one's own), or a bare PATH that is recognized.
+    """Load `sysu=PATH`, `manifest=FILE.csv`, `./mine.py=PATH` (your own file), or a bare PATH that is recognized.
 
     Options go to the loader (RegDB: trial=0..9). Raises DataError for bad data, ArgumentError for an unknown name or
     option.
@@ -89,7 +89,7 @@ def load(spec: str | Path, **options: object) -> Table:
 
 
 def split_spec(spec: str | Path) -> tuple[str, Path]:
-    """(name, path) of `NAME=PATH` or of a bare path; the name of a data set of one's own is the path of its file."""
+    """(name, path) of `NAME=PATH` or of a bare path; the name of your own data set is the path of its file."""
     text = str(spec)
     name, equals, path = text.partition("=")
     if isinstance(spec, str) and equals and not Path(text).expanduser().exists():
@@ -101,13 +101,13 @@ def split_spec(spec: str | Path) -> tuple[str, Path]:
 
 
 def recorded_file(name: str) -> dict[str, str]:
-    """What a run stores of a data set of one's own beside NAME=PATH: the sha256 of its file; else nothing."""
+    """What a run stores of a data set from your own file beside NAME=PATH: the sha256 of its file; else nothing."""
     file = find(name).file
     return {} if file is None else {"sha256": file_digest(file)}
 
 
 def recorded_spec(spec: str, sha256: str | None) -> str:
-    """NAME=PATH as a run stored it, checked: DataError where the file of a data set of one's own is not there any more.
+    """NAME=PATH as a run stored it, checked: DataError where the file of your own data set is missing.
 
     A file that changed since is logged: its rows are compared by their fingerprint, its protocols are not.
     """

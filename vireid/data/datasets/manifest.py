@@ -285,7 +285,7 @@ def protocols_with(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
     """The protocols over a manifest, by name.
 
     `ignore` lists what does not count for a query: `same-pid-and-camera`, or a column's name (also `same:COLUMN`): the
-    images that share the query's value there, whoever is pictured. Several add up; none is the default. The rules are
+    images that share the query's value there, of any person. Several add up; none is the default. The rules are
     part of the name: `manifest/visible-to-infrared/ignore-frame+same-pid-and-camera`. CMC is over images. `mixed` asks
     with all images in all images; a picture never finds itself.
     """
@@ -336,7 +336,7 @@ def _check(table: Table) -> list[Fault]:
 
 
 class Manifest(Dataset):
-    """Data of one's own: a manifest or a folder tree."""
+    """Your own data: a manifest or a folder tree."""
 
     layout = "a CSV or Parquet file, a folder with manifest.csv, or folders train/visible/PID/*.jpg and so on"
     load = staticmethod(load)

@@ -215,7 +215,7 @@ def _unfit(root: Path, what: str) -> DataError:
 
 
 def ignore_same_room(query: Table, gallery: Table) -> np.ndarray:
-    """Camera 3 shares its room with camera 2, so its queries never see camera 2, whoever is pictured there."""
+    """Camera 3 shares its room with camera 2, so its queries never see camera 2, of any person."""
     return (query.camid == 3)[:, None] & (gallery.camid == 2)[None, :]
 
 
@@ -305,7 +305,7 @@ def _check_galleries(table: Table, number: np.ndarray, names: list[str]) -> list
     for (split, camera), published in PUBLISHED.items():
         rows = (table.split == split) & (table.camid == camera)
         if split == "test" and (len(np.unique(table.pid[rows])), int(rows.sum())) != published:
-            return []  # the differing count is told already
+            return []  # the differing count is reported already
     wrong = []
     for name in names:
         drawn = tuple(int(number[gallery].sum()) for _, gallery in protocols[name].trials(table))

@@ -44,7 +44,7 @@ class RTMPose:
         try:
             self.session = onnxruntime.InferenceSession(str(file), providers=providers)
         except Exception as error:  # onnxruntime's errors have no common class
-            raise ArgumentError(f"{file} is no ONNX file that onnxruntime reads: {error}") from error
+            raise ArgumentError(f"{file} is not an ONNX file that onnxruntime reads: {error}") from error
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         shape = list(inputs[0].shape)
         if len(inputs) != 1 or len(outputs) != 2 or len(shape) != 4 or not all(isinstance(n, int) for n in shape[1:]):

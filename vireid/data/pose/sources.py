@@ -76,7 +76,7 @@ class OpenPoseFolder:
             people = [coco(points.reshape(-1, 3)) for points in people if points.size]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise DataError(
-                f"{file} is no output of OpenPose ({error}); expected people with pose_keypoints_2d"
+                f"{file} is not an output of OpenPose ({error}); expected people with pose_keypoints_2d"
             ) from error
         best = max(people, key=lambda points: points[:, 2].sum(), default=None)
         if best is None or not best[:, 2].any():
@@ -113,7 +113,7 @@ class PoseArrays:
 
 
 class Template:
-    """The same average upright person in every picture, whoever is in it: says nothing about the person's pose."""
+    """The same average upright person in every picture: says nothing about the person's pose."""
 
     def __call__(self, table: Table) -> np.ndarray:
         pictures = (read(table.full_path(row)) for row in range(len(table)))

@@ -10,7 +10,7 @@ import numpy as np
 
 from vireid.search.gallery import Facets, Hit, Record
 
-TIED = 2e-6  # squared distances closer than this are not told apart by float32, so more rows are looked at
+TIED = 2e-6  # squared distances closer than this are not distinguished by float32, so more rows are compared
 SLACK = 16  # rows beyond k that a driver takes before the exact order
 MAX_TIED = 16_384  # rows looked at for the sake of ties; Milvus gives no more at a time
 
