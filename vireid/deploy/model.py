@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -55,15 +55,24 @@ class Model:
 
     @cached_property
     def calibration(self) -> Calibration | None:
-        """Thresholds and probabilities of this model; None where it is not calibrated."""
+        """Thresholds and probabilities of this model; None where it is not calibrated.
+
+        Raises CalibrationError for a file of another network.
+        """
         path = self.bundle.path / CALIBRATION
-        return Calibration.load(path) if path.is_file() else None
+        return Calibration.load(path, self.digest) if path.is_file() else None
 
     def embed(
         self, pictures: Picture | Iterable[Picture], modality: Modality | Iterable[Modality] = "auto", **inputs: Any
     ) -> np.ndarray:
         """L2-normalized vectors, float32 (N, D), one row for each picture in order; as FeatureExtractor."""
         return self.extractor(pictures, modality, **inputs)
+
+    def batches(
+        self, pictures: Picture | Iterable[Picture], modality: Modality | Iterable[Modality] = "auto", **inputs: Any
+    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """The vectors in pieces with the modality that each picture was embedded as; as FeatureExtractor."""
+        return self.extractor.batches(pictures, modality, **inputs)
 
 
 def bundle_of(target: str | Path) -> Bundle:

@@ -96,11 +96,13 @@ class Answer:
 class Searcher:
     """Searches a gallery with pictures; GalleryError if it was made by another bundle than the extractor's.
 
-    `extractor` is a FeatureExtractor, or None where only vectors and records are searched with; `calibration` a
-    Calibration of the same bundle.
+    `extractor` is a Model, a FeatureExtractor, or None where only vectors and records are searched with; `calibration`
+    a Calibration of the same bundle, by default that of the Model.
     """
 
     def __init__(self, extractor: Any, gallery: Gallery, calibration: Calibrated | None = None) -> None:
+        if calibration is None:  # a FeatureExtractor has none
+            calibration = getattr(extractor, "calibration", None)
         self.extractor, self.gallery, self.calibration = extractor, gallery, calibration
         digest = gallery.info().bundle_digest
         config = getattr(getattr(extractor, "bundle", None), "config", None)

@@ -3,17 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Protocol
 
 from vireid.errors import GalleryError
 from vireid.search.gallery import Gallery
 
 
-def open_gallery(url: str | Path, dim: int | None = None, bundle_digest: str | None = None) -> Gallery:
+class GalleryModel(Protocol):
+    """What a gallery keeps of vireid.Model."""
+
+    @property
+    def dim(self) -> int: ...
+    @property
+    def digest(self) -> str: ...
+
+
+def open_gallery(
+    url: str | Path, dim: int | None = None, bundle_digest: str | None = None, *, model: GalleryModel | None = None
+) -> Gallery:
     """Open `memory:`, `lance:PATH` (or a bare path) or `milvus:URI`; one that is not there is made if `dim` is given.
 
     A gallery keeps the digest of the bundle that it was made with; opening it with another raises GalleryError, and so
-    does another dim. None looks at neither.
+    does another dim. None looks at neither. `model` gives both.
     """
+    if model is not None:
+        if dim is not None or bundle_digest is not None:
+            raise GalleryError("a model says dim and bundle_digest itself; pass the model alone, or the two without it")
+        dim, bundle_digest = model.dim, model.digest
     if dim is not None and not 1 <= dim <= 32_768:  # Milvus's bound
         raise GalleryError(f"dim is the length of a vector, 1 to 32768, got {dim}")
     driver, place = split_url(str(url))
