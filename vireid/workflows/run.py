@@ -91,7 +91,7 @@ class Run:
 
     def table(self, options: RunOptions) -> Table:
         """The whole table that the options name; RunError for data that are not the run's own without `cross`."""
-        return checked_table(self.folder, options.data, options.trial, options.cross)
+        return checked_table(self.folder, options.data, options.trial, options.cross)[0]
 
     def rows(self, options: RunOptions, split: str = "test") -> RunRows:
         """The rows of a split that the options name; RunError for data that are not the run's own without `cross`."""

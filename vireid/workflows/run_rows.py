@@ -28,8 +28,8 @@ class RunRows:
         cls, run: RunFolder, data: str | Table | None, trial: int | None, cross: bool, split: str = "test"
     ) -> RunRows:
         """The rows of a split of the run's data, or of other data where `cross` allows it; RunError, DataError."""
-        table = checked_table(run, data, trial, cross)
-        return cls(table, split_rows(table, split), split, belongs(run.record, table))
+        table, own = checked_table(run, data, trial, cross)
+        return cls(table, split_rows(table, split), split, own)
 
     def stamp(self, run: RunFolder, embedder: str) -> dict[str, str]:
         """The run's stamp with what the embeddings are of; data that are not the run's own are named as such."""
@@ -53,15 +53,18 @@ class RunRows:
         return "".join(f"@{part}" for part in [*parts, *(["flip"] if flip else [])])
 
 
-def checked_table(run: RunFolder, data: str | Table | None, trial: int | None, cross: bool) -> Table:
-    """The run's table, or other data where `cross` allows it; RunError otherwise."""
+def checked_table(
+    run: RunFolder, data: str | Path | Table | None, trial: int | None, cross: bool
+) -> tuple[Table, bool]:
+    """The run's table, or other data where `cross` allows it (RunError otherwise), and whether it is the run's own."""
     table = data if isinstance(data, Table) else load_table(run, data, trial)
-    if not cross and not belongs(run.record, table):
+    own = belongs(run.record, table)
+    if not own and not cross:
         raise RunError(refusal(run, table))
-    return table
+    return table, own
 
 
-def load_table(run: RunFolder, data: str | None, trial: int | None) -> Table:
+def load_table(run: RunFolder, data: str | Path | None, trial: int | None) -> Table:
     """The table at `data` (NAME=PATH), by default the one that the run was trained on; RunError where it says none."""
     recorded = run.record.source
     if data is None and recorded.data is None:
