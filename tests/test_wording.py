@@ -26,6 +26,7 @@ WORDS = (
     (r"\bgo(?:es|ing)? on\b", "continues, resumes", "the option is --resume"),
     (r"\bwent on\b", "continued, resumed", "the option is --resume"),
     (r"(?<!there )\b(?:is|are|was|were) no (?!longer|more|less)\w", "is not a", "a denial that is easy to overlook"),
+    (r"\bmost alike\b", "most similar", "the quantity is called similarity"),
     (r"\bends nothing\b", "does not stop the work", "a figure of speech"),
     (r"\bthe (?:door|guard)\b", "middleware, authentication", "a metaphor: name the part"),
     (r"\bone's own\b", "your own", "stiff"),

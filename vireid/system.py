@@ -1,4 +1,4 @@
-"""The system below: files that are written whole or not at all, locks, cores, the device."""
+"""System: files that are written whole or not at all, locks, cores, the device."""
 
 from __future__ import annotations
 

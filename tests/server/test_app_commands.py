@@ -133,7 +133,9 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     api = client(service)
     about = api.get("/api/about").json()
     assert about["rows"] == 3 * (4 * 2 + 2 * 4) and len(about["cameras"]) == 6 and about["calibration"]
-    assert [one["name"] for one in about["examples"]][-1] == "somebody who never came" and len(about["examples"]) == 4
+    assert [one["name"] for one in about["examples"]][-1] == "a person who is not in the archive" and len(
+        about["examples"]
+    ) == 4
     first = api.get("/api/examples/0").content
     name = about["examples"][0]["name"]
     ask = {"modality": "visible", "filter": {"modality": "infrared"}}

@@ -1,4 +1,4 @@
-"""Tests of vireid/training/record.py and vireid/files.py: the run folder, what it records, how it fails."""
+"""Tests of vireid/training/record.py and run_folder.py: the run folder, what it records, how it fails."""
 
 import json
 import random

@@ -1,4 +1,4 @@
-"""Posing: heat maps of the pose beside pictures, for a bundle whose network takes them (SPOT).
+"""Pose input: heat maps of the pose beside pictures, for a bundle whose network takes them (SPOT).
 
     vitpose:FOLDER, rtmpose:FILE.onnx   an estimator looks at every picture, with weights from your disk
     template                            the same average upright person in every picture
@@ -77,7 +77,7 @@ class Poser:
 
 
 def to_do(bundle: Bundle) -> str:
-    """What somebody can do whose bundle takes heat maps, "" for another."""
+    """What to do for a bundle that takes heat maps, "" for another."""
     if bundle.config.inputs != (HEATMAPS,):
         return ""
     return f"say with --pose (pose= in Python) where the pose comes from: {CHOICES}"

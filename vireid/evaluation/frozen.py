@@ -1,4 +1,4 @@
-"""Frozen: the embeddings of a run that is not trained further, which a refining method (NFormer) is trained on.
+"""Frozen embeddings: those of a run that is not trained further, on which a refining method (NFormer) is trained.
 
 Vectors of a run are made once and kept in its folder, as RUN/embeddings/LAYER@frozen-ROWS.npz with ROWS the beginning
 of the rows' fingerprint; they are taken again as long as embedder, pictures and rows are the same.

@@ -1,4 +1,4 @@
-"""Segments: ten minutes of a video, the piece of it that is worked as a whole.
+"""Segments: ten minutes of a video, the unit in which videos are indexed.
 
     detect and track, once      -> ARCHIVE.files/boxes/KEY.csv, whole or not at all
     choose crops of each track  -> at most `max_crops` of them, at least `interval_s` apart, spread over it

@@ -72,7 +72,7 @@ class Crop:
 
 
 class Piece(Protocol):
-    """A part of what is to be indexed, worked as a whole: small, holds no pictures, can be sent to another process."""
+    """A unit of work of an index run: small, holds no pictures, can be sent to another process."""
 
     @property
     def name(self) -> str:

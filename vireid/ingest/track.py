@@ -15,7 +15,7 @@ from vireid.errors import TrackerError
 
 TrackerName = Literal["bytetrack", "sort", "ocsort", "none"]
 CLASSES: dict[str, str] = {"bytetrack": "ByteTrackTracker", "sort": "SORTTracker", "ocsort": "OCSORTTracker"}
-LOST_S = 2.0  # that somebody may be hidden and keeps the track
+LOST_S = 2.0  # for which a hidden person keeps the track
 BUFFER_FPS = 30  # frames a second that the package's lost_track_buffer is counted in
 NO_TRACK = -1
 

@@ -1,4 +1,4 @@
-"""Saved: a network in a safetensors file whose header says how to rebuild it, without any code but vireid.layers."""
+"""Saved networks: a safetensors file whose header says how to rebuild the network, by vireid.layers alone."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 This file holds the protocol and its plain types and imports numpy alone; each driver is a file of `drivers/`.
 All drivers give one answer: cosine similarity of unit vectors, computed in float64 from what is stored and rounded to
-float32, the most alike first, equals by id.
+float32, the most similar first, equals by id.
 """
 
 from __future__ import annotations
@@ -194,7 +194,7 @@ class Gallery(Protocol):
     def search(
         self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
-        """The k most alike of each query (Q, D), fewer where fewer pass the filter."""
+        """The k most similar of each query (Q, D), fewer where fewer pass the filter."""
         ...
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:

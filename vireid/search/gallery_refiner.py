@@ -1,4 +1,4 @@
-"""Refining: a refiner that was trained on a base run, such as NFormer's, made fit to re-rank what a gallery finds.
+"""Gallery refiner: a refiner trained on a base run, such as NFormer's, that re-ranks the hits of a gallery.
 
 A gallery holds vectors of length 1; a refiner was trained on the base's vectors as they come, whose length its first
 layer counts on. So they are made as long again as the base's were on average. Query and shortlist are refined together,
@@ -59,7 +59,7 @@ def length_of(base: Path, bundle: Bundle) -> float:
         if of_layer and kept.vectors.shape[1] == bundle.config.dim and _of(kept, bundle):
             return float(np.linalg.norm(kept.vectors, axis=1).mean())
     raise RefinerError(
-        f"how long the vectors of {base} are is not known, for it keeps none of embedder {bundle.config.digest[:8]}; "
+        f"the length of the vectors of {base} is unknown: it keeps none of embedder {bundle.config.digest[:8]}; "
         f"write them with `vireid embed {base}`"
     )
 

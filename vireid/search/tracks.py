@@ -1,4 +1,4 @@
-"""Tracks: the most alike rows of a gallery for one or several vectors, and the best one of each track alone.
+"""Tracks: the most similar rows of a gallery for one or several vectors, and the best one of each track alone.
 
 The crops of one passage before a camera are much alike: without more they fill a list with one person. A track is a
 camera and the track's name in it, for every camera counts its own; a row without a track stands for itself.
@@ -40,14 +40,14 @@ def merged(lists: list[list[Hit]]) -> list[Hit]:
 
 
 def nearest(gallery: Gallery, queries: np.ndarray, k: int, where: Filter) -> list[Hit]:
-    """The k rows most alike to any of the queries (Q, D), with their vectors."""
+    """The k rows most similar to any of the queries (Q, D), with their vectors."""
     return merged(gallery.search(queries, k, where, with_vectors=True))
 
 
 def nearest_tracks(
     gallery: Gallery, queries: np.ndarray, k: int, where: Filter, without: Collection[Track] = ()
 ) -> tuple[list[Hit], bool]:
-    """The most alike row of each of the k most alike tracks, with its vector; none of the tracks `without`.
+    """The most similar row of each of the k most similar tracks, with its vector; none of the tracks `without`.
 
     The second value says whether MAX_ROWS were looked through and there may be more tracks behind them.
     """

@@ -1,4 +1,4 @@
-"""Uploads: bytes from a stranger to an RGB picture, or a refusal that says why.
+"""Uploads: the bytes of an uploaded picture to an RGB picture, or an error that says why they are refused.
 
 Read by vireid.images, as what is indexed. Refused before a pixel is decoded: more bytes than allowed, whatever does not
 begin as one of its formats, more pixels than allowed (read from the header), a JPEG of hundreds of scans, each of which

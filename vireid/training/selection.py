@@ -1,4 +1,4 @@
-"""Selection: which epoch a run reports, and how that is called beside every figure."""
+"""Selection: which epoch a run reports, and the name of the rule that stands beside every figure."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from vireid.workflows.run_rows import split_rows
 
 TEST_PEOPLE = (
     "these are the test people. Figures that are measured on them with these thresholds are flattered, and "
-    "the thresholds fit them better than anybody else; use them for a first look. Better: train with --select heldout "
+    "the thresholds fit them better than other people; use them for a first look. Better: train with --select heldout "
     "(--holdout N), whose held-out people are then calibrated on, or give --data with pictures of your own cameras"
 )
 UNKNOWN_PEOPLE = (

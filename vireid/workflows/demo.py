@@ -1,4 +1,4 @@
-"""Demo: the whole way on a laptop: make data, train a small AGW and a small CAJL, evaluate, show table and pictures."""
+"""Demo: the pipeline on a laptop: make data, train a small AGW and a small CAJL, evaluate, show table and pictures."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ GUESTS = 24  # people of the night
 SHOTS = {VISIBLE: 2, INFRARED: 4}  # pictures of one passage
 QUERY_SHOT = 90  # of the queries; no picture of the archive has this number
 QUERY_CAMERAS = (4, 5, 2)  # where they were taken: the gate, the garden, the hall
-STRANGER = 9000  # somebody who never came
+STRANGER = 9000  # a person who is not in the archive
 SUNSET = datetime(2026, 11, 23, 17, 0, tzinfo=UTC)
 STEPS = {1: 4, 2: 9, 4: 0, 5: 20, 3: 190, 6: 205}  # minutes after somebody's arrival that each camera sees them
 EXAMPLES = 5
@@ -136,7 +136,10 @@ def choose_examples(gallery: Gallery, extractor: FeatureExtractor, people: list[
         pid = shots[place][0]
         chosen.setdefault(pid, Example(f"person {pid}", _jpeg(drawn[place]), "visible", "infrared"))
     stranger = Image.fromarray(picture(STRANGER, cameras[QUERY_CAMERAS[0]], QUERY_SHOT, SEED).image)
-    return [*list(chosen.values())[:EXAMPLES], Example("somebody who never came", _jpeg(stranger), "visible")], first
+    return [
+        *list(chosen.values())[:EXAMPLES],
+        Example("a person who is not in the archive", _jpeg(stranger), "visible"),
+    ], first
 
 
 def _jpeg(image: Image.Image) -> bytes:

@@ -1,4 +1,4 @@
-"""Gallery in memory: an exact scan with numpy. Gone when closed; for tests, evaluation and some 100,000 rows."""
+"""Gallery in memory: an exact scan with numpy. Gone when closed; for tests, evaluation and about 100,000 rows."""
 
 from __future__ import annotations
 
