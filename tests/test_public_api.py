@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import html
+import re
+import shlex
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command_line import call
 from PIL import Image
 from small_run import write_people
 
@@ -15,6 +20,7 @@ from vireid.deploy.extractor import Modality
 from vireid.errors import GalleryError
 from vireid.search.gallery import Gallery, Record
 from vireid.workflows.calibrate import calibrate_run
+from vireid.workflows.repeat import command_of
 
 TINY = {"width": 4, "blocks": [1, 1, 1, 1], "size": [48, 24], "sampler.pids": 4, "sampler.images": 2}
 NAMES_OF_0_1 = (
@@ -54,6 +60,37 @@ def test_a_run_is_trained_and_evaluated(place: Place) -> None:
     assert all(row.stamp["similarity"] == "cosine" for row in scores.rows)
     again = vireid.Run.open(place.run.path).evaluate(device="cpu", progress=False, pictures=0)
     assert again.rows == scores.rows
+
+
+def test_the_report_is_one_page_without_outside_files(place: Place) -> None:
+    place.run.evaluate(device="cpu", progress=False, pictures=2, protocols=("manifest/infrared-to-visible",))
+    path = place.run.report()
+    assert path == place.run.path / "report.html"
+    text = path.read_text("utf-8")
+    scores = vireid.Results.load(place.run.path / "results.json")
+    for summary in scores.summaries:
+        assert all(f"<td>{100 * summary.mean[name]:.2f}</td>" in text for name in ("R1", "mAP", "mINP"))
+        assert summary.stamp["images"] in text and summary.stamp["embedder"] in text
+    assert "prefers-color-scheme: dark" in text and "data:image/png;base64," in text
+    assert not re.search(r"""(?:src|href)=["'](?!data:)|url\(|@import|<script|https?://""", text)
+    assert set(re.findall(r"<pre>(vireid train .*?)</pre>", text)) == {html.escape(command_of(place.run.record))}
+
+
+def test_the_command_of_the_report_repeats_the_training(place: Place, tmp_path: Path) -> None:
+    words = shlex.split(command_of(place.run.record))
+    assert words[:3] == ["vireid", "train", "agw"] and "sampler.pids=4" in words
+    assert not any(word.startswith(("margin", "filter", "similarity")) for word in words)  # they are the defaults
+    done = call(*words[1:], "--run", tmp_path / "again", "--device", "cpu", "--quiet", "--no-evaluate")
+    assert done.exit_code == 0, done.output
+    again = vireid.Run.open(tmp_path / "again")
+    assert again.folder.embedder_digest == place.run.folder.embedder_digest
+    assert not place.run.record.differences(again.record)
+
+
+def test_a_run_that_was_not_evaluated_has_no_report(place: Place, tmp_path: Path) -> None:
+    shutil.copy(place.run.path / "recipe.json", tmp_path)
+    with pytest.raises(vireid.DataError, match="vireid evaluate"):
+        vireid.Run.open(tmp_path).report()
 
 
 def test_a_method_is_a_name_a_class_or_a_file(place: Place, tmp_path: Path) -> None:

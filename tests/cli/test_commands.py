@@ -60,7 +60,7 @@ def test_public_names() -> None:
 
 def test_embed_then_evaluate_then_results(place: Path) -> None:
     first = call("embed", place / "run", "--quiet")
-    assert first.exit_code == 0 and "neck: 12 x 128" in first.stdout
+    assert first.exit_code == 0 and f"neck: 12 x 128 in {place / 'run/embeddings/neck.npz'}" in first.stdout
     written = (place / "run/embeddings/neck.npz").stat().st_mtime_ns
     assert "up to date" in call("embed", place / "run", "--quiet").stderr
     assert (place / "run/embeddings/neck.npz").stat().st_mtime_ns == written

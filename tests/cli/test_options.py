@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Annotated
 
 import pytest
@@ -10,7 +11,7 @@ import typer
 from typer.testing import CliRunner
 
 from vireid.cli.app import app
-from vireid.cli.options import renamed_options, show_log
+from vireid.cli.options import flag_with_value, renamed_options, show_log
 from vireid.cli.search import FORMER_OPTIONS
 
 
@@ -57,3 +58,22 @@ def test_the_log_is_printed_plainly_and_once(capsys: pytest.CaptureFixture[str])
     logger.info("indexed %d pictures", 7)
     logger.debug("nothing of interest")
     assert capsys.readouterr().err == "warning: 3 rows have no time\nindexed 7 pictures\n"
+
+
+def test_a_flag_of_0_1_takes_its_value_with_a_warning(tmp_path: Path) -> None:
+    seen: list = []
+    made = typer.Typer()
+
+    def verb(run: str, rerank: str | None = None, quiet: bool = False) -> None:
+        seen.append((run, rerank, quiet))
+
+    made.command(cls=flag_with_value("--rerank", "k-reciprocal", ("k-reciprocal", "other")))(verb)
+    run = str(tmp_path)
+    for words in ([run, "--rerank"], ["--rerank", run], [run, "--rerank", "--quiet"]):
+        result = CliRunner().invoke(made, words)
+        assert result.exit_code == 0 and "--rerank alone means --rerank k-reciprocal" in result.stderr
+    result = CliRunner().invoke(made, ["--rerank", "other", run])
+    assert result.exit_code == 0 and result.stderr == ""
+    expected = [(run, "k-reciprocal", False)] * 2 + [(run, "k-reciprocal", True), (run, "other", False)]
+    assert seen == expected
+    assert CliRunner().invoke(app, ["evaluate", "--rerank", "k-recipocal", run]).exit_code == 2

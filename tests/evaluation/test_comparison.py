@@ -7,6 +7,7 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
 from vireid.evaluation.comparison import Comparison, Trained
 from vireid.evaluation.metrics import Metrics
@@ -95,3 +96,12 @@ def test_what_cannot_be_averaged_is_refused() -> None:
     mixed = Trained("d", "agw", 0, results(0.1) + results(0.2, flip="averaged"))
     with pytest.raises(ValueError, match="figures under 2 stamps for p"):
         _ = Comparison((mixed,)).blocks
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_no_number_is_broken_in_a_narrow_terminal(width: int) -> None:
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None, legacy_windows=False)
+    console.print(BOTH)
+    text = console.file.getvalue()  # pyright: ignore[reportAttributeAccessIssue]
+    assert all(len(line) <= width for line in text.splitlines())
+    assert "30.00 ± 14.14" in text and "+25.00 ± 7.07" in text and "55.00 ± 7.07" in text

@@ -94,3 +94,41 @@ def test_faulty_files_are_named(tmp_path):
     path.write_text(json.dumps({"format": "vireid results 9", "rows": []}))
     with pytest.raises(DataError, match="format"):
         Results.load(path)
+
+
+def shown(table: object, width: int) -> str:
+    """What a terminal of this width shows."""
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None, legacy_windows=False)
+    console.print(table)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 120, 200])
+def test_no_number_is_broken_in_a_narrow_terminal(width):
+    long = "manifest/infrared-to-visible/ignore-frame"
+    rows = [
+        row(trial, value, protocol, name=name, run="20261128-224455")
+        for name in ("agw", "cajl")
+        for protocol in ("manifest/visible-to-infrared", long)
+        for trial, value in ((0, 0.5), (1, 0.71828))
+    ]
+    results = Results(tuple(rows))
+    text = shown(results, width)
+    assert all(len(line) <= width for line in text.splitlines())
+    for summary in results.summaries:
+        assert summary.std is not None
+        for column in ("R1", "R20", "mAP", "mINP"):
+            assert f"{100 * summary.mean[column]:.2f} ± {100 * summary.std[column]:.2f}" in text
+    assert text.count("60.91 ± 15.43") == 4 and text.count("301") >= 1
+    if width == 200:
+        assert "│ gallery" in text or "┃ gallery" in text
+
+
+def test_columns_that_say_the_same_move_below_before_the_table_stands_upright():
+    results = Results((row(0, 0.5, "p"), row(0, 0.25, "q")))
+    lying, upright = shown(results, 80), shown(results, 50)
+    assert "all lines: trials: 1, queries: 10, valid: 10, gallery: 301" in lying
+    header = next(line for line in lying.splitlines() if "R1" in line)
+    assert "mINP" in header and "trials" not in header
+    assert not any("R1" in line and "R5" in line for line in upright.splitlines())
+    assert upright.count("40.00") == 2 and "all lines: trials" not in upright

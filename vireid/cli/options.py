@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -61,10 +61,7 @@ def show(results: Any, form: Form) -> None:
         if not console.is_terminal:
             print(results.markdown())
             return
-        table = results.__rich__()
-        for column in table.columns:  # where the window is narrow, figures are folded and names stay whole
-            column.overflow, column.no_wrap = "fold", column.header in ("name", "protocol")
-        console.print(table)
+        console.print(results)
         return
     writers = {"md": results.markdown, "csv": results.csv, "json": results.json, "latex": results.latex}
     print(writers[form]())
@@ -91,3 +88,26 @@ def renamed_options(names: Mapping[str, str]) -> type[TyperCommand]:
             return super().parse_args(ctx, current + operands)
 
     return Command
+
+
+def flag_with_value(name: str, value: str, values: Sequence[str]) -> type[TyperCommand]:
+    """A class of commands that accept the option `name` without one of its `values`, as version 0.1 did.
+
+    It then means `value`, and a warning is printed on stderr.
+    """
+
+    class Command(TyperCommand):
+        def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+            if name in args:
+                at = args.index(name) + 1
+                if at == len(args) or args[at].startswith("-") or looks_like_a_run(args[at], values):
+                    note(f"warning: {name} alone means {name} {value}; write the value, it will be required")
+                    args = [*args[:at], value, *args[at:]]
+            return super().parse_args(ctx, args)
+
+    return Command
+
+
+def looks_like_a_run(word: str, values: Sequence[str]) -> bool:
+    """Whether a word is the folder RUN and not a value that was mistyped."""
+    return word not in values and Path(word).is_dir()

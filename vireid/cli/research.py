@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vireid.cli.from_settings import takes
-from vireid.cli.options import DATA_HELP, Device, Form, OutForm, Quiet, RunFolder, Trial, show
+from vireid.cli.options import DATA_HELP, Device, Form, OutForm, Quiet, RunFolder, Trial, flag_with_value, show
 from vireid.errors import ArgumentError
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, TrainOptions
 
@@ -52,8 +52,8 @@ def embed(run: RunFolder, *, options: EmbedOptions) -> None:
     """Write RUN/embeddings/LAYER.npz; files that are up to date are left alone."""
     from vireid.workflows.run import Run
 
-    for layer, embeddings in Run.open(run).embed(options).items():
-        print(f"{layer}: {len(embeddings)} x {embeddings.vectors.shape[1]}")
+    for path, embeddings in Run.open(run).embed_files(options).items():
+        print(f"{embeddings.stamp['layer']}: {len(embeddings)} x {embeddings.vectors.shape[1]} in {path}")
 
 
 @takes(EvaluateOptions, names=PROTOCOL)
@@ -62,6 +62,13 @@ def evaluate(run: RunFolder, form: OutForm = "table", *, options: EvaluateOption
     from vireid.workflows.run import Run
 
     show(Run.open(run).evaluate(options), form)
+
+
+def report(run: RunFolder) -> None:
+    """Write RUN/report.html: results with their stamps, what was run, how to repeat it, ranked pictures."""
+    from vireid.workflows.run import Run
+
+    print(f"wrote {Run.open(run).report()}")
 
 
 def compare(
@@ -133,5 +140,7 @@ def demo(
 
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
-    for verb in (train, embed, evaluate, compare, results, methods, demo):
-        app.command(verb.__name__, rich_help_panel="Research")(verb)
+    rerank = flag_with_value("--rerank", "k-reciprocal", ("k-reciprocal", "local-shortest-path"))
+    for verb in (train, embed, evaluate, report, compare, results, methods, demo):
+        kind = rerank if verb is evaluate else None
+        app.command(verb.__name__, cls=kind, rich_help_panel="Research")(verb)

@@ -15,18 +15,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from rich.table import Table as RichTable
-
 from vireid.errors import ArgumentError
 from vireid.evaluation.metrics import Metrics
 from vireid.evaluation.results import (
     COLUMNS,
     NAME,
     Results,
+    TerminalTable,
     latex_table,
     markdown_table,
     percent,
-    rich_table,
     stamp_lines,
 )
 
@@ -112,8 +110,8 @@ class Comparison:
         """The table as a LaTeX tabular, the stamps as comments."""
         return latex_table(*self._cells(), self._notes())
 
-    def __rich__(self) -> RichTable:
-        return rich_table(*self._cells(), self._notes())
+    def __rich__(self) -> TerminalTable:
+        return TerminalTable(*self._cells(), self._notes())
 
     def csv(self) -> str:
         """One line per run and protocol (the mean over its trials), fractions, with all that the table is made of."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -34,6 +35,7 @@ COLUMNS: dict[str, Callable[[Metrics], float]] = {
 }
 NAME = "name"  # this entry of the stamp, if there is one, is a column of the table: what the figures are of
 AVERAGED_OVER = "partition"
+MAX_WIDTH = 10_000  # of a terminal, to measure what a table needs
 LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", **{letter: "\\" + letter for letter in "_%&#${}"}}
 
 
@@ -146,8 +148,8 @@ class Results:
         """The rows with their stamps, as they lie in a results file."""
         return TypeAdapter(tuple[Row, ...]).dump_json(self.rows, indent=1).decode()
 
-    def __rich__(self) -> RichTable:
-        return rich_table(*self._cells(), self._notes())
+    def __rich__(self) -> TerminalTable:
+        return TerminalTable(*self._cells(), self._notes())
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         summaries = self.summaries
@@ -240,14 +242,55 @@ def latex_table(header: list[str], cells: list[list[str]], notes: list[str]) -> 
     return "\n".join([begin, body[0], r"\hline", *body[1:], end, *("% " + note for note in notes), ""])
 
 
-def rich_table(header: list[str], cells: list[list[str]], notes: list[str]) -> RichTable:
-    """A table for the terminal, the notes as its caption."""
-    table = RichTable(caption=Text("\n".join(notes)), caption_justify="left")
-    for name in header:
-        table.add_column(name)
-    for row in cells:
-        table.add_row(*map(Text, row))
-    return table
+@dataclass(frozen=True)
+class TerminalTable:
+    """A table for the terminal that never breaks a number, the notes below it.
+
+    Where the window is too narrow, columns that say the same in every line move into the notes; where that is not
+    enough, every line of the table becomes a block with one value a line.
+    """
+
+    header: list[str]
+    cells: list[list[str]]
+    notes: list[str]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        columns, notes = list(range(len(self.header))), list(self.notes)
+        table = self.lying(columns)
+        wide = options.update_width(MAX_WIDTH)
+        if console.measure(table, options=wide).maximum > options.max_width:
+            same = [
+                at for at in columns[1:] if self.header[at] not in COLUMNS and len({r[at] for r in self.cells}) == 1
+            ]
+            table = self.lying([at for at in columns if at not in same])
+            if console.measure(table, options=wide).maximum <= options.max_width:
+                shared = ", ".join(f"{self.header[at]}: {self.cells[0][at]}" for at in same if self.cells[0][at])
+                notes = [f"all lines: {shared}", *notes] if shared else notes
+            else:
+                table = self.upright()
+        yield table
+        yield Text("\n".join(notes), style="italic dim")
+
+    def lying(self, columns: list[int]) -> RichTable:
+        """One line for each row, of these columns."""
+        table = RichTable()
+        for at in columns:
+            table.add_column(self.header[at], no_wrap=True)
+        for row in self.cells:
+            table.add_row(*(Text(row[at]) for at in columns))
+        return table
+
+    def upright(self) -> RichTable:
+        """One block for each row, of name and value."""
+        table = RichTable(show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")  # a long path is folded; a number is shorter than any window
+        for row in self.cells:
+            for name, cell in zip(self.header, row, strict=True):
+                if cell:
+                    table.add_row(name, Text(cell))
+            table.add_section()
+        return table
 
 
 def _stamp_text(name: str, stamp: dict[str, str]) -> str:

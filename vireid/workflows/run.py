@@ -28,12 +28,14 @@ from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.refine import RefinedBy
 from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import Results
+from vireid.figures.report import write_report
 from vireid.layers.embedder import Embedder
 from vireid.system import choose_device, file_digest
 from vireid.training.record import RunRecord, data_name
 from vireid.training.run_folder import REFINER, RunFolder
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, RunOptions
-from vireid.workflows.run_outputs import draw_ranked, write_open_set, write_results
+from vireid.workflows.repeat import command_of
+from vireid.workflows.run_outputs import RESULTS, draw_ranked, write_open_set, write_results
 from vireid.workflows.run_rows import RunRows, checked_table
 
 log = logging.getLogger(__name__)
@@ -105,11 +107,17 @@ class Run:
         `words` are the fields of EmbedOptions. Files that are up to date (same embedder, pictures and options) are
         read and not made again. Raises RunError, DataError, SettingsError.
         """
-        options = configured(EmbedOptions, options, words)
+        files = self.embed_files(configured(EmbedOptions, options, words))
+        return {embeddings.stamp["layer"]: embeddings for embeddings in files.values()}
+
+    def embed_files(self, options: EmbedOptions) -> dict[Path, Embeddings]:
+        """As `embed`, by the file that a layer is kept in."""
         run = self.embedding_run
         if run is not self:
             log.info("%s refines the embeddings of %s", self.path, run.path)
-        return run.embed_rows(run.rows(options, options.split), options)
+        rows = run.rows(options, options.split)
+        folder, suffix = run.path / "embeddings", rows.suffix(options.flip)
+        return {folder / f"{name}{suffix}.npz": layer for name, layer in run.embed_rows(rows, options).items()}
 
     def embed_rows(self, rows: RunRows, options: RunOptions) -> dict[str, Embeddings]:
         """As `embed`, for rows that were loaded before."""
@@ -212,6 +220,13 @@ class Run:
                 stamp["refiner trained on people of"] = data_name(by.record.dataset, by.record.partition)
             stamp["refiner"] = file_digest(by.path / REFINER)[:8]
         return replace(embeddings, stamp=stamp)
+
+    def report(self) -> Path:
+        """Write RUN/report.html, one page without outside files: figures, stamps, the training, ranked lists.
+
+        Raises DataError where the run was not evaluated.
+        """
+        return write_report(self.folder, Results.load(self.path / RESULTS), command_of(self.record))
 
     # --- deployment ---------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from vireid.data.pipeline import TrainingData
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table
 from vireid.declaration import configured
-from vireid.errors import ArgumentError, DataError, RunError
+from vireid.errors import ArgumentError, DataError
 from vireid.evaluation.embed import embed
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.frozen import Frozen
@@ -32,9 +32,10 @@ from vireid.training.loop import train as run_loop
 from vireid.training.record import RunRecord
 from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.training.selection import HELD_OUT, TEST_SET, Selection
-from vireid.training.settings import describe, resolve
+from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
 from vireid.workflows.options import TrainOptions
+from vireid.workflows.repeat import method_of, recorded_settings
 from vireid.workflows.run import Run
 from vireid.workflows.run_rows import split_rows, training_splits
 
@@ -141,39 +142,11 @@ def former_record(run: str | Path | None, options: TrainOptions) -> RunRecord | 
     return RunFolder.open(run).record if (Path(run) / RECIPE).is_file() else None
 
 
-def method_of(record: RunRecord) -> str:
-    """The name of the run's method; RunError for a method of your own file, which has to be given."""
-    module, _, _ = record.class_name.rpartition(".")
-    if not module.startswith("vireid.methods."):
-        raise RunError(f"this run was trained with a method of your own, {record.class_name}; name its file")
-    return module.rpartition(".")[2]
-
-
 def options_of(record: RunRecord, options: TrainOptions) -> TrainOptions:
     """The options of the run, for those that are left at their defaults and that its record holds."""
     plain = {field.name: field.default for field in dataclasses.fields(TrainOptions)}
     kept = {k: v for k, v in record.options.items() if k in plain and getattr(options, k) == plain[k]}
     return dataclasses.replace(options, **kept)
-
-
-def recorded_settings(record: RunRecord, kind: type[Method[Any]], overrides: Sequence[str]) -> list[str]:
-    """The run's settings as key=value texts, but for those that `overrides` name."""
-    given = {word.partition("=")[0].strip() for word in overrides}
-    recorded = {**record.settings, **recorded_recipes(record, kind)}
-    return [f"{name}={json.dumps(value)}" for name, value in recorded.items() if name not in given]
-
-
-def recorded_recipes(record: RunRecord, kind: type[Method[Any]]) -> dict[str, Any]:
-    """The values of the recipes' settings in the record, by dotted name."""
-    stages = [recipe.model_dump(mode="json") for recipe in record.recipes]
-    values: dict[str, Any] = {}
-    for setting in describe(kind, record.dataset):
-        if setting.stage is not None:
-            value: Any = stages[setting.stage]
-            for part in setting.name.removeprefix(f"stages.{setting.stage}.").split("."):
-                value = value[int(part)] if isinstance(value, list) else value[part]
-            values[setting.name] = value
-    return values
 
 
 # --- the parts of a training ------------------------------------------------------------------------------------------
