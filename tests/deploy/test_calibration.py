@@ -259,7 +259,7 @@ def test_command_on_a_run_and_its_bundle(tmp_path: Path) -> None:
 
     # a bundle, which does not know where pictures lie
     result = call("calibrate", tmp_path / "away")
-    assert result.exit_code == 1 and "pass --data" in result.stderr
+    assert result.exit_code == 2 and "pass --data" in result.stderr
     words = ("calibrate", tmp_path / "away", "--data", tmp_path / "data", "--split")
     assert call(*words, "val").exit_code == 0
     first, second = Calibration.load(tmp_path / "away"), Calibration.load(run.path / "bundle")

@@ -19,11 +19,12 @@ from vireid.deploy.bundle import Bundle
 from vireid.errors import RefinerError
 from vireid.evaluation.embed import embed
 from vireid.layers.nformer import NFormerRefiner
+from vireid.layers.refiner import save_refiner
 from vireid.search.gallery import Filter
 from vireid.search.gallery_refiner import open_refiner
 from vireid.server.search_service import load_rerankers
 from vireid.training.record import RunRecord
-from vireid.training.run_folder import RunFolder
+from vireid.training.run_folder import REFINER, RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def refining(folder: Path, base: Path, embedder: str, dim: int, seed: int = 0) -
     with torch.no_grad():
         refiner.train()(10 * torch.randn(40, dim), torch.arange(40) % 2)
     run = RunFolder.begin(folder, RunRecord.model_validate(about))
-    run.save_refiner(refiner)
+    save_refiner(refiner, run.path / REFINER)
     return run
 
 
