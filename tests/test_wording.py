@@ -73,7 +73,7 @@ SAVED = {
 }
 
 #: files whose text is NOT SWEPT yet; sweep one and take it out here
-NOT_SWEPT: tuple[str, ...] = ("docs/architecture.md", "vireid/search/searcher.py", "vireid/workflows/service.py")
+NOT_SWEPT: tuple[str, ...] = ("docs/architecture.md",)
 
 MODULES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "vireid").rglob("*.py"))
 PAGES = sorted(

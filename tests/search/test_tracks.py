@@ -95,7 +95,7 @@ def test_what_is_looked_through_has_an_end_that_is_told(searcher: Searcher, monk
     most = exact(GIVEN, query, 30)[0]
     hits, cut = nearest_tracks(searcher.gallery, query, 25, EVERYTHING)
     assert cut is True and {hit.record.id for hit in hits} < set(most)
-    assert "most alike crops" in searcher.search_vectors(query, [0], 25, per_track=True).stamp["hits"]
+    assert "most similar crops" in searcher.search_vectors(query, [0], 25, per_track=True).stamp["hits"]
 
 
 def test_pages_of_tracks_join(searcher: Searcher) -> None:

@@ -3,7 +3,7 @@
 **Several pictures** of the person: `combine="mean"` searches with their average on the unit sphere, "best" with each
 of them and takes a record by the picture that it is most like.
 
-**Re-ranking** acts on a shortlist, the most alike of the plain search: k-reciprocal neighbors (evaluation/rerank.py),
+**Re-ranking** acts on a shortlist, the most similar of the plain search: k-reciprocal neighbors (evaluation/rerank.py),
 CM-LSP-GE's local shortest path (evaluation/local_shortest_path.py), a trained refiner such as NFormer's
 (gallery_refiner.py opens it for the vectors of a gallery), or any function of the same form. It decides the order
 alone: similarity and probability stay those of the vectors.
@@ -16,7 +16,7 @@ Schuetze, Introduction to Information Retrieval, 2008, section 9.1.1, on unit ve
 
 A right mark from the other modality carries the query across. Wrong ones do not appear again.
 
-**One hit per track.** `per_track=True` shows of the crops of one camera's track the most alike alone (tracks.py).
+**One hit per track.** `per_track=True` shows of the crops of one camera's track the most similar alone (tracks.py).
 Re-ranking then acts on a shortlist of tracks, and a crop that was marked wrong takes its whole track away.
 """
 
@@ -68,7 +68,7 @@ class Marks:
 
 @dataclass(frozen=True)
 class Ranked:
-    """A record of the answer. `similarity` is its cosine with the query as it was asked, without marks.
+    """A record of the answer. `similarity` is its cosine with the query, before marks move it.
 
     `probability` that it shows the person, by the calibration; None without one, or with none for this pair of
     modalities. `order` is what the list is sorted by: the similarity with the moved query, or the re-ranking's.
@@ -82,7 +82,7 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Answer:
-    """`nobody`: whether all similarities are below the threshold; None where no false-match rate was asked for.
+    """`nobody`: whether all similarities are below the threshold; None without a false-match rate.
 
     `stamp` says how the list came about; `uncalibrated` why probabilities are missing, empty if none is.
     """
@@ -187,7 +187,7 @@ class Searcher:
         stamp = {"combine": combine, "rerank": "none"}
         if per_track:
             nearest_hits, cut = nearest_tracks(self.gallery, moved, wanted, where, hidden)
-            stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most alike crops' if cut else ''}"
+            stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most similar crops' if cut else ''}"
         else:
             nearest_hits = nearest(self.gallery, moved, wanted, where)
         order = [hit.similarity for hit in nearest_hits]

@@ -47,7 +47,7 @@ def recorded_recipes(record: RunRecord, kind: type[Method[Any]]) -> dict[str, An
 def command_of(record: RunRecord) -> str:
     """The command line that repeats a training; settings at their defaults are left out.
 
-    Of a method of one's own all recorded settings are named, since its file, and so its defaults, are not at hand.
+    Of your own method all recorded settings are named, since its file, and so its defaults, are not at hand.
     """
     own = not record.class_name.startswith("vireid.methods.")
     name = "./" + record.class_name.partition(":")[0] if own else method_of(record)

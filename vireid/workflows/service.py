@@ -1,4 +1,4 @@
-"""`vireid index`, `serve`, `forget`, `token` and `audit`: from one's own pictures to a page that searches them."""
+"""`vireid index`, `serve`, `forget`, `token` and `audit`: from your own pictures to a page that searches them."""
 
 from __future__ import annotations
 
@@ -183,7 +183,7 @@ def forget_rows(
 ) -> str:
     """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than `older_than_days`.
 
-    `confirm` gets the number of rows and says whether to go on. Returns a sentence about what was deleted.
+    `confirm` gets the number of rows and says whether to delete them. Returns a sentence about what was deleted.
     """
     from vireid.server.retention import apply_retention
 
