@@ -37,8 +37,8 @@ from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.deploy.bundle_config import CONFIG
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.ingest.index import Indexed, Piece, index, pieces_of
-from vireid.ingest.segments import VideoSettings
 from vireid.ingest.sources import Crop
+from vireid.ingest.video_settings import VideoSettings
 from vireid.search.archive import Archive
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Record

@@ -16,9 +16,9 @@ from PIL import Image
 from small_run import write_people
 
 import vireid
-from vireid.deploy.extractor import Modality
 from vireid.errors import GalleryError
 from vireid.search.gallery import Gallery, Record
+from vireid.types import ModalityOrAuto
 from vireid.workflows.calibrate import calibrate_run
 from vireid.workflows.repeat import command_of
 
@@ -123,7 +123,7 @@ def test_the_model_is_that_of_the_run(place: Place) -> None:
     """A model's vectors are those that the run is evaluated on, divided by their length."""
     (deployed, *_) = place.run.embed(device="cpu", progress=False).values()
     paths = [deployed.table.full_path(row) for row in range(len(deployed))]
-    modality: list[Modality] = ["infrared" if kind else "visible" for kind in deployed.table.modality]
+    modality: list[ModalityOrAuto] = ["infrared" if kind else "visible" for kind in deployed.table.modality]
     expected = deployed.vectors / np.linalg.norm(deployed.vectors, axis=1, keepdims=True)
     np.testing.assert_allclose(place.model.embed(paths, modality), expected, rtol=1e-4, atol=1e-5)
 

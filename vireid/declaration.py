@@ -51,7 +51,8 @@ Integer = Annotated[int, NoSwitch]
 Number = Annotated[float, NoSwitch]
 Count = Annotated[int, NoSwitch, Field(ge=1)]  # how many, 1 or more
 Index = Annotated[int, NoSwitch, Field(ge=0)]  # 0 or more
-Weight = Annotated[float, NoSwitch, Field(ge=0)]  # of a loss; 0 leaves it out
+NonNegative = Annotated[float, NoSwitch, Field(ge=0)]
+Weight = NonNegative  # of a loss; 0 leaves it out
 Rate = Weight  # a learning rate or a factor of it, 0 or more
 Positive = Annotated[float, NoSwitch, Field(gt=0)]
 Share = Annotated[float, NoSwitch, Field(ge=0, le=1)]  # also a probability

@@ -1,4 +1,4 @@
-"""Plain values that every room uses: modalities, sizes, resize filters, similarities. Imports no torch."""
+"""Plain values that every room uses: modalities, sizes, resize filters, similarities, backends. Imports no torch."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ VISIBLE, INFRARED = 0, 1
 MODALITIES = ("visible", "infrared")  # by number
 
 Modality = Literal["visible", "infrared"]
+ModalityOrAuto = Literal["visible", "infrared", "auto"]  # auto: decided from the picture
 Size = tuple[int, int]  # (height, width) in pixels
 ResizeFilter = Literal["lanczos", "bicubic", "bilinear"]
 Similarity = Literal["cosine", "euclidean"]
+Backend = Literal["torch", "onnxruntime", "openvino"]
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set

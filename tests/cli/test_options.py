@@ -50,6 +50,22 @@ def test_every_former_option_of_index_has_a_successor() -> None:
     assert not any(f"{former} " in text for former in FORMER_OPTIONS)
 
 
+@pytest.mark.parametrize("days", ["0", "-1", "nan", "inf"])
+def test_serve_refuses_a_retention_that_is_no_number_of_days(days: str) -> None:
+    result = CliRunner().invoke(app, ["serve", "run", "--gallery", "g", "--keep-days", days])
+    assert result.exit_code == 2 and "--keep-days: expected number > 0 or null, got" in result.stderr
+
+
+def test_index_lists_all_refused_options() -> None:
+    words = ["index", "run", "pictures", "--gallery", "g", "--rate", "0"]
+    result = CliRunner().invoke(app, [*words, "--interval", "inf"])
+    assert result.exit_code == 2 and "warning: --rate is now called --fps" in result.stderr
+    assert "--fps: expected number > 0, got 0" in result.stderr
+    assert "--interval: expected number >= 0, got inf" in result.stderr
+    both = CliRunner().invoke(app, [*words[:5], "--boxes", "b", "--detector", "d"])
+    assert both.exit_code == 2 and "or from --boxes FILE; give one of them" in both.stderr
+
+
 def test_the_log_is_printed_plainly_and_once(capsys: pytest.CaptureFixture[str]) -> None:
     show_log()
     show_log()

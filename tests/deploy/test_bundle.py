@@ -19,11 +19,11 @@ from typer.testing import CliRunner
 from vireid.cli.app import app
 from vireid.deploy import onnx as onnx_export
 from vireid.deploy.bundle import Bundle, export_bundle
-from vireid.deploy.runtimes import Backend
 from vireid.errors import BundleError
 from vireid.layers.embedder import Embedder
 from vireid.system import file_digest
 from vireid.training.run_folder import RunFolder
+from vireid.types import Backend
 
 pytest.importorskip("onnxscript", reason="extra: export")
 pytest.importorskip("onnxruntime", reason="extra: export")

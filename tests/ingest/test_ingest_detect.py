@@ -131,7 +131,8 @@ def test_a_video_is_detected_once_and_the_same_in_every_run(tmp_path: Path) -> N
     pytest.importorskip("av", reason="needs the extra `video`")
     from filmed import film, steps
 
-    from vireid.ingest.segments import Segment, Source, VideoSettings, segments_of
+    from vireid.ingest.segments import Segment, Source, segments_of
+    from vireid.ingest.video_settings import VideoSettings
 
     film(tmp_path / "a.mp4", steps(12))
     folder = save_detector(tmp_path / "detector", "rt_detr_v2")

@@ -37,6 +37,7 @@ from vireid.deploy.extractor import FeatureExtractor
 from vireid.search.drivers.open import open_gallery
 from vireid.ingest import boxes
 from vireid.ingest import segments as segment
+from vireid.ingest.video_settings import VideoSettings
 counts = {}
 
 def tell(step):
@@ -69,7 +70,7 @@ extractor = FeatureExtractor(folder / "bundle", device="cpu")
 gallery = open_gallery(folder / place, extractor.dim, extractor.bundle.config.digest)
 gallery.upsert = telling("upsert", gallery.upsert)
 archive = Archive(gallery, folder / (place + ".files"))
-settings = segment.VideoSettings(detector=folder / "detector", segment_s=2.0, fps=10, interval_s=0.5)
+settings = VideoSettings(detector=folder / "detector", segment_s=2.0, fps=10, interval_s=0.5)
 pieces = module.pieces_of(folder / "v", videos=settings, start_s=float("nan"), store=archive.folder / "boxes")
 print(module.index(archive, extractor, pieces, rows=rows), flush=True)
 """

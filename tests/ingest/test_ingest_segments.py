@@ -22,13 +22,15 @@ from served import make_bundle
 from typer.testing import CliRunner, Result
 
 from vireid.cli.app import app
+from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
-from vireid.errors import SourceError, VideoError
+from vireid.errors import SettingsError, SourceError
 from vireid.ingest import segments as segment
 from vireid.ingest.boxes import Box
 from vireid.ingest.index import index, index_piece, pieces_of
-from vireid.ingest.segments import VideoSettings, chosen
+from vireid.ingest.segments import chosen
+from vireid.ingest.video_settings import VideoSettings
 from vireid.search.archive import Archive
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Record
@@ -82,13 +84,13 @@ def test_crops_of_a_track_are_few_apart_and_spread() -> None:
     assert [(box.time_s, place) for box, place in found] == [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1)]
 
 
-def test_settings_that_mean_nothing_are_told() -> None:
-    with pytest.raises(VideoError, match="--detector FOLDER"):
-        VideoSettings()
-    with pytest.raises(VideoError, match="give one of them"):
-        VideoSettings(detector=Path("a"), boxes=Path("b"))
-    with pytest.raises(VideoError, match="above 0"):
-        VideoSettings(boxes=Path("b"), fps=0)
+def test_settings_that_mean_nothing_are_refused() -> None:
+    with pytest.raises(SettingsError, match="--detector FOLDER"):
+        configured(VideoSettings, None, {})
+    with pytest.raises(SettingsError, match="give one of them"):
+        configured(VideoSettings, None, {"detector": "a", "boxes": "b"})
+    with pytest.raises(SettingsError, match="`fps`: expected number > 0"):
+        configured(VideoSettings, None, {"boxes": "b", "fps": 0})
 
 
 # --- boxes from a file ------------------------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_pictures_and_videos_are_indexed_once(tmp_path: Path, bundle: Bundle, ex
     data = bundle.path.parent / "data"
     (tmp_path / "night/gate/3_1_0.png").write_bytes((data / "3_1_0.png").read_bytes())
     boxes = boxes_csv(tmp_path / "boxes.csv", steps(30))
-    with pytest.raises(SourceError, match="holds videos; people in videos are found by --detector"):
+    with pytest.raises(SourceError, match="holds videos; boxes of people in videos come from --detector"):
         list(pieces_of(tmp_path / "night"))
     settings, of = VideoSettings(boxes=boxes), archive(tmp_path / "files", extractor)
     found = index(of, extractor, pieces_of(tmp_path / "night", videos=settings))

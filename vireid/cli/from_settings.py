@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
+from pydantic import ValidationError
 
-from vireid.declaration import documentation
+from vireid.declaration import documentation, faults_of
+from vireid.errors import SettingsError
 
 SIMPLE = (str, int, float, bool, Path)
 
@@ -34,7 +36,7 @@ def takes(kind: type, names: Mapping[str, str] | None = None, skip: tuple[str, .
         @functools.wraps(command)
         def run(**words: Any) -> None:
             values = {field.name: value_of(field, words.pop(field.name)) for field in fields}
-            command(**words, options=kind(**values))
+            command(**words, options=checked(kind, values, names or {}))
 
         before = [p for p in own.values() if p.name != "options"]
         positional = [p for p in before if p.default is inspect.Parameter.empty]
@@ -47,9 +49,24 @@ def takes(kind: type, names: Mapping[str, str] | None = None, skip: tuple[str, .
     return decorate
 
 
+def checked(kind: type, values: Mapping[str, Any], names: Mapping[str, str]) -> Any:
+    """An object of the settings class; SettingsError that names the options whose values are refused."""
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        faults = faults_of(error, kind, values).items()
+        options = [fault.replace(f"`{name}`", flag_of(name, names)) if name else fault for name, fault in faults]
+        raise SettingsError(options) from None
+
+
+def flag_of(name: str, names: Mapping[str, str]) -> str:
+    """The option of a field."""
+    return names.get(name, "--" + name.replace("_", "-"))
+
+
 def parameter(field: Any, hint: Any, line: str, names: Mapping[str, str]) -> inspect.Parameter:
     """The parameter from which Typer makes the option of a field."""
-    flag = names.get(field.name, "--" + field.name.replace("_", "-"))
+    flag = flag_of(field.name, names)
     simple, limits = simplified(hint)
     if field.name == "progress":
         annotation: Any = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]

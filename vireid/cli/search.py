@@ -8,22 +8,15 @@ from typing import Annotated, Literal
 
 import typer
 
-from vireid.cli.options import BatchSize, Device, Quiet, note, renamed_options
+from vireid.cli.from_settings import takes
+from vireid.cli.options import Quiet, note, renamed_options
+from vireid.workflows.options import IndexOptions, ServeOptions
 
 Role = Literal["search", "ingest", "admin"]
-PictureModality = Literal["auto", "visible", "infrared"]
-Backend = Literal["torch", "onnxruntime", "openvino"]
-TrackerName = Literal["bytetrack", "sort", "ocsort", "none"]
-RowsOf = Literal["crops", "tracks"]
 
 Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run folder, or what `vireid export` wrote.")]
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
 Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
-Runtime = Annotated[Backend, typer.Option(help="What computes the vectors.")]
-Pose = Annotated[
-    str | None,
-    typer.Option(help="For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."),
-]
 TokenFile = Path("tokens.json")
 FORMER_OPTIONS = {  # of version 0.1
     "--rate": "--fps",
@@ -35,45 +28,18 @@ FORMER_OPTIONS = {  # of version 0.1
 }
 
 
+@takes(IndexOptions, names={"interval_s": "--interval"}, skip=("label", "margin", "segment_s"))
 def index(
     target: Target,
     source: Annotated[Path, typer.Argument(help="A folder of crops or videos, a CSV that lists them, or a video.")],
     gallery: GalleryUrl,
-    files: Files = None,
-    modality: Annotated[PictureModality, typer.Option(help="Of pictures whose list does not say.")] = ("auto"),
-    file_time: Annotated[bool, typer.Option("--file-time", help="Take a file's time for its picture's.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace rows that are in the gallery.")] = False,
-    detector: Annotated[Path | None, typer.Option(help="Videos: a folder with weights of RT-DETRv2 or D-FINE.")] = None,
-    boxes: Annotated[Path | None, typer.Option(help="Videos: people's boxes, a CSV or MOT file or a folder.")] = None,
-    tracker: Annotated[TrackerName, typer.Option(help="Videos: which boxes are one person.")] = "bytetrack",
-    fps: Annotated[float, typer.Option(help="Videos: frames a second that the detector sees.")] = 5.0,
-    min_score: Annotated[float, typer.Option(help="Videos: smallest score of a detected box, 0..1.")] = 0.3,
-    interval: Annotated[float, typer.Option(help="Videos: seconds between two crops of a track.")] = 1.0,
-    max_crops: Annotated[int, typer.Option(min=1, help="Videos: crops of a track.")] = 8,
-    min_height: Annotated[float, typer.Option(help="Videos: pixels; smaller boxes are left out.")] = 40.0,
-    start: Annotated[str, typer.Option(help="Video: its first moment, 2026-11-24T21:04:11+01:00.")] = "",
-    rows: Annotated[RowsOf, typer.Option(help="Videos: a row for each crop, or for each track.")] = "crops",
-    backend: Runtime = "torch",
-    device: Device = "auto",
-    batch_size: BatchSize = 64,
-    pose: Pose = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Processes that share the work, by Ray.")] = None,
-    ray: Annotated[str | None, typer.Option(help="A cluster of Ray: auto, or HOST:PORT.")] = None,
+    *,
+    options: IndexOptions,
 ) -> None:
     """Index your own pictures and videos: vireid index RUN SOURCE --gallery PATH. Run again, it resumes."""
-    from vireid.ingest.segments import VideoSettings
     from vireid.workflows.service import index_pictures
 
-    videos = None
-    if detector is not None or boxes is not None:
-        videos = VideoSettings(
-            detector, boxes, tracker, fps, min_score, interval_s=interval, max_crops=max_crops, min_height=min_height,
-            device=device,
-        )  # fmt: skip
-    options = {"files": files, "modality": modality, "file_time": file_time, "overwrite": overwrite, "rows": rows}
-    more = {"videos": videos, "start": start, "backend": backend, "device": device, "batch_size": batch_size}
-    many = {"pose": pose, "workers": workers, "ray": ray}
-    indexed = index_pictures(target, source, gallery, **options, **more, **many)
+    indexed = index_pictures(target, source, gallery, options)
     print(
         f"added {indexed.added} pictures, {indexed.present} were in the gallery, {len(indexed.refused)} cannot be read"
     )
@@ -84,47 +50,13 @@ def index(
     raise typer.Exit(1 if indexed.refused and not indexed.added and not indexed.present else 0)
 
 
-def serve(
-    target: Target,
-    gallery: GalleryUrl,
-    files: Files = None,
-    host: Annotated[str, typer.Option(help="Address to listen on; another than this machine needs --tokens.")] = (
-        "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free port.")] = 8000,
-    name: Annotated[list[str] | None, typer.Option(help="Host name that is answered to, repeatable.")] = None,
-    tokens: Annotated[Path | None, typer.Option(help="Who may do what; see `vireid token`.")] = None,
-    keep_days: Annotated[float | None, typer.Option(help="Forget what is older, every hour.")] = None,
-    purpose: Annotated[bool, typer.Option("--purpose", help="Every search has to say what it is for.")] = False,
-    certificate: Annotated[Path | None, typer.Option(help="TLS certificate (PEM).")] = None,
-    key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).")] = None,
-    behind_tls: Annotated[bool, typer.Option("--behind-tls", help="Browsers reach it by https of a proxy.")] = False,
-    refine: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Offer re-ranking by this run of nformer on the same base.")
-    ] = None,
-    pose: Pose = None,
-    backend: Runtime = "torch",
-    device: Device = "auto",
-) -> None:
+@takes(ServeOptions, names={"names": "--name"})
+def serve(target: Target, gallery: GalleryUrl, *, options: ServeOptions) -> None:
     """Serve the search page and its API on this machine."""
     from vireid.workflows.service import open_service, run_service
 
-    service = open_service(
-        target,
-        gallery,
-        files=files,
-        host=host,
-        names=name or (),
-        tokens=tokens,
-        keep_days=keep_days,
-        purpose=purpose,
-        secure=certificate is not None or behind_tls,
-        refine=refine,
-        pose=pose,
-        backend=backend,
-        device=device,
-    )
-    run_service(service, host, port, certificate, key)
+    service = open_service(target, gallery, options)
+    run_service(service, options.host, options.port, options.certificate, options.key)
 
 
 def forget(

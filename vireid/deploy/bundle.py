@@ -41,12 +41,12 @@ from vireid.deploy.bundle_config import (
 )
 from vireid.deploy.card import figures_of, model_card
 from vireid.deploy.parity import LIMIT, example_inputs, export_runtimes
-from vireid.deploy.runtimes import BACKENDS, Backend, Embed, open_onnxruntime, open_openvino, torch_embed
+from vireid.deploy.runtimes import BACKENDS, Embed, open_onnxruntime, open_openvino, torch_embed
 from vireid.errors import ArgumentError, BundleError
 from vireid.layers.embedder import Embedder, load_embedder
 from vireid.system import choose_device, file_digest, remove_partials, replacing
 from vireid.training.run_folder import RECIPE, RunFolder
-from vireid.types import INFRARED, VISIBLE
+from vireid.types import INFRARED, VISIBLE, Backend
 from vireid.version import __version__
 
 

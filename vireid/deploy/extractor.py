@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -21,13 +20,11 @@ from vireid import images
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.deploy.pose_input import HEATMAPS, Poser, Seen, to_do
-from vireid.deploy.runtimes import Backend
 from vireid.errors import ArgumentError, PictureError
 from vireid.images import STRETCH, GrayRule, resize
 from vireid.system import available_cores
-from vireid.types import INFRARED, VISIBLE
+from vireid.types import INFRARED, VISIBLE, Backend, ModalityOrAuto
 
-Modality = Literal["visible", "infrared", "auto"]
 Picture = images.Picture | Tensor
 MODALITIES: dict[str | int, int] = {"visible": VISIBLE, "infrared": INFRARED, VISIBLE: VISIBLE, INFRARED: INFRARED}
 CHANNELS = (1, 3, 4)  # of a tensor
@@ -65,7 +62,7 @@ class FeatureExtractor:
     def __call__(
         self,
         pictures: Picture | Iterable[Picture],
-        modality: Modality | Iterable[Modality] = "auto",
+        modality: ModalityOrAuto | Iterable[ModalityOrAuto] = "auto",
         **inputs: np.ndarray,
     ) -> np.ndarray:
         """L2-normalized vectors, float32 (N, D), one row for each picture in order.
@@ -83,7 +80,7 @@ class FeatureExtractor:
     def batches(
         self,
         pictures: Picture | Iterable[Picture],
-        modality: Modality | Iterable[Modality] = "auto",
+        modality: ModalityOrAuto | Iterable[ModalityOrAuto] = "auto",
         **inputs: np.ndarray,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The same in pieces: L2-normalized vectors (n, D) and the modality (n,) int64 that each was embedded as.
@@ -167,7 +164,7 @@ def _singles(pictures: Picture | Iterable[Picture]) -> Iterator[Picture]:
 
 
 def _with_modality(
-    pictures: Iterator[Picture], modality: Modality | Iterable[Modality]
+    pictures: Iterator[Picture], modality: ModalityOrAuto | Iterable[ModalityOrAuto]
 ) -> Iterator[tuple[Picture, int | None]]:
     """Each picture with its modality, None for "auto"; ValueError where the numbers differ."""
     if isinstance(modality, str | int):

@@ -14,10 +14,10 @@ from vireid import models
 from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.deploy.bundle_config import CALIBRATION, CONFIG
 from vireid.deploy.calibration import Calibration
-from vireid.deploy.extractor import FeatureExtractor, Modality, Picture
-from vireid.deploy.runtimes import Backend
+from vireid.deploy.extractor import FeatureExtractor, Picture
 from vireid.system import file_digest
 from vireid.training.run_folder import EMBEDDER, RECIPE, RunFolder
+from vireid.types import Backend, ModalityOrAuto
 
 RUN_BUNDLE = "bundle"  # the folder of a run that holds its bundle
 log = logging.getLogger(__name__)
@@ -63,13 +63,19 @@ class Model:
         return Calibration.load(path, self.digest) if path.is_file() else None
 
     def embed(
-        self, pictures: Picture | Iterable[Picture], modality: Modality | Iterable[Modality] = "auto", **inputs: Any
+        self,
+        pictures: Picture | Iterable[Picture],
+        modality: ModalityOrAuto | Iterable[ModalityOrAuto] = "auto",
+        **inputs: Any,
     ) -> np.ndarray:
         """L2-normalized vectors, float32 (N, D), one row for each picture in order; as FeatureExtractor."""
         return self.extractor(pictures, modality, **inputs)
 
     def batches(
-        self, pictures: Picture | Iterable[Picture], modality: Modality | Iterable[Modality] = "auto", **inputs: Any
+        self,
+        pictures: Picture | Iterable[Picture],
+        modality: ModalityOrAuto | Iterable[ModalityOrAuto] = "auto",
+        **inputs: Any,
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """The vectors in pieces with the modality that each picture was embedded as; as FeatureExtractor."""
         return self.extractor.batches(pictures, modality, **inputs)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,6 @@ from vireid.layers.embedder import Embedder
 BACKENDS = ("torch", "onnxruntime", "openvino")
 BATCHES = (1, 2, 7)  # at which a runtime is compared with torch
 
-Backend = Literal["torch", "onnxruntime", "openvino"]
 # uint8 images (N, 3, H, W), int64 modality (N,), declared inputs (N, ...) -> float32 (N, D), not L2-normalized
 Embed = Callable[..., np.ndarray]
 

@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from vireid.errors import DetectorError
+from vireid.ingest.video_settings import PERSON
 from vireid.system import choose_device
 
-PERSON = "person"
 FILES = ("config.json", "preprocessor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 

@@ -13,29 +13,25 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
-from vireid.deploy.extractor import FeatureExtractor, Modality
+from vireid.deploy.extractor import FeatureExtractor
 from vireid.errors import GalleryError, PictureError, SourceError
 from vireid.images import SUFFIXES
 from vireid.ingest import video
 from vireid.ingest.boxes import check_source
 from vireid.ingest.detect import check_folder
-from vireid.ingest.segments import Source, VideoSettings, segments_of
+from vireid.ingest.segments import Source, segments_of
 from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
+from vireid.ingest.video_settings import SOURCES, Rows, VideoSettings
 from vireid.search.archive import THUMBNAIL_PX, Archive
 from vireid.search.gallery import Record
+from vireid.types import ModalityOrAuto
 
 log = logging.getLogger(__name__)
 BATCH = 256  # crops that are opened and written together
-Rows = Literal["crops", "tracks"]
-HOW = (
-    "people in videos are found by --detector FOLDER (weights of RT-DETRv2 or D-FINE, see docs/serve/video.md), or "
-    "read from --boxes FILE; give one of them"
-)
 
 
 @dataclass(frozen=True)
@@ -59,7 +55,7 @@ def pieces_of(
     source: Path,
     *,
     file_time: bool = False,
-    modality: Modality = "auto",
+    modality: ModalityOrAuto = "auto",
     videos: VideoSettings | None = None,
     start_s: float = math.nan,
     store: Path | None = None,
@@ -86,7 +82,7 @@ def pieces_of(
             return
         met += 1
         if videos is None:
-            raise SourceError(f"{crop.path} is a video; {HOW}")
+            raise SourceError(f"{crop.path} is a video; {SOURCES}")
         if alone and met > 1:
             raise SourceError(f"{videos.boxes} has no column `video`, and {source} holds several videos; add it")
         names = (crop.id.removeprefix(f"{source.resolve().name}/"), crop.id)
@@ -95,7 +91,7 @@ def pieces_of(
 
     crops = crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
     if source.is_dir() and videos is None and any(path.suffix.lower() in video.SUFFIXES for path in source.rglob("*")):
-        raise SourceError(f"{source} holds videos; {HOW}")
+        raise SourceError(f"{source} holds videos; {SOURCES}")
     if not math.isnan(start_s):
         crops = (replace(crop, time_s=start_s) for crop in crops)
     yield from _pieces(part for crop in crops for part in of(crop))

@@ -30,14 +30,15 @@ from typing import Any
 
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
-from vireid.deploy.runtimes import Backend
 from vireid.errors import ParallelError
-from vireid.ingest.index import Indexed, Rows, index_piece
+from vireid.ingest.index import Indexed, index_piece
 from vireid.ingest.sources import Piece
+from vireid.ingest.video_settings import Rows
 from vireid.search.archive import Archive
 from vireid.search.drivers.open import open_gallery, split_url
 from vireid.search.gallery import Gallery
 from vireid.system import available_cores
+from vireid.types import Backend
 
 log = logging.getLogger(__name__)
 TRIES = 3  # of a piece whose process dies: of a damaged file, or because memory is short

@@ -23,53 +23,19 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from vireid.deploy.extractor import Modality
 from vireid.errors import BoxesError, VideoError
 from vireid.ingest.boxes import Box, boxes_of, read_written, write_boxes
-from vireid.ingest.detect import PERSON, Detector, TransformersDetector, check_folder
+from vireid.ingest.detect import Detector, TransformersDetector, check_folder
 from vireid.ingest.sources import Crop
-from vireid.ingest.track import NO_TRACK, PackageTracker, TrackerName
+from vireid.ingest.track import NO_TRACK, PackageTracker
 from vireid.ingest.video import Stills, Video, named_time, pixels, sample_frames
+from vireid.ingest.video_settings import VideoSettings
+from vireid.types import ModalityOrAuto
 
 FOLDER = "boxes"  # of an archive
-SEGMENT_S = 600.0
 CLOSEST_S = 0.002  # two crops of a track; ids count milliseconds
 FRAMES = 8  # that a detector sees at a time
 LONGEST_NAME = 160  # bytes of a video's name in a track, which holds 256
-
-
-@dataclass(frozen=True)
-class VideoSettings:
-    """How people are found in videos and which pictures of them are kept.
-
-    Either `detector`, a folder of weights (see detect.py), with `tracker`, `fps` frames a second and `min_score`; or
-    `boxes`, a file or a folder of files (see boxes.py).
-    """
-
-    detector: Path | None = None
-    boxes: Path | None = None
-    tracker: TrackerName = "bytetrack"
-    fps: float = 5.0  # frames a second that the detector sees
-    min_score: float = 0.3
-    label: str = PERSON
-    interval_s: float = 1.0  # between two crops of a track
-    max_crops: int = 8  # of a track
-    margin: float = 0.05  # of a box's width and height, added on every side
-    min_height: float = 40.0  # pixels of a box; smaller ones are left out
-    segment_s: float = SEGMENT_S
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        if (self.detector is None) == (self.boxes is None):
-            raise VideoError(
-                "people in videos are found by --detector FOLDER (RT-DETRv2 or D-FINE, see docs/serve/video.md), or "
-                "read from --boxes FILE; give one of them"
-            )
-        above_zero, not_negative = ("fps", "segment_s", "max_crops"), ("interval_s", "margin", "min_height")
-        wrong = [f"{name} is above 0, got {getattr(self, name)}" for name in above_zero if getattr(self, name) <= 0]
-        wrong += [f"{name} is 0 or more, got {getattr(self, name)}" for name in not_negative if getattr(self, name) < 0]
-        if wrong:
-            raise VideoError("; ".join(wrong))
 
 
 @dataclass(frozen=True)
@@ -81,7 +47,7 @@ class Source:
     path: Path
     camera: str
     start_s: float = math.nan
-    modality: Modality = "auto"
+    modality: ModalityOrAuto = "auto"
     pid: str = ""
     tags: tuple[str, ...] = ()
 

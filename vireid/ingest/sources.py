@@ -27,15 +27,14 @@ from typing import Protocol
 
 from PIL import Image
 
-from vireid.deploy.extractor import Modality
 from vireid.errors import SourceError
 from vireid.images import STRETCH, SUFFIXES, GrayRule, read
 from vireid.ingest import video
 from vireid.search.gallery import NO_VECTOR, Record
-from vireid.types import VISIBLE
+from vireid.types import VISIBLE, ModalityOrAuto
 
 COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")
-MODALITIES: tuple[Modality, ...] = ("visible", "infrared", "auto")
+MODALITIES: tuple[ModalityOrAuto, ...] = ("visible", "infrared", "auto")
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Crop:
     path: Path
     camera: str
     time_s: float = math.nan
-    modality: Modality = "auto"
+    modality: ModalityOrAuto = "auto"
     track: str = ""
     pid: str = ""
     tags: tuple[str, ...] = ()
@@ -100,7 +99,7 @@ class Pictures:
 
 
 def crops_of(
-    source: Path, *, file_time: bool = False, modality: Modality = "auto", suffixes: tuple[str, ...] = SUFFIXES
+    source: Path, *, file_time: bool = False, modality: ModalityOrAuto = "auto", suffixes: tuple[str, ...] = SUFFIXES
 ) -> Iterator[Crop]:
     """The files of a folder, a CSV or a single video; `file_time` takes the time of a file for that of its picture."""
     if source.is_dir():

@@ -7,23 +7,17 @@ Kitani, CVPR 2023).
 
 from __future__ import annotations
 
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 
 from vireid.errors import TrackerError
+from vireid.ingest.video_settings import TrackerName
 
-TrackerName = Literal["bytetrack", "sort", "ocsort", "none"]
 CLASSES: dict[str, str] = {"bytetrack": "ByteTrackTracker", "sort": "SORTTracker", "ocsort": "OCSORTTracker"}
 LOST_S = 2.0  # for which a hidden person keeps the track
 BUFFER_FPS = 30  # frames a second that the package's lost_track_buffer is counted in
 NO_TRACK = -1
-
-
-class Tracker(Protocol):
-    """Follows boxes: time of a frame, boxes (N, 4), scores (N,) to track numbers (N,) int64; -1: none, or not yet."""
-
-    def __call__(self, time_s: float, boxes: np.ndarray, scores: np.ndarray) -> np.ndarray: ...
 
 
 class PackageTracker:

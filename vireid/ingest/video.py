@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from vireid.errors import VideoError
+from vireid.errors import MissingPackage, VideoError
 
 SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".ts", ".m2ts", ".mts", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".3gp")
 EARLIER_S = (0.0, 10.0, 60.0, math.inf)  # where to seek before a moment, until a frame from before it comes
@@ -40,7 +40,7 @@ class Video:
             import av
             import av.error
         except ImportError as error:
-            raise ModuleNotFoundError("videos need the package av: pip install 'vireid[video]'", name="av") from error
+            raise MissingPackage("videos need the package av: pip install 'vireid[video]'", name="av") from error
         self.path = path
         self._av = av
         if not path.is_file():

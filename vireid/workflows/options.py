@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from vireid.declaration import Count, Index, settings
-from vireid.types import Similarity
+from pydantic import Field
+
+from vireid.declaration import Count, Index, Integer, Positive, settings
+from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
+from vireid.types import Backend, ModalityOrAuto, Similarity
+
+Port = Annotated[Integer, Field(ge=0, le=65535)]
 
 
 @settings
@@ -99,3 +105,72 @@ class EvaluateOptions(RunOptions):
     """Queries in the picture of ranked lists; 0: none."""
     lang: Literal["en", "zh"] = "en"
     """Language of the picture."""
+
+
+@settings
+class IndexOptions(VideoOptions):
+    """What is indexed, from where its time and modality come, and what computes the vectors."""
+
+    files: Path | None = None
+    """Thumbnails, marks, audit log; PATH.files by default."""
+    modality: ModalityOrAuto = "auto"
+    """Of pictures whose list has no modality."""
+    file_time: bool = False
+    """Take the time of a file as that of its picture."""
+    overwrite: bool = False
+    """Replace rows that are in the gallery."""
+    start: str = ""
+    """Video: its first moment, 2026-11-24T21:04:11+01:00."""
+    rows: Rows = "crops"
+    """Videos: a row for each crop, or for each track."""
+    backend: Backend = "torch"
+    """What computes the vectors."""
+    batch_size: Count = 64
+    """Images per forward pass."""
+    pose: str | None = None
+    """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
+    workers: Count | None = None
+    """Processes that share the work, by Ray."""
+    ray: str | None = None
+    """A cluster of Ray: auto, or HOST:PORT."""
+
+    @property
+    def videos(self) -> VideoSettings | None:
+        """The settings of videos; None without `detector` and `boxes`."""
+        if self.detector is None and self.boxes is None:
+            return None
+        return VideoSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(VideoSettings)})
+
+
+@settings
+class ServeOptions:
+    """Who may reach the search service, how long rows are kept, and what computes the vectors."""
+
+    files: Path | None = None
+    """Thumbnails, marks, audit log; PATH.files by default."""
+    host: str = "127.0.0.1"
+    """Address to listen on; another than this machine needs --tokens."""
+    port: Port = 8000
+    """0 takes a free port."""
+    names: tuple[str, ...] = ()
+    """Host name that the service answers to, repeatable."""
+    tokens: Path | None = None
+    """File of the tokens that allow access; see `vireid token`."""
+    keep_days: Positive | None = None
+    """Delete rows and marks older than this, every hour."""
+    purpose: bool = False
+    """Every search has to name its purpose."""
+    certificate: Path | None = None
+    """TLS certificate (PEM)."""
+    key: Path | None = None
+    """Key of the certificate (PEM)."""
+    behind_tls: bool = False
+    """Browsers reach the service by https of a proxy."""
+    refine: Path | None = None
+    """Offer re-ranking by this run of nformer on the same base."""
+    pose: str | None = None
+    """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
+    backend: Backend = "torch"
+    """What computes the vectors."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""

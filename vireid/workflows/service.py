@@ -3,30 +3,30 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import CALIBRATION
 from vireid.deploy.calibration import Calibration
-from vireid.deploy.extractor import FeatureExtractor, Modality
+from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import to_do
-from vireid.deploy.runtimes import Backend
 from vireid.errors import ServiceError, SourceError
-from vireid.ingest.index import Indexed, Rows, index, pieces_of
+from vireid.ingest.index import Indexed, index, pieces_of
 from vireid.ingest.segments import FOLDER as BOXES
-from vireid.ingest.segments import VideoSettings
-from vireid.ingest.sources import seconds
+from vireid.ingest.sources import Piece, seconds
 from vireid.search.archive import AUDIT, Archive, files_of
 from vireid.search.audit import Audit
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
 from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
+from vireid.workflows.options import IndexOptions, ServeOptions
 
 if TYPE_CHECKING:
     from vireid.server.search_service import SearchService
@@ -44,54 +44,28 @@ def check_pose(bundle: Bundle, pose: str | None) -> None:
 
 
 def index_pictures(
-    target: Path,
-    pictures: Path,
-    gallery: str,
-    *,
-    files: Path | None = None,
-    modality: Modality = "auto",
-    file_time: bool = False,
-    overwrite: bool = False,
-    videos: VideoSettings | None = None,
-    start: str = "",
-    rows: Rows = "crops",
-    backend: Backend = "torch",
-    device: str = "auto",
-    batch_size: int = 64,
-    pose: str | None = None,
-    workers: int | None = None,
-    ray: str | None = None,
+    target: Path, pictures: Path, gallery: str, options: IndexOptions | None = None, **words: Any
 ) -> Indexed:
-    """Index a folder, a CSV or a video into a gallery, which is made where it is not there; see ingest/index.py.
+    """Index a folder, a CSV or a video into a gallery, which is created if it does not exist; see ingest/index.py.
 
-    `start` is the first moment of a single video, as in a CSV. With `workers` many processes do it, on the cluster at
-    the address `ray` or here; see ingest/ray.py. Raises SourceError where no picture could be read, GalleryError,
-    BundleError, BoxesError, DetectorError, ParallelError and RunError.
+    `words` are the fields of IndexOptions. With `workers` or `ray` several processes do it; see ingest/ray.py. Raises
+    SourceError where no picture can be read, GalleryError, BundleError, BoxesError, DetectorError, ParallelError,
+    SettingsError and RunError.
     """
-    many = workers is not None or ray is not None
-    pictures = pictures.resolve() if many else pictures  # other processes start elsewhere
-    place = files_of(gallery, files)
+    options = configured(IndexOptions, options, words)
+    in_parallel = options.workers is not None or options.ray is not None
+    pictures = pictures.resolve() if in_parallel else pictures  # other processes start elsewhere
+    place = files_of(gallery, options.files)
     pieces = pieces_of(
-        pictures, file_time=file_time, modality=modality, videos=videos, start_s=seconds(start, "--start"),
-        store=place / BOXES,
+        pictures, file_time=options.file_time, modality=options.modality, videos=options.videos,
+        start_s=seconds(options.start, "--start"), store=place / BOXES,
     )  # fmt: skip
     first = next(pieces, None)  # before anything is made
     if first is None:
         raise SourceError(f"{pictures} lists no picture; give one line for each")
-    bundle, all_pieces = bundle_of(target), chain([first], pieces)
-    check_pose(bundle, pose)
-    if many:
-        from vireid.ingest.ray import Job, index_with_ray
-
-        job = Job(bundle.path, gallery, place, backend, device, batch_size, pose, rows, overwrite)
-        indexed = index_with_ray(job, all_pieces, workers=workers, address=ray)
-        Audit(place / AUDIT).write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
-    else:
-        extractor = FeatureExtractor(bundle, backend, device, batch_size, pose)
-        opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
-        with closing(Archive(opened, place)) as archive:
-            indexed = index(archive, extractor, all_pieces, rows=rows, overwrite=overwrite)
-            archive.audit.write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
+    bundle = bundle_of(target)
+    check_pose(bundle, options.pose)
+    indexed = (index_parallel if in_parallel else index_here)(bundle, gallery, place, chain([first], pieces), options)
     for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
         for line in lines[:5]:
             log.warning("%s: %s", head, line)
@@ -100,35 +74,49 @@ def index_pictures(
     return indexed
 
 
+def index_here(bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions) -> Indexed:
+    """Index pieces in this process; `place` is the folder of thumbnails, marks and the audit log."""
+    extractor = FeatureExtractor(bundle, options.backend, options.device, options.batch_size, options.pose)
+    opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
+    with closing(Archive(opened, place)) as archive:
+        indexed = index(archive, extractor, pieces, rows=options.rows, overwrite=options.overwrite)
+        archive.audit.write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
+    return indexed
+
+
+def index_parallel(
+    bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions
+) -> Indexed:
+    """Index pieces with processes of Ray."""
+    from vireid.ingest.ray import Job, index_with_ray
+
+    job = Job(
+        bundle.path, gallery, place, options.backend, options.device, options.batch_size, options.pose, options.rows,
+        options.overwrite,
+    )  # fmt: skip
+    indexed = index_with_ray(job, pieces, workers=options.workers, address=options.ray)
+    Audit(place / AUDIT).write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
+    return indexed
+
+
 def open_service(
-    target: Path,
-    gallery: str,
-    *,
-    files: Path | None = None,
-    host: str = "127.0.0.1",
-    names: Sequence[str] = (),
-    tokens: Path | None = None,
-    keep_days: float | None = None,
-    purpose: bool = False,
-    secure: bool = False,
-    refine: Path | None = None,
-    pose: str | None = None,
-    backend: Backend = "torch",
-    device: str = "auto",
-    examples: Sequence[Example] = (),
+    target: Path, gallery: str, options: ServeOptions | None = None, *, examples: Sequence[Example] = (), **words: Any
 ) -> SearchService:
-    """All that `create_app` needs; raises AccessError where the service would be open to others without tokens."""
+    """All that `create_app` needs; `words` are the fields of ServeOptions, `examples` queries that the page offers.
+
+    Raises AccessError where other machines could reach the service without tokens, and SettingsError.
+    """
     from vireid.search.searcher import Searcher
     from vireid.server.search_service import SearchService, load_rerankers
     from vireid.server.settings import ServerSettings
 
-    known = None if tokens is None else Tokens(tokens)
-    check_binding(host, known)
+    options = configured(ServeOptions, options, words)
+    tokens = None if options.tokens is None else Tokens(options.tokens)
+    check_binding(options.host, tokens)
     bundle = bundle_of(target)
-    check_pose(bundle, pose)
-    extractor = FeatureExtractor(bundle, backend, device, pose=pose)
-    rerankers = load_rerankers(bundle, refine)
-    place = files_of(gallery, files)
+    check_pose(bundle, options.pose)
+    extractor = FeatureExtractor(bundle, options.backend, options.device, pose=options.pose)
+    rerankers = load_rerankers(bundle, options.refine)
     opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
     calibration = None
     if (bundle.path / CALIBRATION).is_file():
@@ -137,11 +125,12 @@ def open_service(
         log.warning(
             "not calibrated: results are ranked, but there is no match threshold; run `vireid calibrate %s`", target
         )
-    hosts = tuple(names) or (LOCAL_NAMES if is_loopback(host) else ())
     settings = ServerSettings(
-        tokens=known, hosts=hosts, retention_days=keep_days, purpose_required=purpose, https=secure, examples=examples
-    )
-    searcher, archive = Searcher(extractor, opened, calibration), Archive(opened, place)
+        tokens=tokens, hosts=options.names or (LOCAL_NAMES if is_loopback(options.host) else ()),
+        retention_days=options.keep_days, purpose_required=options.purpose,
+        https=options.certificate is not None or options.behind_tls, examples=examples,
+    )  # fmt: skip
+    searcher, archive = Searcher(extractor, opened, calibration), Archive(opened, files_of(gallery, options.files))
     return SearchService(bundle, searcher, archive, calibration, Attention(bundle), rerankers, settings)
 
 
