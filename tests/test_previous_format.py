@@ -103,6 +103,12 @@ def test_an_interrupted_training_resumes(recorded: Path) -> None:
     assert state["finished"] and (recorded / "stopped/embedder.safetensors").is_file()
 
 
+def test_an_interrupted_training_resumes_by_its_folder_alone(recorded: Path) -> None:
+    done = call("train", "--resume", "--run", recorded / "stopped", "--device", "cpu", "--quiet", "--no-evaluate")
+    assert done.exit_code == 0, done.output
+    assert torch.load(recorded / "stopped/last.pt", weights_only=True)["finished"]
+
+
 def test_a_run_is_exported(recorded: Path) -> None:
     done = call("export", recorded / "agw", "--to", recorded / "exported", "--no-onnx")
     assert done.exit_code == 0, done.output

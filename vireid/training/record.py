@@ -94,6 +94,7 @@ class RunRecord(Frozen):
     source: SourceRecord = SourceRecord()
     trained_on: tuple[str, ...] | None = None  # splits; None where the record does not say
     held_out_pids: tuple[int, ...] = ()
+    continued_from: tuple[int, ...] = ()  # epochs of the last stage before more were added; the schedule was of these
     options: dict[str, Any] = {}  # of the training, for those that a resumed training takes from the run
 
     @property
@@ -112,7 +113,10 @@ class RunRecord(Frozen):
     @property
     def stamp(self) -> dict[str, str]:
         """What every figure computed from this run is printed with."""
-        return {name: str(getattr(self, name)) for name in STAMPED if getattr(self, name) not in (None, "")}
+        stamp = {name: str(getattr(self, name)) for name in STAMPED if getattr(self, name) not in (None, "")}
+        if self.continued_from:
+            stamp["continued"] = "after epoch " + " and ".join(map(str, self.continued_from))
+        return stamp
 
     @property
     def trained_on_name(self) -> str:

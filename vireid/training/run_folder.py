@@ -93,7 +93,8 @@ class RunFolder:
             recorded = former.record.completed(new)
             differences = recorded.differences(record)
             if recorded.is_longer(record):
-                longer = cls(path, recorded.model_copy(update={"recipes": record.recipes}))
+                before = (*recorded.continued_from, recorded.last_recipe.epochs)
+                longer = cls(path, recorded.model_copy(update={"recipes": record.recipes, "continued_from": before}))
                 longer.write_record()
                 return longer
             if differences:
