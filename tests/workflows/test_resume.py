@@ -46,7 +46,7 @@ def test_the_run_alone_says_what_is_resumed(data: Path, tmp_path: Path) -> None:
     (run / "last.pt").unlink()  # as if it was stopped before the first epoch ended
     train("--resume", "--run", run)
     assert recorded(run) == before and progress(run) == (True, 0, 1)
-    message = error_of(call("train", "--resume", "--run", run, "margin=1", "--seed", 4, *SHARED))
+    message = error_of(call("train", "--resume", "--run", run, "--seed", 4, *SHARED))
     assert "cannot be resumed" in message and "seed: 3 -> 4" in message
 
 

@@ -25,10 +25,17 @@ def method_of(record: RunRecord) -> str:
 
 
 def recorded_settings(record: RunRecord, kind: type[Method[Any]], overrides: Sequence[str]) -> list[str]:
-    """The run's settings as key=value texts, but for those that `overrides` name."""
+    """The run's settings as key=value texts, but for those that `overrides` name, in one stage or in all."""
     given = {word.partition("=")[0].strip() for word in overrides}
     recorded = {**record.settings, **recorded_recipes(record, kind)}
-    return [f"{name}={json.dumps(value)}" for name, value in recorded.items() if name not in given]
+    return [
+        f"{name}={json.dumps(value)}" for name, value in recorded.items() if not given & {name, of_all_stages(name)}
+    ]
+
+
+def of_all_stages(name: str) -> str:
+    """The name that sets a setting in every stage: `epochs` for `stages.1.epochs`."""
+    return name.split(".", 2)[2] if name.startswith("stages.") else name
 
 
 def recorded_recipes(record: RunRecord, kind: type[Method[Any]]) -> dict[str, Any]:
