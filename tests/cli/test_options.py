@@ -93,3 +93,18 @@ def test_a_flag_of_0_1_takes_its_value_with_a_warning(tmp_path: Path) -> None:
     expected = [(run, "k-reciprocal", False)] * 2 + [(run, "k-reciprocal", True), (run, "other", False)]
     assert seen == expected
     assert CliRunner().invoke(app, ["evaluate", "--rerank", "k-recipocal", run]).exit_code == 2
+
+
+def test_help_groups_the_verbs() -> None:
+    text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "120", "TERM": "xterm"}).stdout
+    groups = {
+        "Research": ("train", "report"),
+        "Models": ("export",),
+        "Search": ("index", "serve"),
+        "Administration": ("doctor",),
+    }
+    places = {group: text.index(f"─ {group} ") for group in groups}
+    for group, verbs in groups.items():
+        end = min((at for at in places.values() if at > places[group]), default=len(text))
+        assert all(f"│ {verb} " in text[places[group] : end] for verb in verbs), text
+    assert "--install-completion" in text
