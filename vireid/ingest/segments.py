@@ -4,7 +4,7 @@
     choose crops of each track  -> at most `max_crops` of them, at least `interval_s` apart, spread over it
     cut them out                -> Crop, in order of time; a frame is decoded when a crop of it is opened
 
-KEY is a digest of the video (path, size, time of change), the segment and all that decides what is found, the weights
+KEY is a digest of the video (path, size, time of change), the segment and what decides the boxes, the weights
 included. Tracks do not cross segments: a person in view at the border has a track in each.
 """
 
@@ -61,7 +61,7 @@ class Segment:
     start_s: float
     end_s: float
     settings: VideoSettings
-    store: Path | None  # the folder for boxes that are found
+    store: Path | None  # the folder for detected boxes
 
     @property
     def name(self) -> str:

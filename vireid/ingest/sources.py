@@ -62,10 +62,10 @@ class Crop:
         picture = self.picture() if callable(self.picture) else self.picture
         return read(self.path if picture is None else picture, str(self.path), gray=gray)
 
-    def record(self, id: str) -> Record:
+    def record(self, row_id: str) -> Record:
         """Its row, with no vector yet; raises GalleryError for a text that no gallery keeps."""
         return Record(
-            id=id, vector=NO_VECTOR, camera=self.camera, time_s=self.time_s, modality=VISIBLE, path=str(self.path),
+            id=row_id, vector=NO_VECTOR, camera=self.camera, time_s=self.time_s, modality=VISIBLE, path=str(self.path),
             track=self.track, pid=self.pid, tags=self.tags,
         )  # fmt: skip
 

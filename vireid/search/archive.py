@@ -42,14 +42,14 @@ class Thumbnails:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def name(self, id: str) -> str:
+    def name(self, row_id: str) -> str:
         """Where the thumbnail of an id lies, relative to the folder."""
-        digest = hashlib.sha256(id.encode()).hexdigest()
+        digest = hashlib.sha256(row_id.encode()).hexdigest()
         return f"{digest[:2]}/{digest}.jpg"
 
-    def write(self, id: str, picture: Image.Image) -> str:
+    def write(self, row_id: str, picture: Image.Image) -> str:
         """Scale a picture down, keep it and return its name."""
-        name = self.name(id)
+        name = self.name(row_id)
         small = read(picture)
         small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
         path = self.folder / name
@@ -63,17 +63,17 @@ class Thumbnails:
                 raise
         return name
 
-    def read(self, id: str) -> bytes | None:
+    def read(self, row_id: str) -> bytes | None:
         """The JPEG of an id, None where there is none."""
         try:
-            return (self.folder / self.name(id)).read_bytes()
+            return (self.folder / self.name(row_id)).read_bytes()
         except (FileNotFoundError, UnicodeEncodeError):
             return None
 
     def remove(self, ids: Iterable[str]) -> int:
         gone = 0
-        for id in ids:
-            path = self.folder / self.name(id)
+        for row_id in ids:
+            path = self.folder / self.name(row_id)
             path.with_suffix(".partial").unlink(missing_ok=True)  # of a process that was killed
             try:
                 path.unlink()
