@@ -69,7 +69,7 @@ def test_a_list_says_camera_time_modality_and_more(bundle: Bundle, tmp_path: Pat
         with pytest.raises(SourceError, match=told):
             list(crops_of(tmp_path / "bad.csv"))
     for nothing in (tmp_path / "absent", tmp_path / "files.zip"):
-        with pytest.raises(SourceError, match=r"no folder and no \.csv"):
+        with pytest.raises(SourceError, match=r"neither a folder, a \.csv nor a video"):
             list(crops_of(nothing))
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="holds no picture"):
