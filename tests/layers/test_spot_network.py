@@ -185,10 +185,10 @@ def test_sizes_that_do_not_fit_and_wrong_settings() -> None:
         ({"relation": (4, 5)}, "`relation`: expected list of 4 whole numbers >= 1"),
         ({"parts": 0}, "`parts`: expected whole number >= 1, got 0"),
         ({"last_stride": 2}, "`last_stride`: expected 1, got 2"),
-        ({"least": 0}, "`least`: expected number > 0 <= 1, got 0"),
+        ({"least": 0}, "`least`: expected number > 0 and <= 1, got 0"),
         ({"tpi_heads": 5}, "tpi_heads must divide the 128 channels of a part vector, got 5"),
         ({"tpi_layers": 0}, "`tpi_layers`: expected whole number >= 1"),
-        ({"tpi_dropout": 1.0}, "`tpi_dropout`: expected number >= 0 < 1"),
+        ({"tpi_dropout": 1.0}, "`tpi_dropout`: expected number >= 0 and < 1"),
         ({"tpi_base": 0.0}, "`tpi_base`: expected number > 0"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -294,9 +294,9 @@ def test_wrong_files_are_refused() -> None:
         ({"stem": "none"}, "`stem`: expected patch or conv"),
         ({"stem": "conv"}, "one power of two, 2 or more, got patch=16 and stride=12"),
         ({"stem": "conv", "patch": 12}, "got patch=12 and stride=12"),
-        ({"drop_path": 1.0}, "`drop_path`: expected number >= 0 < 1"),
-        ({"dropout": -0.1}, "`dropout`: expected number >= 0 < 1"),
-        ({"attention_dropout": 2}, "`attention_dropout`: expected number >= 0 < 1"),
+        ({"drop_path": 1.0}, "`drop_path`: expected number >= 0 and < 1"),
+        ({"dropout": -0.1}, "`dropout`: expected number >= 0 and < 1"),
+        ({"attention_dropout": 2}, "`attention_dropout`: expected number >= 0 and < 1"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict, message: str) -> None:

@@ -278,7 +278,7 @@ def test_settings_by_name() -> None:
         ({"first_stripe": 0}, "first_stripe`: expected whole number >= 1, got 0"),
         ({"local": 0, "part": 0}, "leave them out with parts=0"),
         ({"parts": -1}, "parts`: expected whole number >= 0, got -1"),
-        ({"stripe_share": 1.0}, "stripe_share`: expected number > 0 < 1, got 1.0"),
+        ({"stripe_share": 1.0}, "stripe_share`: expected number > 0 and < 1, got 1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             tiny(**wrong)

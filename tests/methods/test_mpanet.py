@@ -282,7 +282,7 @@ def test_regdb_distance_is_that_of_the_raw_vectors() -> None:
 def test_unknown_words_are_refused() -> None:
     with pytest.raises(ValueError, match="expected code or config, got 'paper'"):
         MPANet(4, modality_sum="paper", **TINY)
-    with pytest.raises(ValueError, match=r"update_rate`: expected number >= 0 <= 1, got 2.0"):
+    with pytest.raises(ValueError, match=r"update_rate`: expected number >= 0 and <= 1, got 2.0"):
         MPANet(4, update_rate=2.0, **TINY)
     with pytest.raises(ValueError, match="at least one training identity"):
         MPANet(0, **TINY)

@@ -170,40 +170,25 @@ class Searcher:
         kinds = np.asarray(list(modality), np.int64)
         if not len(queries) or kinds.shape != (len(queries),):
             raise SearchError(f"expected vectors (P, D) and modality (P,), got {queries.shape} and {kinds.shape}")
-        if shortlist < 1:
-            raise SearchError(f"shortlist is the number of records to re-rank, 1 or more, got {shortlist}")
-        if false_match_rate is not None and self.calibration is None:
-            raise SearchError("a false-match rate needs a calibration; make it with `vireid calibrate`")
-        if not 0 < prior < 1:
-            raise SearchError(f"a prior is a probability between 0 and 1 (1 / N: one in N), got {prior}")
-        if combine not in ("mean", "best"):
-            raise SearchError(f"combine is mean or best, got {combine!r}")
+        self._check(combine, shortlist, prior, false_match_rate)
         queries = mean_vector(queries) if combine == "mean" else queries
         right, wrong = (self.gallery.fetch(ids) for ids in (marks.right, marks.wrong))
         moved = rocchio(queries, [r.vector for r in right], [r.vector for r in wrong])
         where = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *marks.wrong))))
         wanted = k if rerank is None else max(k, shortlist)
         hidden = frozenset(track_of(record) for record in wrong) if per_track else frozenset()
-        stamp = {"combine": combine, "rerank": "none"}
+        stamp = {"rerank": "none"} if len(queries) == 1 == len(kinds) else {"combine": combine, "rerank": "none"}
         if per_track:
             nearest_hits, cut = nearest_tracks(self.gallery, moved, wanted, where, hidden)
             stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most similar crops' if cut else ''}"
         else:
             nearest_hits = nearest(self.gallery, moved, wanted, where)
         order = [hit.similarity for hit in nearest_hits]
-        if len(queries) == 1 == len(kinds):
-            del stamp["combine"]
         if rerank is not None and nearest_hits:
-            gallery = np.stack([hit.record.vector for hit in nearest_hits])
-            of_gallery = np.array([hit.record.modality for hit in nearest_hits])
-            of_query = kinds[: len(moved)]
-            again, stamp["rerank"] = reranked(rerank, moved, gallery, of_query, of_gallery)
-            order = again.max(0).tolist()
+            order, stamp["rerank"] = reranked_order(rerank, moved, kinds[: len(moved)], nearest_hits)
         if marks != Marks():
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
-        places = sorted(range(len(nearest_hits)), key=lambda at: -order[at])[
-            :k
-        ]  # equals stay in the order of the search
+        places = sorted(range(len(nearest_hits)), key=lambda at: -order[at])[:k]  # equals stay in the search's order
         chosen = [nearest_hits[at] for at in places]
         hits, uncalibrated = self._judged(queries, kinds, chosen, [order[at] for at in places], prior)
         if self.calibration is not None:
@@ -213,6 +198,17 @@ class Searcher:
             stamp["false_match_rate"] = f"{false_match_rate:g}"
             nobody = not right and not self._anybody(queries, kinds, where, hidden, false_match_rate)
         return Answer(hits, nobody, stamp, uncalibrated)
+
+    def _check(self, combine: str, shortlist: int, prior: float, false_match_rate: float | None) -> None:
+        """SearchError for an option out of range, or one that needs a calibration."""
+        if shortlist < 1:
+            raise SearchError(f"shortlist is the number of records to re-rank, 1 or more, got {shortlist}")
+        if false_match_rate is not None and self.calibration is None:
+            raise SearchError("a false-match rate needs a calibration; make it with `vireid calibrate`")
+        if not 0 < prior < 1:
+            raise SearchError(f"a prior is a probability between 0 and 1 (1 / N: one in N), got {prior}")
+        if combine not in ("mean", "best"):
+            raise SearchError(f"combine is mean or best, got {combine!r}")
 
     def _judged(
         self, queries: np.ndarray, kinds: np.ndarray, chosen: list[Hit], order: list[float], prior: float
@@ -250,6 +246,14 @@ class Searcher:
             if best[0].similarity >= max(bars):
                 return True
         return False
+
+
+def reranked_order(rerank: Rerank, queries: np.ndarray, kinds: np.ndarray, hits: list[Hit]) -> tuple[list[float], str]:
+    """The similarity of each hit after re-ranking, and the name of the re-ranking for the stamp."""
+    gallery = np.stack([hit.record.vector for hit in hits])
+    modality = np.array([hit.record.modality for hit in hits])
+    similarity, name = reranked(rerank, queries, gallery, kinds, modality)
+    return similarity.max(0).tolist(), name
 
 
 def mean_vector(vectors: np.ndarray) -> np.ndarray:

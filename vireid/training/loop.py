@@ -77,17 +77,9 @@ def train(
         raise ArgumentError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     if log_every < 1:
         raise ArgumentError(f"log_every must be at least 1 iteration, got {log_every}")
-    main, rule = distributed.is_main(), select.rule if select else LAST_EPOCH
-    more = {
-        "seed": seed,
-        "data_seed": getattr(data, "seed", seed),
-        "precision": precision,
-        "compile": compile,
-        "world": distributed.world(),
-        "checkpoint": rule,
-    }
-    record = describe(method, stages, data.table, stamp or {}, **more)
-    folder = RunFolder.begin(run, record, resume, defaults(method.Settings)) if main else RunFolder(Path(run), record)
+    main = distributed.is_main()
+    how = {"seed": seed, "precision": precision, "compile": compile}
+    folder = _begin(method, stages, data, Path(run), {**how, **_selected_by(select)}, stamp or {}, resume)
     distributed.barrier()
     state = folder.checkpoint() if (folder.path / LAST).exists() else None
     if state is not None and state["finished"] and state["progress"]["epoch"] >= stages[-1].epochs:
@@ -95,13 +87,7 @@ def train(
         return folder.path
 
     _seed(seed)
-    if distributed.world() > 1:
-        distributed.copy_from_main(method)
-        distributed.convert_batchnorm(method)
-    if state is not None:
-        method.load_state_dict(state["method"])
-    if compile:
-        _compile(method)
+    _prepare(method, state, compile)
     past = _Past(**state["past"]) if state else _Past()
     report = Report(folder.path, Bar(progress and main), past.elapsed_s)
     try:
@@ -261,6 +247,39 @@ class _Loop:
 
     def diverged(self, reason: str, optim: Optimizers) -> TrainingDiverged:
         return TrainingDiverged(self.at, reason, optim.lr, self.precision, self.folder.path / LAST)
+
+
+def _begin(
+    method: Method,
+    stages: tuple[Recipe, ...],
+    data: TrainingData,
+    run: Path,
+    how: Mapping[str, Any],
+    stamp: Mapping[str, Any],
+    resume: bool,
+) -> RunFolder:
+    """Make the run folder, or open the one that is resumed."""
+    share = {"data_seed": getattr(data, "seed", how["seed"]), "world": distributed.world()}
+    record = describe(method, stages, data.table, stamp, **how, **share)
+    if distributed.is_main():
+        return RunFolder.begin(run, record, resume, defaults(method.Settings))
+    return RunFolder(run, record)
+
+
+def _selected_by(select: Selection | None) -> dict[str, str]:
+    """What recipe.json says about the epoch that is reported."""
+    return {"checkpoint": select.rule if select else LAST_EPOCH}
+
+
+def _prepare(method: Method, state: Mapping[str, Any] | None, compile: bool) -> None:
+    """The same weights in every process, those of the checkpoint if there is one, and the compiled network."""
+    if distributed.world() > 1:
+        distributed.copy_from_main(method)
+        distributed.convert_batchnorm(method)
+    if state is not None:
+        method.load_state_dict(state["method"])
+    if compile:
+        _compile(method)
 
 
 def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None) -> tuple[Recipe, ...]:
