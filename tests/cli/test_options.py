@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -108,3 +110,19 @@ def test_help_groups_the_verbs() -> None:
         end = min((at for at in places.values() if at > places[group]), default=len(text))
         assert all(f"│ {verb} " in text[places[group] : end] for verb in verbs), text
     assert "--install-completion" in text
+
+
+def test_completion_knows_methods_and_data_sets_without_torch() -> None:
+    code = (
+        "import sys\nfrom vireid.cli.app import app\nfrom typer.main import get_command\n"
+        "from vireid.cli.options import complete_data, complete_method\n"
+        "assert complete_method('caj') == ['cajl', 'cajl_plus'] and complete_data('sy') == ['sysu=']\n"
+        "train = get_command(app).commands['train']\n"
+        "one = {p.name: p for p in train.params}\n"
+        "from click import Context\n"
+        "made = [c.value for c in one['method'].shell_complete(Context(train), 'mpa')]\n"
+        "assert made == ['mpanet'], made\n"
+        "assert not {'torch', 'numpy'} & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr

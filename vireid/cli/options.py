@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
+from vireid import methods
 from vireid.data.datasets import names
 
 Form = Literal["table", "md", "csv", "json", "latex"]
@@ -25,6 +26,16 @@ OutForm = Annotated[Form, typer.Option("--format", help="How the figures are pri
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress bars.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Images per forward pass.")]
+
+
+def complete_method(incomplete: str) -> list[str]:
+    """Names of methods that begin with what was typed."""
+    return [name for name in methods.names() if name.startswith(incomplete)]
+
+
+def complete_data(incomplete: str) -> list[str]:
+    """Names of data sets that begin with what was typed, with the sign before the path."""
+    return [f"{name}=" for name in names() if name.startswith(incomplete)]
 
 
 def note(text: str) -> None:

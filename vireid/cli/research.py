@@ -9,7 +9,19 @@ from typing import Annotated
 import typer
 
 from vireid.cli.from_settings import takes
-from vireid.cli.options import DATA_HELP, Device, Form, OutForm, Quiet, RunFolder, Trial, flag_with_value, show
+from vireid.cli.options import (
+    DATA_HELP,
+    Device,
+    Form,
+    OutForm,
+    Quiet,
+    RunFolder,
+    Trial,
+    complete_data,
+    complete_method,
+    flag_with_value,
+    show,
+)
 from vireid.errors import ArgumentError
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, TrainOptions
 
@@ -19,10 +31,11 @@ PROTOCOL = {"protocols": "--protocol"}
 @takes(TrainOptions)
 def train(
     method: Annotated[
-        str | None, typer.Argument(help="A method by name (`vireid methods`), or ./your_file.py.")
+        str | None,
+        typer.Argument(help="A method by name (`vireid methods`), or ./your_file.py.", autocompletion=complete_method),
     ] = None,
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings by name.")] = None,
-    data: Annotated[str | None, typer.Option(help=DATA_HELP)] = None,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP, autocompletion=complete_data)] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; runs/DATA/METHOD/DATE-TIME by default.")] = None,
     evaluate: Annotated[bool, typer.Option(help="Evaluate at the end and print the table.")] = True,
     form: OutForm = "table",
