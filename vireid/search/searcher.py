@@ -47,6 +47,14 @@ class Calibrated(Protocol):
     def threshold(self, false_match_rate: float, pair: tuple[int, int]) -> float: ...
 
 
+class PictureEmbedder(Protocol):
+    """What is used of vireid.deploy.model.Model and vireid.deploy.extractor.FeatureExtractor."""
+
+    def batches(self, pictures: Any, modality: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
+        """Unit vectors (n, D) and the modality (n,) that each was embedded as, batch by batch."""
+        ...
+
+
 Rerank = Callable[..., Any]  # (query (Q, D), gallery (G, D)) -> similarity (Q, G), tensors; or a Refiner
 
 
@@ -100,7 +108,9 @@ class Searcher:
     a Calibration of the same bundle, by default that of the Model.
     """
 
-    def __init__(self, extractor: Any, gallery: Gallery, calibration: Calibrated | None = None) -> None:
+    def __init__(
+        self, extractor: PictureEmbedder | None, gallery: Gallery, calibration: Calibrated | None = None
+    ) -> None:
         if calibration is None:  # a FeatureExtractor has none
             calibration = getattr(extractor, "calibration", None)
         self.extractor, self.gallery, self.calibration = extractor, gallery, calibration
