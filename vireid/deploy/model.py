@@ -15,6 +15,7 @@ from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.deploy.bundle_config import CALIBRATION, CONFIG
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor, Picture
+from vireid.images import GrayRule
 from vireid.system import file_digest
 from vireid.training.run_folder import EMBEDDER, RECIPE, RunFolder
 from vireid.types import Backend, ModalityOrAuto
@@ -52,6 +53,11 @@ class Model:
     def dim(self) -> int:
         """D, the length of a vector."""
         return self.extractor.dim
+
+    @property
+    def gray(self) -> GrayRule:
+        """How gray values of more than 8 bits are read."""
+        return self.extractor.gray
 
     @cached_property
     def calibration(self) -> Calibration | None:

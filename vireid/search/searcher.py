@@ -29,6 +29,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from vireid.errors import GalleryError, SearchError
+from vireid.images import GrayRule
 from vireid.search.drivers import checks, exact
 from vireid.search.gallery import EVERYTHING, Filter, Gallery, Hit, Record
 from vireid.search.tracks import MAX_ROWS, Track, nearest, nearest_tracks, track_of
@@ -49,6 +50,11 @@ class Calibrated(Protocol):
 
 class PictureEmbedder(Protocol):
     """What is used of vireid.deploy.model.Model and vireid.deploy.extractor.FeatureExtractor."""
+
+    @property
+    def gray(self) -> GrayRule:
+        """How gray values of more than 8 bits are read."""
+        ...
 
     def batches(self, pictures: Any, modality: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """Unit vectors (n, D) and the modality (n,) that each was embedded as, batch by batch."""

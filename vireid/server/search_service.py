@@ -29,7 +29,7 @@ from vireid.layers.embedder import load_embedder
 from vireid.search.archive import Archive
 from vireid.search.gallery import Facets, Record
 from vireid.search.gallery_refiner import open_refiner
-from vireid.search.searcher import Answer, Marks, Rerank, Searcher
+from vireid.search.searcher import Answer, Marks, PictureEmbedder, Rerank, Searcher
 from vireid.server.attention import Attention
 from vireid.server.auth import Caller
 from vireid.server.schemas import MAX_HITS, AddRequest, Box, SearchRequest
@@ -129,7 +129,7 @@ class SearchService:
         """The crops to embed, and the uploads that they were cut from."""
         if boxes and len(boxes) != len(pictures):
             raise SearchError(f"there are {len(boxes)} boxes for {len(pictures)} pictures; send one for each, or none")
-        uploads = [decode(data, self.settings.limits, self.searcher.extractor.gray) for data in pictures]
+        uploads = [decode(data, self.settings.limits, self.extractor.gray) for data in pictures]
         crops = [upload.crop(box) for upload, box in zip(uploads, boxes or [None] * len(uploads), strict=True)]
         return crops, uploads
 
@@ -197,7 +197,7 @@ class SearchService:
         vectors: list[np.ndarray] = []
         modalities: list[int] = []
         if crops:
-            for batch, modality in self.searcher.extractor.batches(crops, request.modality):
+            for batch, modality in self.extractor.batches(crops, request.modality):
                 vectors += list(batch)
                 modalities += modality.tolist()
         for record in self.archive.gallery.fetch(request.like):
@@ -235,15 +235,21 @@ class SearchService:
                 )
         return thresholds
 
+    @property
+    def extractor(self) -> PictureEmbedder:
+        """What embeds pictures; a service always has it."""
+        assert self.searcher.extractor is not None
+        return self.searcher.extractor
+
     # --- adding -------------------------------------------------------------------------------------------------------
 
     def add(self, caller: Caller, request: AddRequest, picture: bytes) -> dict[str, Any]:
         """Add one crop, or replace the one of its id."""
-        upload = decode(picture, self.settings.limits, self.searcher.extractor.gray)
+        upload = decode(picture, self.settings.limits, self.extractor.gray)
         time_s = math.nan if request.time_s is None else request.time_s
         text = f"{upload.digest}/{request.camera}/{request.time_s}"
         row_id = request.id or hashlib.sha256(text.encode()).hexdigest()[:32]
-        [(vectors, modalities)] = self.searcher.extractor.batches([upload.image], request.modality)
+        [(vectors, modalities)] = self.extractor.batches([upload.image], request.modality)
         record = Record(
             id=row_id, vector=vectors[0], camera=request.camera, time_s=time_s, modality=int(modalities[0]), path="",
             track=request.track, pid=request.pid, tags=request.tags, thumbnail=self.archive.thumbnails.name(row_id),
