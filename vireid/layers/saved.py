@@ -21,6 +21,7 @@ def save_network(network: nn.Module, settings: Any, kind: str, path: Path, more:
     about = {
         "class": f"{type(network).__module__}.{type(network).__qualname__}",
         "settings": dataclasses.asdict(settings),
+        **(more or {}),
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
     partial = path.with_name(path.name + ".partial")
