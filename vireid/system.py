@@ -55,6 +55,11 @@ def remove_partials(folder: Path) -> None:
         left.unlink(missing_ok=True)
 
 
+def printable(name: str) -> str:
+    """A file's name as text that can be logged: bytes that are not UTF-8 are shown as escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
 def file_digest(path: Path) -> str:
     """sha256 of a file's content, hexadecimal."""
     with path.open("rb") as file:

@@ -1,10 +1,14 @@
 """ResNet parts: torchvision's names and counts, strides, initial values."""
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
 
-from vireid.layers.backbones.resnet import Stem, init_resnet, stages
+from vireid.declaration import configured
+from vireid.errors import SettingsError
+from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, stages
 
 
 def test_names_and_parameter_count_are_torchvisions() -> None:
@@ -12,7 +16,7 @@ def test_names_and_parameter_count_are_torchvisions() -> None:
         network = nn.Module()
         stem = Stem()
         network.conv1, network.bn1 = stem.conv1, stem.bn1
-        network.layer1, network.layer2, network.layer3, network.layer4 = stages(64, (3, 4, 6, 3), 2)
+        network.layer1, network.layer2, network.layer3, network.layer4 = stages(ResNetSettings(64, (3, 4, 6, 3), 2))
         network.fc = nn.Linear(2048, 1000)
     keys = set(network.state_dict())
     assert len(keys) == 320  # of torchvision.models.resnet50
@@ -26,20 +30,20 @@ def test_sizes(last_stride: int, size: tuple[int, int]) -> None:
     stem = Stem(4)
     x = stem(torch.zeros(1, 3, 64, 32))
     assert x.shape == (1, 4, 16, 8)
-    for layer, channels in zip(stages(4, (1, 1, 1, 1), last_stride), (16, 32, 64, 128), strict=True):
+    for layer, channels in zip(stages(ResNetSettings(4, (1, 1, 1, 1), last_stride)), (16, 32, 64, 128), strict=True):
         x = layer(x)
         assert x.shape[1] == channels
     assert x.shape[2:] == size
 
 
 def test_the_stride_stands_in_the_3x3_convolution() -> None:
-    first = stages(4, (1, 1, 1, 1))[1][0]
+    first = stages(ResNetSettings(4, (1, 1, 1, 1)))[1][0]
     assert (first.conv1.stride, first.conv2.stride, first.downsample[0].stride) == ((1, 1), (2, 2), (2, 2))  # pyright: ignore
 
 
 def test_initial_spread_is_that_of_the_fan_out() -> None:
     torch.manual_seed(0)
-    layer = stages(16, (1, 1, 1, 1))[3]
+    layer = stages(ResNetSettings(16, (1, 1, 1, 1)))[3]
     init_resnet(layer)
     weight = layer[0].conv2.weight.detach()  # pyright: ignore[reportAttributeAccessIssue]
     assert float(weight.std()) == pytest.approx((2 / (9 * weight.shape[0])) ** 0.5, rel=0.02)
@@ -47,8 +51,8 @@ def test_initial_spread_is_that_of_the_fan_out() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [((4, (3, 4, 6)), "four positive counts"), ((0, (1, 1, 1, 1)), "width"), ((4, (1, 1, 1, 1), 3), "last_stride")],
+    [({"blocks": (3, 4, 6)}, "blocks"), ({"width": 0}, "width"), ({"last_stride": 3}, "last_stride")],
 )
-def test_settings_out_of_range(settings: tuple, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        stages(*settings)
+def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        configured(ResNetSettings, None, settings)

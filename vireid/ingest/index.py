@@ -28,6 +28,7 @@ from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
 from vireid.ingest.video_settings import SOURCES, Rows, VideoSettings
 from vireid.search.archive import THUMBNAIL_PX, Archive
 from vireid.search.gallery import Record
+from vireid.system import printable
 from vireid.types import ModalityOrAuto
 
 log = logging.getLogger(__name__)
@@ -109,7 +110,7 @@ def index(
     indexed = Indexed(0, 0)
     for piece in _pieces(pieces):
         if not isinstance(piece, Pictures):
-            log.info("%s", piece.name)  # ten minutes of video may take as long
+            log.info("%s", printable(piece.name))  # ten minutes of video may take as long
         new = index_piece(archive, extractor, piece, rows=rows, overwrite=overwrite)
         indexed += new
         if new.added:

@@ -26,6 +26,7 @@ from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
 from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
+from vireid.system import printable
 from vireid.workflows.options import IndexOptions, ServeOptions
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def index_pictures(
     indexed = (index_parallel if in_parallel else index_here)(bundle, gallery, place, chain([first], pieces), options)
     for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
         for line in lines[:5]:
-            log.warning("%s: %s", head, line)
+            log.warning("%s: %s", head, printable(line))
         if len(lines) > 5:
             log.warning("%s: %d more", head, len(lines) - 5)
     return indexed
