@@ -244,7 +244,7 @@ def test_a_network_of_ones_own_serves_through_onnx(place: Path, tmp_path: Path) 
     record = RunFolder.open(place / "run").record
     model = find(str(tmp_path / "own.py"))(4, (1, 2, 3, 4), width=4)
     run = RunFolder.begin(tmp_path / "run", record.model_copy(update={"method": "Own", "settings": {"width": 4}}))
-    run.save_embedder(model.embedder)
+    run.save_artifact(model.embedder)
     run.save({"method": model.state_dict(), "finished": True})
     result = CliRunner().invoke(app, ["export", str(run.path)])
     assert result.exit_code == 1 and "export ONNX" in result.stderr

@@ -200,15 +200,15 @@ def test_many_small_writes_are_folded(tmp_path, monkeypatch):
 def test_other_files_and_foreign_tables_are_no_galleries(tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "a.jpg").write_bytes(b"x")
-    with pytest.raises(GalleryError, match="holds other files"):
+    with pytest.raises(GalleryError, match="is not a vireid gallery and is not empty"):
         open_gallery(tmp_path / "photos", dim=DIM)
     (tmp_path / "file").write_text("x")
-    with pytest.raises(GalleryError, match="holds other files"):
+    with pytest.raises(GalleryError, match="is not a vireid gallery and is not empty"):
         open_gallery(tmp_path / "file", dim=DIM)
     import lancedb
 
     lancedb.connect(str(tmp_path / "foreign")).create_table("records", data=[{"vector": [1.0, 2.0], "id": "a"}])
-    with pytest.raises(GalleryError, match="no gallery that vireid wrote"):
+    with pytest.raises(GalleryError, match="is not a gallery that vireid wrote"):
         open_gallery(tmp_path / "foreign")
 
 

@@ -118,7 +118,7 @@ def test_evaluate_refines_the_base_and_any_other_run(place: Path, tmp_path: Path
     done = call("evaluate", place / "nformer", *words, "--quiet")
     assert done.exit_code == 0 and "ignored images are no neighbors" in done.stdout, done.output
     assert "k-reciprocal" in done.stdout
-    assert "refines the embeddings of" in call("embed", place / "nformer", "--quiet").stdout
+    assert "refines the embeddings of" in call("embed", place / "nformer", "--quiet").stderr
 
     write_manifest(tmp_path, people=8, seed=1)
     done = call("evaluate", place / "nformer", "--data", tmp_path, "--cross", "--pictures", 0, "--quiet")
