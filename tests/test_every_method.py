@@ -61,7 +61,7 @@ VENUES = (
 
 def refines(name: str) -> bool:
     """Whether a method refines the embeddings of a `base` and has no embedder of its own."""
-    return "base" in inspect.signature(find(name)).parameters
+    return "base" in defaults(settings_class(find(name)))
 
 
 every_method = pytest.mark.parametrize("name", names())

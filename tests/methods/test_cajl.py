@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from small_batch import TINY, batch
 
+from vireid.errors import SettingsError
 from vireid.losses.enhanced_squared_difference import enhanced_squared_difference
 from vireid.losses.softened_kl import softened_kl
 from vireid.method import Progress, Recipe
@@ -84,7 +85,7 @@ def test_channel_operations_of_the_views(method: type[CAJL], dataset: str, infra
 
 
 def test_settings_that_mean_nothing_here_are_refused() -> None:
-    with pytest.raises(TypeError, match="triplet"):
-        CAJL(4, triplet="hard", **TINY)  # pyright: ignore[reportCallIssue]
-    with pytest.raises(ValueError, match="students is one of"):
-        CAJLPlus(4, students="all", **TINY)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(SettingsError, match="`triplet` is unknown"):
+        CAJL(4, triplet="hard", **TINY)
+    with pytest.raises(SettingsError, match="`students`: expected original or"):
+        CAJLPlus(4, students="all", **TINY)
