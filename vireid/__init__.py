@@ -25,12 +25,12 @@ if TYPE_CHECKING:  # for editors and type checkers; `__all__` is made from HOME
     from vireid.search.drivers.open import open_gallery
     from vireid.search.searcher import Searcher
     from vireid.workflows.run import Run
-    from vireid.workflows.training import train
+    from vireid.workflows.train import train
 
 HOME = {  # in the order of use
     "load": "vireid.data.datasets",
     "Table": "vireid.data.table",
-    "train": "vireid.workflows.training",
+    "train": "vireid.workflows.train",
     "Run": "vireid.workflows.run",
     "Model": "vireid.deploy.model",
     "FeatureExtractor": "vireid.deploy.extractor",

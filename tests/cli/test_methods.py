@@ -6,7 +6,7 @@ import pytest
 from command_line import call
 
 from vireid.cli.methods import lines
-from vireid.workflows.methods import settings
+from vireid.workflows.method_list import settings
 
 
 def test_every_line_fits_into_a_narrow_terminal() -> None:

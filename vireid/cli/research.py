@@ -46,7 +46,7 @@ def train(
 
     On several GPUs: torchrun --nproc-per-node=2 -m -- vireid train ... (without the second -- torchrun takes --run).
     """
-    from vireid.workflows.training import train_with
+    from vireid.workflows.train import train_with
 
     words = list(settings or ())
     if method is not None and "=" in method and options.resume:  # `vireid train --resume --run RUN epochs=120`
@@ -131,14 +131,14 @@ def methods(
 ) -> None:
     """List the methods, or the settings of one with defaults, types and what they mean."""
     from vireid.cli.methods import print_settings
-    from vireid.workflows import methods as listing
+    from vireid.workflows import method_list
 
     if name is None:
-        summaries = listing.summaries()
+        summaries = method_list.summaries()
         for method, summary in summaries.items():
             print(f"{method:<{max(map(len, summaries))}}  {summary}")
         return
-    print_settings(listing.settings(name, dataset))
+    print_settings(method_list.settings(name, dataset))
 
 
 def demo(

@@ -46,7 +46,7 @@ from vireid.training.settings import resolve
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_outputs import RESULTS
-from vireid.workflows.training import train_with
+from vireid.workflows.train import train_with
 
 OF_RUN = "run:"  # a setting that names another line's run
 FILES = {"compare.md": "markdown", "compare.csv": "csv", "compare.json": "json", "compare.tex": "latex"}

@@ -11,7 +11,7 @@ from vireid.synthetic.make import make
 from vireid.workflows.compare import chance
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.side_by_side import results_of
-from vireid.workflows.training import train_with
+from vireid.workflows.train import train_with
 
 log = logging.getLogger(__name__)
 PEOPLE, IMAGES, SEED = 800, 2, 0  # many people with few pictures each: from scratch, people are what is learned from

@@ -38,7 +38,7 @@ from vireid.workflows.demo import IMAGES, METHODS, PEOPLE, SEED
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.service import open_service, run_service
-from vireid.workflows.training import train_with
+from vireid.workflows.train import train_with
 
 log = logging.getLogger(__name__)
 GUESTS = 24  # people of the night
