@@ -1,11 +1,13 @@
 """Failures of a training and wrong requests: the message, and the checkpoint that stays."""
 
+import sys
+
 import pytest
 import torch
 from loop_runs import equal, run
 from small_training import Draw, SmallData, recipe, small
 
-from vireid.errors import DiskFull
+from vireid.errors import DiskFull, MissingPackage
 from vireid.training.loop import OutOfMemory, TrainingDiverged
 from vireid.training.optim import SGD, AdamW
 from vireid.training.run_folder import RunFolder
@@ -115,3 +117,10 @@ def test_data_of_another_process_or_device_are_refused(tmp_path):
     data.device = "cuda"
     with pytest.raises(ValueError, match="method is on cpu, the data come to cuda"):
         run(tmp_path, data=data)
+
+
+def test_a_missing_tensorboard_is_reported_with_the_extra_that_has_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)  # as where the package is not installed
+    with pytest.raises(MissingPackage, match=r"pip install 'vireid\[log\]'") as caught:
+        run(tmp_path, tensorboard=True)
+    assert caught.value.name == "tensorboard"

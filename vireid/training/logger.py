@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from vireid.errors import DiskFull
+from vireid.errors import DiskFull, MissingPackage
 from vireid.method import Progress as At
 from vireid.system import no_space
 
@@ -62,15 +62,15 @@ class JsonLines:
 class TensorBoard:
     """Scalars for TensorBoard in `folder`; points after step `total` of an older log are dropped.
 
-    Raises ModuleNotFoundError, with what to install, where TensorBoard is missing.
+    Raises MissingPackage where TensorBoard is not installed.
     """
 
     def __init__(self, folder: Path, total: int = 0) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ModuleNotFoundError as error:
-            raise ModuleNotFoundError(
-                "tensorboard=True needs the package tensorboard: pip install tensorboard"
+            raise MissingPackage(
+                "a TensorBoard log needs the package tensorboard: pip install 'vireid[log]'", name="tensorboard"
             ) from error
         self.writer = SummaryWriter(str(folder), purge_step=total + 1 if total else None)
 
