@@ -15,6 +15,11 @@ from typer.testing import CliRunner
 from vireid.cli.app import app
 from vireid.cli.options import flag_with_value, renamed_options, show_log
 from vireid.cli.search import FORMER_OPTIONS
+from vireid.declaration import configured
+from vireid.errors import SettingsError
+from vireid.search.gallery import Filter
+from vireid.server.settings import ServerSettings
+from vireid.workflows.service import forget_rows, token
 
 
 def command(seen: list) -> typer.Typer:
@@ -53,9 +58,32 @@ def test_every_former_option_of_index_has_a_successor() -> None:
 
 
 @pytest.mark.parametrize("days", ["0", "-1", "nan", "inf"])
-def test_serve_refuses_a_retention_that_is_no_number_of_days(days: str) -> None:
-    result = CliRunner().invoke(app, ["serve", "run", "--gallery", "g", "--keep-days", days])
-    assert result.exit_code == 2 and "--keep-days: expected number > 0 or null, got" in result.stderr
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (("serve", "run", "--gallery", "g"), "--keep-days"),
+        (("forget", "--gallery", "g"), "--older-than-days"),
+        (("token", "desk", "--role", "search", "--file", "t.json"), "--days"),
+    ],
+)
+def test_a_duration_that_is_not_a_number_of_days_above_0_is_refused(
+    words: tuple[str, ...], option: str, days: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, [*words, option, days])
+    assert result.exit_code == 2 and f"{option}: expected number > 0 or null, got" in result.stderr
+    assert not any(tmp_path.iterdir())  # nothing was made before the option was checked
+
+
+def test_the_same_durations_are_refused_in_python(tmp_path: Path) -> None:
+    for days in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match="`older_than_days`: expected number > 0 or null"):
+            forget_rows("g", Filter(), older_than_days=days, confirm=lambda rows: True)
+        with pytest.raises(SettingsError, match="`days`: expected number > 0 or null"):
+            token("desk", role="search", file=tmp_path / "t.json", days=days)
+        with pytest.raises(SettingsError, match="`retention_days`: expected number > 0 or null"):
+            configured(ServerSettings, None, {"retention_days": days})
+    assert not any(tmp_path.iterdir())
 
 
 def test_index_lists_all_refused_options() -> None:

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from vireid.cli.from_settings import takes
 from vireid.cli.options import Quiet, note, renamed_options
-from vireid.workflows.options import IndexOptions, ServeOptions
-
-Role = Literal["search", "ingest", "admin"]
+from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
 
 Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run folder, or what `vireid export` wrote.")]
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
 Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
-TokenFile = Path("tokens.json")
 FORMER_OPTIONS = {  # of version 0.1
     "--rate": "--fps",
     "--least-score": "--min-score",
@@ -59,15 +56,16 @@ def serve(target: Target, gallery: GalleryUrl, *, options: ServeOptions) -> None
     run_service(service, options.host, options.port, options.certificate, options.key)
 
 
+@takes(ForgetOptions)
 def forget(
     gallery: GalleryUrl,
-    files: Files = None,
     pid: Annotated[list[str] | None, typer.Option(help="Identity, repeatable.")] = None,
     camera: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
     track: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
     before: Annotated[datetime | None, typer.Option(help="Rows of before this time.")] = None,
-    older_than_days: Annotated[float | None, typer.Option(help="Retention: rows and marks older than this.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    *,
+    options: ForgetOptions,
 ) -> None:
     """Delete people for good: vectors, thumbnails, marks and old versions. All conditions together."""
     from vireid.search.gallery import Filter
@@ -80,20 +78,17 @@ def forget(
         before_s=before.timestamp() if before else None,
     )
     ask = (lambda rows: True) if yes else (lambda rows: typer.confirm(f"delete {rows} rows for good?", err=True))
-    print(forget_rows(gallery, where, files=files, older_than_days=older_than_days, confirm=ask))
+    print(forget_rows(gallery, where, options, confirm=ask))
 
 
+@takes(TokenOptions)
 def token(
-    name: Annotated[str, typer.Argument(help="Whose it is; it stands in the audit log.")],
-    role: Annotated[Role | None, typer.Option(help="search, ingest (add only) or admin.")] = None,
-    file: Annotated[Path, typer.Option(help="Where its digest is kept.")] = TokenFile,
-    days: Annotated[float | None, typer.Option(help="How long it is valid; as long as it is in the file.")] = None,
-    revoke: Annotated[bool, typer.Option("--revoke", help="Take it out.")] = False,
+    name: Annotated[str, typer.Argument(help="Whose it is; it stands in the audit log.")], *, options: TokenOptions
 ) -> None:
     """Make a token for the search service and print it once, or take one out."""
     from vireid.workflows.service import token as change
 
-    print(change(file, name, role, days, revoke))
+    print(change(name, options))
 
 
 def audit(

@@ -29,10 +29,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from vireid.errors import AccessError
 from vireid.search.audit import Audit
 from vireid.system import replacing
+from vireid.types import Role
 
 FORMAT = "vireid tokens 1"
 PREFIX = "vireid_"  # a search for it finds a token that leaked into a text
-Role = Literal["search", "ingest", "admin"]
 INCLUDED_ROLES: dict[Role, frozenset[Role]] = {
     "search": frozenset({"search"}),
     "ingest": frozenset({"ingest"}),

@@ -16,9 +16,10 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from vireid.errors import AccessError
-from vireid.server.auth import Caller, Role, Token
+from vireid.server.auth import Caller, Token
 from vireid.server.schemas import AddRequest, SearchRequest
 from vireid.server.search_service import SearchService
+from vireid.types import Role
 
 COOKIE = "vireid"
 ModelT = TypeVar("ModelT", bound=BaseModel)

@@ -32,7 +32,7 @@ async def retention_lifespan(app: FastAPI) -> AsyncIterator[None]:
     """While the app runs, apply the retention of its settings every hour."""
     service: SearchService = app.state.service
     days = service.settings.retention_days
-    task = asyncio.create_task(_repeat(service, days)) if days else None
+    task = asyncio.create_task(_repeat(service, days)) if days is not None else None
     try:
         yield
     finally:

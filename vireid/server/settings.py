@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from pydantic import Field
+
+from vireid.declaration import Count, Index, Positive, settings
 from vireid.server.auth import LOCAL_NAMES, Tokens
 from vireid.server.uploads import Limits
 
@@ -19,22 +22,25 @@ class Example:
     within: str = ""
 
 
-@dataclass(frozen=True)
+@settings
 class ServerSettings:
-    """Settings of one server.
-
-    `tokens` None serves this machine alone, and every caller is an administrator. `hosts` are the host names that the
-    server answers to, () any. `retention_days` deletes older rows every hour. `purpose_required` makes every search
-    name its purpose. `https` marks the session cookie as secure. `max_computing` requests embed and search at a time,
-    and `max_waiting` more may wait for them.
-    """
+    """Settings of one server."""
 
     tokens: Tokens | None = None
+    """Who may call it; without tokens it serves this machine alone, and every caller is an administrator."""
     hosts: Sequence[str] = LOCAL_NAMES
-    limits: Limits = field(default_factory=Limits)
-    retention_days: float | None = None
+    """Host names that the server answers to; none: any."""
+    limits: Limits = Field(default_factory=Limits)
+    """What one request may hold."""
+    retention_days: Positive | None = None
+    """Delete rows and marks older than this, every hour; by default they are kept."""
     purpose_required: bool = False
+    """Every search has to name its purpose."""
     https: bool = False
+    """Mark the session cookie as secure."""
     examples: Sequence[Example] = ()
-    max_computing: int = 2
-    max_waiting: int = 32
+    """Queries that the page offers."""
+    max_computing: Count = 2
+    """Requests that embed and search at a time."""
+    max_waiting: Index = 32
+    """Requests that may wait for them."""

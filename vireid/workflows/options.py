@@ -10,7 +10,7 @@ from pydantic import Field
 
 from vireid.declaration import Count, Index, Integer, Positive, settings
 from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
-from vireid.types import Backend, ModalityOrAuto, Similarity
+from vireid.types import Backend, ModalityOrAuto, Role, Similarity
 
 Port = Annotated[Integer, Field(ge=0, le=65535)]
 
@@ -174,3 +174,27 @@ class ServeOptions:
     """What computes the vectors."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+
+
+@settings
+class ForgetOptions:
+    """Where the files of an archive lie, and which of its rows are too old to be kept."""
+
+    files: Path | None = None
+    """Thumbnails, marks, audit log; PATH.files by default."""
+    older_than_days: Positive | None = None
+    """Retention: rows and marks older than this."""
+
+
+@settings
+class TokenOptions:
+    """What a token allows, for how long, and where its digest is kept."""
+
+    role: Role | None = None
+    """search, ingest (add only) or admin."""
+    file: Path = Path("tokens.json")
+    """Where its digest is kept."""
+    days: Positive | None = None
+    """How long it is valid; by default as long as it is in the file."""
+    revoke: bool = False
+    """Take it out."""

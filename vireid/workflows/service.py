@@ -25,9 +25,9 @@ from vireid.search.audit import Audit
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
 from vireid.server.attention import Attention
-from vireid.server.auth import LOCAL_NAMES, Role, Tokens, check_binding, is_loopback
+from vireid.server.auth import LOCAL_NAMES, Tokens, check_binding, is_loopback
 from vireid.system import printable
-from vireid.workflows.options import IndexOptions, ServeOptions
+from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
 
 if TYPE_CHECKING:
     from vireid.server.search_service import SearchService
@@ -166,23 +166,25 @@ def run_service(
 def forget_rows(
     gallery: str,
     where: Filter,
+    options: ForgetOptions | None = None,
     *,
-    files: Path | None = None,
-    older_than_days: float | None = None,
     confirm: Callable[[int], bool],
+    **words: Any,
 ) -> str:
     """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than `older_than_days`.
 
-    `confirm` gets the number of rows and says whether to delete them. Returns a sentence about what was deleted.
+    `words` are the fields of ForgetOptions. `confirm` gets the number of rows and says whether to delete them. Returns
+    a sentence about what was deleted. Raises ServiceError, GalleryError and SettingsError.
     """
     from vireid.server.retention import apply_retention
 
+    options = configured(ForgetOptions, options, words)
+    older_than_days = options.older_than_days
     if where.empty == (older_than_days is None):
         raise ServiceError(
             "name what to forget by --pid, --track, --camera, --before, or else by --older-than-days alone"
         )
-    place = files_of(gallery, files)
-    with closing(Archive(open_gallery(gallery), place)) as archive:
+    with closing(Archive(open_gallery(gallery), files_of(gallery, options.files))) as archive:
         if older_than_days is not None:
             _, summary = apply_retention(archive, older_than_days, CONSOLE)
             return summary
@@ -196,15 +198,19 @@ def forget_rows(
         return f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good"
 
 
-def token(path: Path, name: str, role: Role | None, days: float | None, revoke: bool) -> str:
-    """Make a token and return what to print, or take one out."""
-    tokens = Tokens(path)
-    if revoke:
+def token(name: str, options: TokenOptions | None = None, **words: Any) -> str:
+    """Make a token and return what to print, or take one out; `words` are the fields of TokenOptions.
+
+    Raises AccessError, ServiceError and SettingsError.
+    """
+    options = configured(TokenOptions, options, words)
+    tokens = Tokens(options.file)
+    if options.revoke:
         tokens.revoke(name)
-        return f"{name} is taken out of {path}; it stopped working now"
-    if role is None:
+        return f"{name} is taken out of {options.file}; it stopped working now"
+    if options.role is None:
         raise ServiceError("say what the token may do: --role search, ingest or admin")
-    return tokens.add(name, role, days)
+    return tokens.add(name, options.role, options.days)
 
 
 def audit_of(gallery: str, files: Path | None, last: int) -> tuple[int, list[dict]]:
