@@ -16,7 +16,7 @@ from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import to_do
-from vireid.errors import ServiceError, SourceError
+from vireid.errors import ArgumentError, ServiceError, SourceError
 from vireid.ingest.index import Indexed, index, pieces_of
 from vireid.ingest.segments import FOLDER as BOXES
 from vireid.ingest.sources import Piece, seconds
@@ -50,8 +50,8 @@ def index_pictures(
     """Index a folder, a CSV or a video into a gallery, which is created if it does not exist; see ingest/index.py.
 
     `words` are the fields of IndexOptions. With `workers` or `ray` several processes do it; see ingest/ray.py. Raises
-    SourceError where no picture can be read, GalleryError, BundleError, BoxesError, DetectorError, ParallelError,
-    SettingsError and RunError.
+    SourceError where no picture can be read, ArgumentError, GalleryError, BundleError, BoxesError, DetectorError,
+    ParallelError, SettingsError and RunError.
     """
     options = configured(IndexOptions, options, words)
     in_parallel = options.workers is not None or options.ray is not None
@@ -59,7 +59,7 @@ def index_pictures(
     place = files_of(gallery, options.files)
     pieces = pieces_of(
         pictures, file_time=options.file_time, modality=options.modality, videos=options.videos,
-        start_s=seconds(options.start, "--start"), store=place / BOXES,
+        start_s=start_of(options), store=place / BOXES,
     )  # fmt: skip
     first = next(pieces, None)  # before anything is made
     if first is None:
@@ -73,6 +73,14 @@ def index_pictures(
         if len(lines) > 5:
             log.warning("%s: %d more", head, len(lines) - 5)
     return indexed
+
+
+def start_of(options: IndexOptions) -> float:
+    """Unix seconds of `start`, nan where it is empty; ArgumentError for a text that is not a time."""
+    try:
+        return seconds(options.start, "--start")
+    except SourceError as error:
+        raise ArgumentError(str(error)) from None
 
 
 def index_here(bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions) -> Indexed:
@@ -174,14 +182,14 @@ def forget_rows(
     """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than `older_than_days`.
 
     `words` are the fields of ForgetOptions. `confirm` gets the number of rows and says whether to delete them. Returns
-    a sentence about what was deleted. Raises ServiceError, GalleryError and SettingsError.
+    a sentence about what was deleted. Raises ArgumentError, GalleryError and SettingsError.
     """
     from vireid.server.retention import apply_retention
 
     options = configured(ForgetOptions, options, words)
     older_than_days = options.older_than_days
     if where.empty == (older_than_days is None):
-        raise ServiceError(
+        raise ArgumentError(
             "name what to forget by --pid, --track, --camera, --before, or else by --older-than-days alone"
         )
     with closing(Archive(open_gallery(gallery), files_of(gallery, options.files))) as archive:
@@ -201,7 +209,7 @@ def forget_rows(
 def token(name: str, options: TokenOptions | None = None, **words: Any) -> str:
     """Make a token and return what to print, or take one out; `words` are the fields of TokenOptions.
 
-    Raises AccessError, ServiceError and SettingsError.
+    Raises AccessError, ArgumentError and SettingsError.
     """
     options = configured(TokenOptions, options, words)
     tokens = Tokens(options.file)
@@ -209,7 +217,7 @@ def token(name: str, options: TokenOptions | None = None, **words: Any) -> str:
         tokens.revoke(name)
         return f"{name} is taken out of {options.file}; it stopped working now"
     if options.role is None:
-        raise ServiceError("say what the token may do: --role search, ingest or admin")
+        raise ArgumentError("say what the token may do: --role search, ingest or admin")
     return tokens.add(name, options.role, options.days)
 
 
