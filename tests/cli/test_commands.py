@@ -100,7 +100,7 @@ def test_embed_then_evaluate_then_results(place: Path) -> None:
         result = call("results", place / "run", "--format", form)
         assert result.exit_code == 0 and mark in result.stdout
     assert len(json.loads(call("results", place / "run", "--format", "json").stdout)) == 7
-    assert "given twice" in error_of(call("results", place / "run", place / "run"))
+    assert "given twice" in error_of(call("results", place / "run", place / "run"), 2)
     assert not list((place / "run").rglob("*.partial"))
 
 
@@ -109,7 +109,7 @@ def test_open_set(place: Path, tmp_path: Path) -> None:
     result = call(*words)  # twelve pictures are too few for 1 %
     assert result.exit_code == 0 and "needs at least 100 searches, there are 6" in result.stderr, result.output
     assert json.loads((place / "run/open_set.json").read_text()) == []
-    assert "plain similarities" in error_of(call(*words, "--rerank", "k-reciprocal"))
+    assert "plain similarities" in error_of(call(*words, "--rerank", "k-reciprocal"), 2)
     write_manifest(tmp_path, people=110, seed=2)
     result = call(*words, "--data", tmp_path, "--cross", "--protocol", "manifest/infrared-to-visible")
     assert result.exit_code == 0 and "at 0.01 false alarms" in result.stderr, result.output
@@ -121,7 +121,7 @@ def test_open_set(place: Path, tmp_path: Path) -> None:
 
 def test_cross_evaluation_is_refused_and_then_stamped(place: Path, tmp_path: Path) -> None:
     write_manifest(tmp_path, people=8, seed=1)
-    message = error_of(call("evaluate", place / "run", "--data", tmp_path, "--quiet"))
+    message = error_of(call("evaluate", place / "run", "--data", tmp_path, "--quiet"), 1)
     assert "trained on manifest with training rows" in message and "--cross" in message
     result = call(
         "evaluate", place / "run", "--data", tmp_path, "--cross", "--format", "md", "--pictures", 0, "--quiet"
@@ -149,9 +149,9 @@ def test_resume_select_weights_and_yaml(place: Path, tmp_path: Path) -> None:
     about = json.loads((tmp_path / "run/recipe.json").read_text())
     assert about["checkpoint"] == "held-out identities" and len(about["held_out_pids"]) == 1 and about["num_pids"] == 2
     assert about["init"].startswith("embedder.safetensors (sha256 ") and about["settings"]["width"] == 4
-    assert "already holds a run" in error_of(call(*words))
+    assert "already holds a run" in error_of(call(*words), 1)
     assert call(*words, "--resume").exit_code == 0
-    assert "cannot be resumed" in error_of(call(*words, "--resume", "--seed", 1))
+    assert "cannot be resumed" in error_of(call(*words, "--resume", "--seed", 1), 1)
     assert call("evaluate", tmp_path / "run", "--quiet", "--pictures", 0).exit_code == 0
 
 
@@ -180,7 +180,7 @@ def test_a_network_of_ones_own_is_evaluated_by_naming_its_file(place: Path, tmp_
     words = (*TINY, "similarity=euclidean")
     done = call("train", mine, "--data", place / "data", "--run", tmp_path / "run", "--device", "cpu", *words)
     assert done.exit_code == 0, done.output
-    assert "embedders of vireid.layers" in error_of(call("evaluate", tmp_path / "run", "--flip"))  # has to embed
+    assert "embedders of vireid.layers" in error_of(call("evaluate", tmp_path / "run", "--flip"), 1)  # has to embed
     done = call("evaluate", tmp_path / "run", "--method", mine, "--pictures", 0)
     assert done.exit_code == 0, done.output
     stamp = Results.load(tmp_path / "run" / "results.json").rows[0].stamp
@@ -197,7 +197,7 @@ def test_selection_on_the_test_set_is_stamped(place: Path, tmp_path: Path) -> No
 def test_methods_and_doctor_and_data_commands(place: Path) -> None:
     listed = call("methods", "agw").stdout
     assert "optimizers.backbone.lr" in listed and "whole number" in listed and "[3,4,6,3]" in listed
-    assert "did you mean agw" in error_of(call("methods", "awg"))
+    assert "did you mean agw" in error_of(call("methods", "awg"), 2)
     report = call("doctor")
     assert report.exit_code == 0 and "torch threads" in report.stdout and "cores" in report.stdout
     checked = call("data", "check", place / "data", "--quiet")
@@ -230,42 +230,42 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_missing_folders(place: Path, tmp_path: Path) -> None:
-    assert "does not exist" in error_of(call("train", "agw", "--data", tmp_path / "none"))
-    assert "expected a folder" in error_of(call("train", "agw", "--data", f"sysu={tmp_path / 'none'}"))
-    assert "there is no run folder" in error_of(call("evaluate", tmp_path / "none"))
-    assert "is not a run folder" in error_of(call("embed", place / "data"))
-    assert "does not exist" in error_of(call("data", "check", tmp_path / "none"))
-    assert "no data set is called 'sisu' (did you mean 'sysu'?)" in error_of(call("data", "cache", "sisu=here"))
+    assert "does not exist" in error_of(call("train", "agw", "--data", tmp_path / "none"), 1)
+    assert "expected a folder" in error_of(call("train", "agw", "--data", f"sysu={tmp_path / 'none'}"), 1)
+    assert "there is no run folder" in error_of(call("evaluate", tmp_path / "none"), 1)
+    assert "is not a run folder" in error_of(call("embed", place / "data"), 1)
+    assert "does not exist" in error_of(call("data", "check", tmp_path / "none"), 1)
+    assert "no data set is called 'sisu' (did you mean 'sysu'?)" in error_of(call("data", "cache", "sisu=here"), 2)
 
 
 def test_settings_faults_are_listed_together(place: Path, tmp_path: Path) -> None:
     words = ("epoch=3", "lr=0.1", "width=many", "sampler.pids=true")
-    message = error_of(call("train", "agw", "--data", place / "data", "--run", tmp_path / "run", *words))
+    message = error_of(call("train", "agw", "--data", place / "data", "--run", tmp_path / "run", *words), 2)
     assert "4 settings are wrong" in message and "did you mean `epochs`" in message
     assert "`optimizers.backbone.lr`" in message and "expected whole number >= 1, got many" in message
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (["--trial", "3"], "manifest has no option `trial`"),
-        (["--weights", "none.pth"], "no weights at none.pth"),
-        (["--device", "quantum"], "cannot be used here"),
-        (["--holdout", "2"], "belongs to --select heldout"),
-        (["--select", "heldout"], "give --holdout N"),
-        (["--select", "heldout", "--holdout", "3"], "leaves none of"),
-        (["--resume"], "--resume needs --run"),
-        (["sampler.pids=50"], "set sampler.pids=3 or less"),
-        (["filter=nearest"], "filter"),
+        (["--trial", "3"], 2, "manifest has no option `trial`"),
+        (["--weights", "none.pth"], 2, "no weights at none.pth"),
+        (["--device", "quantum"], 2, "cannot be used here"),
+        (["--holdout", "2"], 2, "belongs to --select heldout"),
+        (["--select", "heldout"], 2, "give --holdout N"),
+        (["--select", "heldout", "--holdout", "3"], 2, "leaves none of"),
+        (["--resume"], 2, "--resume needs --run"),
+        (["sampler.pids=50"], 1, "set sampler.pids=3 or less"),
+        (["filter=nearest"], 2, "filter"),
     ],
 )
 def test_options_that_do_not_fit(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], message: str
+    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = [word for word in TINY if word.partition("=")[0] not in " ".join(words)]
-    assert message in error_of(call("train", "agw", "--data", place / "data", *settings, *words, "--quiet"))
+    assert message in error_of(call("train", "agw", "--data", place / "data", *settings, *words, "--quiet"), code)
     assert not list(tmp_path.rglob("recipe.json"))
 
 
@@ -277,28 +277,28 @@ def test_usage_errors_exit_with_2() -> None:
 
 def test_evaluation_options_that_do_not_fit(place: Path) -> None:
     run = place / "run"
-    assert "did you mean" in error_of(call("evaluate", run, "--protocol", "manifest/visible-to-infared", "--quiet"))
-    assert "no layer 'nek'; it has neck, pooled" in error_of(call("evaluate", run, "--layer", "nek", "--quiet"))
-    assert "--draw belongs to SYSU-MM01" in error_of(call("evaluate", run, "--draw", "agw", "--quiet"))
-    assert "has no option `trial`" in error_of(call("evaluate", run, "--trial", "1", "--quiet"))
-    assert "needs a column `frme`" in error_of(call("evaluate", run, "--ignore", "frme", "--quiet"))
+    assert "did you mean" in error_of(call("evaluate", run, "--protocol", "manifest/visible-to-infared", "--quiet"), 2)
+    assert "no layer 'nek'; it has neck, pooled" in error_of(call("evaluate", run, "--layer", "nek", "--quiet"), 2)
+    assert "--draw belongs to SYSU-MM01" in error_of(call("evaluate", run, "--draw", "agw", "--quiet"), 2)
+    assert "has no option `trial`" in error_of(call("evaluate", run, "--trial", "1", "--quiet"), 2)
+    assert "needs a column `frme`" in error_of(call("evaluate", run, "--ignore", "frme", "--quiet"), 1)
 
 
 def test_truncated_picture_leaves_nothing_behind(tmp_path: Path) -> None:
     write_manifest(tmp_path)
     whole = (tmp_path / "0_visible_0.jpg").read_bytes()
     (tmp_path / "0_visible_0.jpg").write_bytes(whole[: len(whole) // 2])
-    message = error_of(call("train", "agw", "--data", tmp_path, "--run", tmp_path / "run", *TINY, "--quiet"))
+    message = error_of(call("train", "agw", "--data", tmp_path, "--run", tmp_path / "run", *TINY, "--quiet"), 1)
     assert "0_visible_0.jpg" in message and "cannot be read" in message and "again" in message
     assert not (tmp_path / "run").exists() and not list(tmp_path.rglob("*.partial"))
     assert call("data", "check", tmp_path, "--quiet").exit_code == 1
-    assert "cannot be read" in error_of(call("data", "cache", tmp_path, "--size", 64, 32, "--quiet"))
+    assert "cannot be read" in error_of(call("data", "cache", tmp_path, "--size", 64, 32, "--quiet"), 1)
 
 
 def test_csv_with_a_wrong_column(tmp_path: Path) -> None:
     file = write_manifest(tmp_path)
     file.write_text(file.read_text().replace("modality", "modalty", 1))
-    message = error_of(call("train", "agw", "--data", f"manifest={file}", "--run", tmp_path / "run", *TINY))
+    message = error_of(call("train", "agw", "--data", f"manifest={file}", "--run", tmp_path / "run", *TINY), 1)
     assert "modality" in message and "modalty" in message and not (tmp_path / "run").exists()
 
 
@@ -306,7 +306,7 @@ def test_identity_of_one_modality(tmp_path: Path) -> None:
     file = write_manifest(tmp_path)
     kept = [line for line in file.read_text().splitlines() if not line.startswith("0_infrared")]
     file.write_text("\n".join(kept) + "\n")
-    assert "0" in error_of(call("train", "agw", "--data", file, "--run", tmp_path / "run", *TINY))
+    assert "0" in error_of(call("train", "agw", "--data", file, "--run", tmp_path / "run", *TINY), 1)
 
 
 def test_damaged_run(place: Path, tmp_path: Path) -> None:
@@ -314,12 +314,12 @@ def test_damaged_run(place: Path, tmp_path: Path) -> None:
     run.mkdir()
     about = json.loads((place / "run/recipe.json").read_text())
     (run / "recipe.json").write_text(json.dumps(about))
-    assert "holds no embedder.safetensors yet" in error_of(call("evaluate", run, "--quiet"))
+    assert "holds no embedder.safetensors yet" in error_of(call("evaluate", run, "--quiet"), 1)
     (run / "recipe.json").write_text(json.dumps({**about, "partition": "regdb trial 1", "dataset": "regdb"}))
-    message = error_of(call("evaluate", run, "--data", place / "data", "--quiet"))
+    message = error_of(call("evaluate", run, "--data", place / "data", "--quiet"), 1)
     assert "was trained on regdb trial 1, this data is manifest" in message
     (run / "recipe.json").write_text("{")
-    assert "not readable as JSON" in error_of(call("evaluate", run, "--quiet"))
+    assert "not readable as JSON" in error_of(call("evaluate", run, "--quiet"), 1)
 
 
 def test_errors_of_the_machine() -> None:
@@ -336,7 +336,7 @@ def test_full_disk(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr("torch.save", no_space)
-    message = error_of(call("train", "agw", "--data", place / "data", "--run", tmp_path / "run", *TINY, "--quiet"))
+    message = error_of(call("train", "agw", "--data", place / "data", "--run", tmp_path / "run", *TINY, "--quiet"), 1)
     assert "disk is full" in message and not list(tmp_path.rglob("*.partial"))
 
 

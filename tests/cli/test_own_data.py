@@ -45,5 +45,5 @@ def test_train_evaluate_and_a_file_that_changed_and_went(tmp_path: Path, caplog)
     assert call(*words).exit_code == 0 and f"{file} has changed since the training" in caplog.text
     (tmp_path / "moved").mkdir()
     file.rename(tmp_path / "moved" / file.name)
-    message = error_of(call(*words))
+    message = error_of(call(*words), 1)
     assert f"loaded by {file}, which is not there; pass --data ./our_corridor.py=PATH" in message

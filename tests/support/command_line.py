@@ -33,12 +33,11 @@ def call(*words: object) -> Result:
     return CliRunner().invoke(app, [str(word) for word in words])
 
 
-def error_of(result: Result, code: int | None = None) -> str:
-    """The message of a command that failed as it should: no traceback, exit code 1 or 2."""
-    assert result.exit_code in ((1, 2) if code is None else (code,)), (
-        result.exit_code,
-        result.output,
-        result.exception,
-    )
+def error_of(result: Result, code: int) -> str:
+    """The message of a command that failed with this exit code, that of its error's class, and without a traceback.
+
+    2 is a command that was called wrongly, 1 is every other VireidError (vireid/errors.py).
+    """
+    assert result.exit_code == code, (result.exit_code, result.output, result.exception)
     assert isinstance(result.exception, SystemExit), result.exception
     return result.stderr

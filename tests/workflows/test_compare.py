@@ -74,7 +74,7 @@ def test_failures_are_told_and_the_table_of_the_others_is_written(data: Path, tm
     assert (
         call("train", "agw", "--no-evaluate", "--data", data, "--run", blocked, *TINY, "attention=false").exit_code == 0
     )
-    message = error_of(call("compare", "agw", "--data", data, "--run", folder, "--seeds", 2, *TINY))
+    message = error_of(call("compare", "agw", "--data", data, "--run", folder, "--seeds", 2, *TINY), 1)
     assert "1 of 2 runs failed" in message and "pictures/agw/1" in message and "attention: False -> True" in message
     assert "| agw |" in (folder / "compare.md").read_text()
 
@@ -112,12 +112,12 @@ def test_wrong_plans(text: str, message: str, tmp_path: Path) -> None:
 
 
 def test_wrong_words(data: Path, tmp_path: Path) -> None:
-    assert "name the methods" in error_of(call("compare", "--data", data))
-    assert "did you mean agw" in error_of(call("compare", "agv", "--data", data, "--run", tmp_path / "c"))
-    faults = error_of(call("compare", "agw", "--data", data, "--run", tmp_path / "c", "epoch=1", "width=four"))
+    assert "name the methods" in error_of(call("compare", "--data", data), 2)
+    assert "did you mean agw" in error_of(call("compare", "agv", "--data", data, "--run", tmp_path / "c"), 2)
+    faults = error_of(call("compare", "agw", "--data", data, "--run", tmp_path / "c", "epoch=1", "width=four"), 2)
     assert "2 settings are wrong" in faults and "did you mean `epochs`" in faults and "agw on pictures" in faults
     other = error_of(
-        call("compare", "agw", "--data", data, "--protocol", "sysu/all/single-shot", "--run", tmp_path / "c")
+        call("compare", "agw", "--data", data, "--protocol", "sysu/all/single-shot", "--run", tmp_path / "c"), 2
     )
     assert "none of the given protocols belongs to manifest" in other
     assert not (tmp_path / "c").exists()

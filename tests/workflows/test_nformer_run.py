@@ -137,9 +137,9 @@ def test_another_network_is_stamped_and_other_people_are_refused(place: Path, tm
     other = ("--data", tmp_path / "data", "--run", tmp_path / "other", *shared, *AGW_TINY)
     assert call("train", "agw", "--no-evaluate", *other).exit_code == 0
     words = ("--data", place / "data", "--run", tmp_path / "new", *WORDS, *shared, f"base={tmp_path / 'other'}")
-    message = error_of(call("train", "nformer", "--no-evaluate", *words))
+    message = error_of(call("train", "nformer", "--no-evaluate", *words), 1)
     assert "was trained on manifest with training rows" in message and not (tmp_path / "new").exists()
-    message = error_of(call("evaluate", tmp_path / "other", "--refine", place / "nformer", "--quiet"))
+    message = error_of(call("evaluate", tmp_path / "other", "--refine", place / "nformer", "--quiet"), 1)
     assert "--cross" in message and "may be those that the other was trained on" in message
 
 
@@ -178,18 +178,18 @@ def test_augmented_vectors_are_the_embedders(place: Path) -> None:
 
 
 def test_runs_that_do_not_refine_or_are_gone(place: Path, tmp_path: Path) -> None:
-    assert "does not refine" in error_of(call("evaluate", place / "agw", "--refine", place / "agw", "--quiet"))
-    assert "belongs to refinement" in error_of(call("evaluate", place / "agw", "--strict", "--quiet"))
-    assert "leave --layer out" in error_of(call("evaluate", place / "nformer", "--layer", "pooled", "--quiet"))
+    assert "does not refine" in error_of(call("evaluate", place / "agw", "--refine", place / "agw", "--quiet"), 1)
+    assert "belongs to refinement" in error_of(call("evaluate", place / "agw", "--strict", "--quiet"), 2)
+    assert "leave --layer out" in error_of(call("evaluate", place / "nformer", "--layer", "pooled", "--quiet"), 2)
     assert "refines by itself" in error_of(
-        call("evaluate", place / "nformer", "--refine", place / "nformer", "--quiet")
+        call("evaluate", place / "nformer", "--refine", place / "nformer", "--quiet"), 1
     )
     assert "`base` has no default" in error_of(
-        call("train", "nformer", "--no-evaluate", "--data", place / "data", "--quiet")
+        call("train", "nformer", "--no-evaluate", "--data", place / "data", "--quiet"), 2
     )
     words = ("--data", place / "data", "--run", tmp_path / "new", "--quiet")
     assert "refines another run itself" in error_of(
-        call("train", "nformer", "--no-evaluate", *words, f"base={place / 'nformer'}")
+        call("train", "nformer", "--no-evaluate", *words, f"base={place / 'nformer'}"), 1
     )
     about = json.loads((place / "nformer" / "recipe.json").read_text())
     moved = tmp_path / "moved"
@@ -201,10 +201,10 @@ def test_runs_that_do_not_refine_or_are_gone(place: Path, tmp_path: Path) -> Non
         ({"file": "00000000"}, "a file of embeddings"),
     ):
         (moved / "recipe.json").write_text(json.dumps({**about, "base": {**about["base"], **change}}))
-        assert message in error_of(call("evaluate", moved, "--quiet"))
+        assert message in error_of(call("evaluate", moved, "--quiet"), 1)
     (moved / "refiner.safetensors").unlink()
     (moved / "recipe.json").write_text(json.dumps(about))
-    assert "holds no refiner.safetensors yet" in error_of(call("evaluate", moved, "--quiet"))
+    assert "holds no refiner.safetensors yet" in error_of(call("evaluate", moved, "--quiet"), 1)
 
 
 if __name__ == "__main__":  # started by torchrun

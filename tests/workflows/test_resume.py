@@ -46,7 +46,7 @@ def test_the_run_alone_says_what_is_resumed(data: Path, tmp_path: Path) -> None:
     (run / "last.pt").unlink()  # as if it was stopped before the first epoch ended
     train("--resume", "--run", run)
     assert recorded(run) == before and progress(run) == (True, 0, 1)
-    message = error_of(call("train", "--resume", "--run", run, "--seed", 4, *SHARED))
+    message = error_of(call("train", "--resume", "--run", run, "--seed", 4, *SHARED), 1)
     assert "cannot be resumed" in message and "seed: 3 -> 4" in message
 
 
@@ -54,7 +54,7 @@ def test_given_settings_that_differ_are_listed(data: Path, tmp_path: Path) -> No
     run = tmp_path / "run"
     train("agw", "--data", data, "--run", run, *TINY)
     words = ("width=8", "sampler.images=1", "--precision", "bfloat16")
-    message = error_of(call("train", "--resume", "--run", run, *words, *SHARED))
+    message = error_of(call("train", "--resume", "--run", run, *words, *SHARED), 1)
     assert "settings.width: 4 -> 8" in message and "sampler.images: 2 -> 1" in message
     assert "precision: float32 -> bfloat16" in message and "blocks" not in message
     assert "trained with a method" not in message and progress(run) == (True, 0, 1)
@@ -73,7 +73,7 @@ def test_more_epochs_continue_a_finished_run_and_the_record_says_so(data: Path, 
     assert {row.stamp["continued"] for row in scores.rows} == {"after epoch 1"}
     train("--resume", "--run", run)  # continued already: nothing to do
     assert vireid.Run.open(run).record.continued_from == (1,)
-    message = error_of(call("train", "--resume", "--run", run, "epochs=2", *SHARED))
+    message = error_of(call("train", "--resume", "--run", run, "epochs=2", *SHARED), 1)
     assert "epochs: 3 -> 2" in message
 
 
@@ -81,7 +81,7 @@ def test_a_run_of_your_own_method_needs_its_file(data: Path, tmp_path: Path) -> 
     mine = tmp_path / "mine.py"
     mine.write_text("from vireid.methods.agw import AGW\n\n\nclass Mine(AGW):\n    pass\n")
     train(mine, "--data", data, "--run", tmp_path / "run", *TINY)
-    assert "name its file" in error_of(call("train", "--resume", "--run", tmp_path / "run", *SHARED))
+    assert "name its file" in error_of(call("train", "--resume", "--run", tmp_path / "run", *SHARED), 1)
     train(mine, "--resume", "--run", tmp_path / "run", "epochs=2")
     assert progress(tmp_path / "run") == (True, 0, 2)
 
@@ -95,7 +95,7 @@ def test_a_refining_run_of_two_stages_continues_in_its_last(data: Path, tmp_path
     train("--resume", "--run", run, "stages.1.epochs=2")
     assert progress(run) == (True, 1, 2)
     assert [recipe["epochs"] for recipe in recorded(run)["recipes"]] == [1, 2]
-    message = error_of(call("train", "--resume", "--run", run, "epochs=4", *SHARED))
+    message = error_of(call("train", "--resume", "--run", run, "epochs=4", *SHARED), 1)
     assert "recipes.0.epochs: 1 -> 4" in message  # the first stage is over
 
 
@@ -103,4 +103,4 @@ def test_a_run_that_is_not_there_is_trained_with_what_is_given(data: Path, tmp_p
     run = tmp_path / "run"
     train("agw", "--resume", "--data", data, "--run", run, *TINY)
     assert progress(run) == (True, 0, 1)
-    assert "name a method and the data" in error_of(call("train", "--resume", "--run", tmp_path / "none", *SHARED))
+    assert "name a method and the data" in error_of(call("train", "--resume", "--run", tmp_path / "none", *SHARED), 2)

@@ -120,14 +120,14 @@ def test_by_the_command_line(data: Path, caplog) -> None:
     points = np.arange(54, dtype=float).tolist()
     for row in range(7):
         (tree / f"{row}_keypoints.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": points}]}))
-    message = error_of(call("data", "pose", manifest, "--estimator", f"openpose:{tree}", "--quiet"))
+    message = error_of(call("data", "pose", manifest, "--estimator", f"openpose:{tree}", "--quiet"), 1)
     assert "gives no pose for 1 of 8 pictures: 7.png" in message and not (data / "keypoints.npz").exists()
     done = call("data", "pose", manifest, "--estimator", f"openpose:{tree}", "--missing", "zeros", "--quiet")
     assert done.exit_code == 0 and f"wrote {data / 'keypoints.npz'}" in done.stdout, done.output
     assert "1 without a pose" in caplog.text
     stored = datasets.load(manifest).extras["keypoints"]
     assert not stored[7].any() and stored[0, 0].tolist() == [0, 1, 2] and stored[0, 5].tolist() == [15, 16, 17]
-    message = error_of(call("data", "pose", manifest, "--estimator", "template", "--quiet"))
+    message = error_of(call("data", "pose", manifest, "--estimator", "template", "--quiet"), 1)
     assert "was written by openpose" in message
     done = call("data", "pose", manifest, "--estimator", "template", "--replace", "--quiet")
     assert done.exit_code == 0
@@ -138,17 +138,17 @@ def test_by_the_command_line(data: Path, caplog) -> None:
     assert done.exit_code == 0
     np.testing.assert_allclose(datasets.load(manifest).extras["keypoints"][5], np.full((17, 3), 0.5))
     for word in ("none", "vitpose", "template:x", "mediapipe:x"):
-        assert "--estimator is vitpose:FOLDER" in error_of(call("data", "pose", manifest, "--estimator", word))
-    assert "expected config.json" in error_of(call("data", "pose", manifest, "--estimator", f"vitpose:{data}"))
-    assert "no ONNX file at" in error_of(call("data", "pose", manifest, "--estimator", "rtmpose:none.onnx"))
-    assert "--out is a .npz" in error_of(call("data", "pose", manifest, "--estimator", "template", "--out", "a.txt"))
+        assert "--estimator is vitpose:FOLDER" in error_of(call("data", "pose", manifest, "--estimator", word), 2)
+    assert "expected config.json" in error_of(call("data", "pose", manifest, "--estimator", f"vitpose:{data}"), 2)
+    assert "no ONNX file at" in error_of(call("data", "pose", manifest, "--estimator", "rtmpose:none.onnx"), 2)
+    assert "--out is a .npz" in error_of(call("data", "pose", manifest, "--estimator", "template", "--out", "a.txt"), 2)
 
 
 def test_spot_says_what_it_needs(data: Path) -> None:
     manifest, run = f"manifest={data / 'manifest.csv'}", data / "run"
     words = ("width=4", "blocks=[1,1,1,1]", "size=[64,32]", "epochs=1", "sampler.pids=1", "sampler.images=2",
              "relation=[4,4,4,4]", "parts=2")  # fmt: skip
-    message = error_of(call("train", "spot", "--data", manifest, "--run", run, "--device", "cpu", "--quiet", *words))
+    message = error_of(call("train", "spot", "--data", manifest, "--run", run, "--device", "cpu", "--quiet", *words), 1)
     assert "4 of 4 pictures have none (there is no keypoints.npz in" in message and "vireid data pose DATA" in message
     assert not run.exists()  # nothing is left that would have to be cleared away
     assert "missing=zeros" in message and "missing=template" in message
