@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from golden_files import GOLDEN
 from torch import Tensor
 
-from vireid.layers.backbones.resnet import ResNetSettings
+from vireid.layers.backbones.resnet import ResNet, ResNetSettings
 from vireid.layers.hicmd import (
     STYLE_AND_POSE,
     AttributeEncoder,
@@ -186,7 +186,7 @@ def test_both_modalities_start_alike_and_then_differ() -> None:
 
 def test_a_resnet_fills_attribute_encoders_and_trunk() -> None:
     torch.manual_seed(1)
-    source = AttributeEncoder(ResNetSettings(width=4, blocks=(1, 1, 1, 1), last_stride=2))
+    source = AttributeEncoder(ResNet(ResNetSettings(width=4, blocks=(1, 1, 1, 1), last_stride=2)))
     for buffer in source.buffers():
         if buffer.is_floating_point():
             buffer.uniform_(0.5, 1.5)

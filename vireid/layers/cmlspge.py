@@ -58,9 +58,9 @@ class BatchNormGate(nn.Module):
 class GlobalAndStripes(TwoStream):
     """Maps images and modality to the deployed embedding and what it is made of, by layer name.
 
-    {"joined": (N, D + parts part_dim), "neck": eg (N, D), "pooled": g (N, D), "stripes": (N, parts part_dim)}, with
-    D = 32 width. The cosine of joined vectors is (1 - stripe_share) times that of eg plus stripe_share times the mean
-    of those of the stripes, each with its own. parts=0 leaves {"neck", "pooled"}.
+    {"joined": (N, D + parts part_dim), "neck": eg (N, D), "pooled": g (N, D), "stripes": (N, parts part_dim)}, D the
+    channels of the maps. The cosine of joined vectors is (1 - stripe_share) times that of eg plus stripe_share times
+    the mean of those of the stripes, each with its own. parts=0 leaves {"neck", "pooled"}.
     """
 
     Settings = GlobalAndStripesSettings

@@ -16,29 +16,29 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vireid.declaration import Count, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels
+from vireid.layers.backbones.choice import BackboneSettings
 from vireid.layers.embedder import Embedder
 from vireid.layers.neck import bn_neck
 from vireid.layers.pooling import Pooling, pool
-from vireid.layers.two_stream import Encoded, Trunk, TwoStreamSettings
+from vireid.layers.two_stream import Encoded, Trunk
 from vireid.layers.unit import CHANNELS, Translators, own_channels
-from vireid.layers.weights import fill, new_names
+from vireid.layers.weights import fill
 from vireid.types import IMAGENET_MEAN, IMAGENET_STD, INFRARED, VISIBLE
 
 GRAY_MEAN, GRAY_STD = 0.449, 0.226  # the means of ImageNet's three, for the infrared channel
-FROM_RESNET = ((r"(conv1|bn1)\.", r"stem.\1."), (r"(layer[1-4])\.", r"trunk.\1."))
+PLACES = {"stem.": ("stem.",), "layer": ("trunk.layer",)}  # of the backbone's parts in UnifiedResNet
 
 
 @settings
-class UnifiedResNetSettings(ResNetSettings):
-    """Settings of D2RL's network: UNIT's for the translators, AGW's for the ResNet, as the paper's are not known."""
+class UnifiedResNetSettings(BackboneSettings):
+    """Settings of D2RL's network: UNIT's for the translators, AGW's for the backbone, as the paper's are not known."""
 
     pooling: Pooling = "average"
-    """Pooling of the ResNet's maps: average, gem (p = 3) or gem-learned."""
+    """Pooling of the backbone's maps: average, gem (p = 3) or gem-learned."""
     image_width: Count = 64
     """Channels of encoders and generators at full resolution."""
     image_blocks: Count = 4
@@ -46,11 +46,13 @@ class UnifiedResNetSettings(ResNetSettings):
     share_latent: bool = False
     """Whether the encoders' last and the generators' first block are common to both modalities, as UNIT assumes."""
     zero_translated: bool = False
-    """Whether the ResNet sees 0 in place of translated channels, in training and at test: the control."""
+    """Whether the backbone sees 0 in place of translated channels, in training and at test: the control."""
 
 
 class UnifiedResNet(Embedder):
-    """Maps images and modality to {"neck", "pooled", "translated-zeroed"}: (N, D), D = 32 width; the first is deployed.
+    """Maps images and modality to {"neck", "pooled", "translated-zeroed"}: (N, D); the first is deployed.
+
+    D is the number of channels of the backbone's last maps: 32 width of a ResNet.
 
     "translated-zeroed" is the control at test: the same network behind the neck, which sees 0, the mean, in place of
     every translated channel.
@@ -70,14 +72,16 @@ class UnifiedResNet(Embedder):
         for name, values in (("mean", (*IMAGENET_MEAN, GRAY_MEAN)), ("std", (*IMAGENET_STD, GRAY_STD))):
             self.register_buffer(f"channel_{name}", torch.tensor(values).view(1, 4, 1, 1), persistent=False)
         self.translators = Translators(s.image_width, s.image_blocks, s.share_latent)
-        self.stem = Stem(s.width, sum(CHANNELS))
-        init_resnet(self.stem)
-        self.trunk = Trunk(
-            TwoStreamSettings(width=s.width, blocks=s.blocks, last_stride=s.last_stride, attention=False)
-        )
+        self.backbone = s.chosen()
+        self.stem = self.backbone.stem(sum(CHANNELS))
+        self.backbone.init(self.stem)
+        self.trunk = Trunk(self.backbone, attention=None)
         self.pool = pool(s.pooling)
-        self.dim = output_channels(s.width)
+        self.dim = self.backbone.dim
         self.neck = bn_neck(self.dim)
+
+    def backbone_parts(self) -> list[list[nn.Module]]:
+        return [[self.stem], *([layer] for layer in self.trunk.layers)]
 
     def unify(self, images: Tensor, modality: Tensor) -> Tensor:
         """Images (N, 3, H, W) from -1 to 1 and modality (N,) to unified images (N, 4, H, W), infrared last.
@@ -129,7 +133,7 @@ class UnifiedResNet(Embedder):
 
 
 def widened(weight: Tensor) -> Tensor:
-    """A first convolution (out, 3, 7, 7) for four channels: its weights and their mean, all times 3/4.
+    """A first convolution (out, 3, k, k) for four channels: its weights and their mean, all times 3/4.
 
     Four like channels then give what three gave.
     """
@@ -139,19 +143,17 @@ def widened(weight: Tensor) -> Tensor:
 def load_unified(network: UnifiedResNet, state: Mapping[str, Tensor]) -> list[str]:
     """Copy public weights into the network; returns the keys that were not used.
 
-    A ResNet (torchvision's names) fills stem and layer1..4 and leaves the translators and the neck as they are; an
-    embedder file of this network fills everything. Raises ValueError for other weights.
+    A public file of the backbone fills stem and layer1..4 and leaves the translators and the neck as they are; an
+    embedder file of this network fills everything. Raises ArgumentError for other weights.
     """
-    if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
-        named = new_names(state, FROM_RESNET)
-        weights = {new: state[old] for old, new in named.items()}
-        weights["stem.conv1.weight"] = widened(weights["stem.conv1.weight"])
-        fill(network, weights, ("stem.", "trunk.layer"))
-        return [key for key in state if key not in named]
+    backbone = network.backbone
+    if named := backbone.named(state):
+        unused = backbone.fill(network, state, PLACES, {backbone.first: widened(named[backbone.first])})
+        return unused or []
     if any(re.match(r"translators\.", key) for key in state):
         return fill(network, state)
     raise ArgumentError(
-        "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...) "
+        f"these weights are of no known kind: expected the names of {backbone.expected} "
         "or of a D2RL embedder (translators..., stem..., trunk...); the first names are "
         f"{', '.join(list(state)[:4]) or 'none at all'}"
     )

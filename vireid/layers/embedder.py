@@ -53,6 +53,13 @@ class Embedder(nn.Module):
         """Embeddings (N, D) by layer name from normalized float images; the first is the one to deploy."""
         raise NotImplementedError
 
+    def backbone_parts(self) -> list[list[nn.Module]]:
+        """The parts that public weights fill, in order: the stem or stems, then layer1 to layer4; [] of others.
+
+        A recipe's `freeze` and `frozen_norms` act on them.
+        """
+        return []
+
     def normalize(self, images: Tensor) -> Tensor:
         """uint8 pixels to zero mean and unit variance per channel, float."""
         if images.dtype != torch.uint8:

@@ -16,9 +16,8 @@ is to be read from them.
 from __future__ import annotations
 
 import copy
-import re
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,7 +26,8 @@ from torch import Tensor, nn
 
 from vireid.declaration import BelowOne, Count, Index, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels, stages
+from vireid.layers.backbones.backbone import Backbone
+from vireid.layers.backbones.choice import BackboneSettings
 from vireid.layers.embedder import Embedder
 from vireid.layers.image_translation import ConvBlock, init_kaiming, residual_blocks
 from vireid.layers.weights import fill
@@ -36,6 +36,13 @@ from vireid.types import INFRARED, VISIBLE
 GROUPS = 4  # of a code
 SLOPE = 0.3  # of every leaky ReLU here
 STYLE, STYLE_AND_POSE = 0.5, 0.75  # share of every group from its beginning
+LAYERS = ("layer1", "layer2", "layer3", "layer4")
+
+
+# of the backbone's parts in PrototypeAttribute
+PLACES = {"stem.": ("attributes.0.stem.", "attributes.1.stem.")}
+PLACES |= {f"{layer}.": tuple(f"attributes.{m}.{layer}." for m in (VISIBLE, INFRARED)) for layer in LAYERS}
+PLACES |= {f"{layer}.": (*PLACES[f"{layer}."], f"trunk.{layer}.") for layer in ("layer2", "layer3")}
 
 
 def style(code: Tensor) -> Tensor:
@@ -116,14 +123,14 @@ class PrototypeEncoder(nn.Module):
 
 
 class AttributeEncoder(nn.Module):
-    """E_a: normalized images (N, 3, H, W) to codes (N, 32 width): a ResNet-50 and the average of its maps."""
+    """E_a: normalized images (N, 3, H, W) to codes (N, C), 32 width of a ResNet: the backbone and its maps' average."""
 
-    def __init__(self, settings: ResNetSettings) -> None:
+    def __init__(self, backbone: Backbone) -> None:
         super().__init__()
-        self.dim = output_channels(settings.width)
-        self.stem = Stem(settings.width)
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(settings)
-        init_resnet(self)
+        self.dim = backbone.dim
+        self.stem = backbone.stem()
+        self.layer1, self.layer2, self.layer3, self.layer4 = backbone.stages()
+        backbone.init(self)
 
     def forward(self, images: Tensor) -> Tensor:
         maps = self.layer4(self.layer3(self.layer2(self.layer1(self.stem(images)))))
@@ -131,15 +138,22 @@ class AttributeEncoder(nn.Module):
 
 
 class PrototypeTrunk(nn.Module):
-    """Prototypes (N, 4 width, h, w) to vectors (N, 16 width): layer2 and layer3 of a ResNet-50 and the average."""
+    """Prototypes (N, dim, h, w) to vectors (N, C), 16 width of a ResNet: layer2, layer3 and the average.
 
-    def __init__(self, settings: ResNetSettings) -> None:
+    A ResNet's layer2 takes as many channels as a prototype has; before that of another backbone a 1x1 convolution
+    stands between them.
+    """
+
+    def __init__(self, backbone: Backbone, dim: int) -> None:
         super().__init__()
-        _, self.layer2, self.layer3, _ = stages(settings)
-        init_resnet(self)
+        _, self.layer2, self.layer3, _ = backbone.stages()
+        backbone.init(self)
+        taken = backbone.channels[1]
+        self.adapt = nn.Identity() if taken == dim else nn.Conv2d(dim, taken, 1)
+        init_kaiming(self.adapt)
 
     def forward(self, prototypes: Tensor) -> Tensor:
-        return self.layer3(self.layer2(prototypes)).mean((2, 3))
+        return self.layer3(self.layer2(self.adapt(prototypes))).mean((2, 3))
 
 
 class Balance(nn.Module):
@@ -175,8 +189,10 @@ class Neck(nn.Module):
 
 
 @settings
-class PrototypeAttributeSettings(ResNetSettings):
-    """Settings of Hi-CMD's encoders and matching branch, the released code's values; all sizes follow from `width`."""
+class PrototypeAttributeSettings(BackboneSettings):
+    """Settings of Hi-CMD's encoders and matching branch, the released code's values; sizes follow from `width`."""
+
+    width_elsewhere: ClassVar[bool] = True
 
     last_stride: Literal[2] = 2
     """Stride of layer4 in the attribute encoders; the matching branch has no layer4."""
@@ -191,13 +207,19 @@ class PrototypeAttributeSettings(ResNetSettings):
     def halves(self) -> PrototypeAttributeSettings:
         if self.width % 2:
             raise ArgumentError(f"width must be an even number of 2 or more (64 for ResNet-50), got {self.width}")
+        if self.chosen().dim % (4 * GROUPS):
+            raise ArgumentError(
+                f"a code has a multiple of {4 * GROUPS} dimensions, the maps of backbone={self.backbone} have "
+                f"{self.chosen().dim} channels; take another depth"
+            )
         return self
 
 
 class PrototypeAttribute(Embedder):
-    """Maps images and modality to {"neck": f1 (N, 32 width), "joined": (N, 32 width)}; f1 is deployed.
+    """Maps images and modality to {"neck": f1 (N, D), "joined": (N, E)}; f1 is deployed.
 
-    Lists are by modality.
+    D is the number of channels of the backbone's last maps, E that of layer3's plus D / 2; both are 32 width of a
+    ResNet. Lists are by modality.
     """
 
     Settings = PrototypeAttributeSettings
@@ -206,14 +228,23 @@ class PrototypeAttribute(Embedder):
     def __init__(self, settings: PrototypeAttributeSettings | None = None, **words: Any) -> None:
         super().__init__(settings, **words)
         s = self.settings
-        attribute = AttributeEncoder(s)
+        self.backbone = s.chosen()
+        attribute = AttributeEncoder(self.backbone)
         prototype = PrototypeEncoder(s.width // 2, s.residual, s.dilations)
         self.attributes = twins(attribute)
         self.prototypes = twins(prototype)
-        self.trunk = PrototypeTrunk(s)
+        self.trunk = PrototypeTrunk(self.backbone, prototype.dim)
         self.balance = Balance()
-        self.dim = output_channels(s.width)
-        self.neck = Neck(16 * s.width + attribute.dim // 2, self.dim, s.dropout)
+        self.dim = attribute.dim
+        self.neck = Neck(self.backbone.channels[3] + attribute.dim // 2, self.dim, s.dropout)
+
+    def backbone_parts(self) -> list[list[nn.Module]]:
+        parts: list[list[nn.Module]] = [
+            [getattr(encoder, name) for encoder in self.attributes] for name in ("stem", *LAYERS)
+        ]
+        parts[2].append(self.trunk.layer2)
+        parts[3].append(self.trunk.layer3)
+        return parts
 
     def layers(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> dict[str, Tensor]:
         prototypes = by_modality(self.prototypes, images, modality)
@@ -246,23 +277,16 @@ def by_modality(modules: nn.ModuleList, images: Tensor, modality: Tensor) -> Ten
 def load_encoders(network: PrototypeAttribute, state: Mapping[str, Tensor]) -> list[str]:
     """Copy public weights into the network; returns the keys that were not used.
 
-    A ResNet (torchvision's names) fills both attribute encoders and, from layer2 and layer3, the trunk; an embedder
-    file of this project fills everything. Raises ValueError otherwise.
+    A public file of the backbone fills both attribute encoders and, from layer2 and layer3, the trunk; an embedder
+    file of this project fills everything. Raises ArgumentError otherwise.
     """
-    if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
-        named: dict[str, Tensor] = {}
-        for key, value in state.items():
-            if re.match(r"(conv1|bn1|layer[1-4])\.", key):
-                inner = key if key.startswith("layer") else f"stem.{key}"
-                named |= {f"attributes.{m}.{inner}": value for m in (VISIBLE, INFRARED)}
-            if re.match(r"layer[23]\.", key):
-                named[f"trunk.{key}"] = value
-        fill(network, named, ("attributes.", "trunk."))
-        return [key for key in state if not re.match(r"(conv1|bn1|layer[1-4])\.", key)]
-    if "attributes.0.stem.conv1.weight" in state:
+    public = network.backbone.fill(network, state, PLACES)
+    if public is not None:
+        return public
+    if any(key.startswith("attributes.0.stem.") for key in state):
         return fill(network, state)
     raise ArgumentError(
-        "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...) "
+        f"these weights are of no known kind: expected the names of {network.backbone.expected} "
         "or of an embedder of this project (attributes.0.stem.conv1.weight...); the first names are "
         f"{', '.join(list(state)[:4]) or 'none at all'}"
     )

@@ -51,7 +51,7 @@ class StripedTwoStreamSettings(TwoStreamSettings):
 class StripedTwoStream(TwoStream):
     """Maps images and modality to the deployed embedding and what it is made of, by layer name.
 
-    parts=0: {"pooled": (N, D)}, with neck=True {"neck": (N, D), "pooled": (N, D)}; D = 32 width.
+    parts=0: {"pooled": (N, D)}, with neck=True {"neck": (N, D), "pooled": (N, D)}; D the channels of the maps.
     parts=S: first {"joined": (N, D + S part_dim)}, the global embedding and the stripes, each L2-normalized and then
     joined, so that their cosine is the mean of the cosines of its parts; then the above and "stripes" (N, S part_dim).
     with_global=False leaves the global embedding out of it.

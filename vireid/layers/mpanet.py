@@ -1,4 +1,4 @@
-"""Networks of MPANet: a ResNet-50 that both modalities share, with gated instance norms and pattern maps.
+"""Networks of MPANet: a backbone that both modalities share, with gated instance norms and pattern maps.
 
 Wu, Dai, Chen, Lin, Wu, Huang, Zhong, Ji: "Discover Cross-Modality Nuances for Visible-Infrared Person
 Re-Identification", CVPR 2021 (MPANet); checked against its released code, DoubtedSteam/MPANet.
@@ -11,7 +11,6 @@ Re-Identification", CVPR 2021 (MPANet); checked against its released code, Doubt
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import Annotated, Any, Literal, NamedTuple
@@ -22,13 +21,17 @@ from torch import Tensor, nn
 
 from vireid.declaration import Index, NoSwitch, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import ResNetSettings, Stem, init_resnet, output_channels, stages
+from vireid.layers.backbones.backbone import Backbone
+from vireid.layers.backbones.choice import BackboneSettings
+from vireid.layers.backbones.resnet import init_resnet
 from vireid.layers.embedder import Embedder
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.weights import fill, new_names
 
 REDUCTION = 16  # channels of a gate's inner layer: one for each 16 of its input's
 EPS = 1e-5  # of the instance norm's variance
+
+PLACES = {"stem.": ("trunk.stem.",), "layer": ("trunk.layer",)}  # of the backbone's parts in PatternNet
 
 # Names in a checkpoint of the released code -> names here; its classifiers are the method's.
 OFFICIAL = (
@@ -42,7 +45,7 @@ OFFICIAL = (
 
 
 @settings
-class PatternSettings(ResNetSettings):
+class PatternSettings(BackboneSettings):
     """The published network's values."""
 
     parts: Index = 6
@@ -73,16 +76,19 @@ class Gate(nn.Module):
 
 
 class GatedTrunk(nn.Module):
-    """Images (N, 3, H, W) to maps (N, 32 width, H/16, W/16)."""
+    """Images (N, 3, H, W) to maps: of a ResNet-50 (N, 2048, H/16, W/16)."""
 
-    def __init__(self, settings: PatternSettings) -> None:
+    def __init__(self, backbone: Backbone, gates: int) -> None:
         super().__init__()
-        self.stem = Stem(settings.width)
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(settings)
-        deep = output_channels(settings.width)
-        self.gate3 = Gate(deep // 2) if settings.gates > 0 else nn.Identity()
-        self.gate4 = Gate(deep) if settings.gates > 1 else nn.Identity()
-        init_resnet(self)  # the released code starts the gates by the same rule
+        self.stem = backbone.stem()
+        self.layer1, self.layer2, self.layer3, self.layer4 = backbone.stages()
+        *_, third, fourth = backbone.channels
+        self.gate3 = Gate(third) if gates > 0 else nn.Identity()
+        self.gate4 = Gate(fourth) if gates > 1 else nn.Identity()
+        for part in (self.stem, self.layer1, self.layer2, self.layer3, self.layer4):
+            backbone.init(part)
+        for gate in (self.gate3, self.gate4):
+            init_resnet(gate)  # the released code starts the gates as it does the ResNet
 
     def forward(self, images: Tensor) -> Tensor:
         x = self.layer2(self.layer1(self.stem(images)))
@@ -99,9 +105,10 @@ class Patterns(NamedTuple):
 
 
 class PatternNet(Embedder):
-    """Maps images of either modality to {"neck": (N, D), "pooled": (N, D)}, D = (parts + 1) 32 width.
+    """Maps images of either modality to {"neck": (N, D), "pooled": (N, D)}, D = (parts + 1) C.
 
-    The modality is not used: every weight is shared.
+    C is the number of channels of the backbone's last maps, 32 width of a ResNet. The modality is not used: every
+    weight is shared.
     """
 
     Settings = PatternSettings
@@ -109,8 +116,9 @@ class PatternNet(Embedder):
 
     def __init__(self, settings: PatternSettings | None = None, **words: Any) -> None:
         super().__init__(settings, **words)
-        self.trunk = GatedTrunk(self.settings)
-        channels, parts = output_channels(self.settings.width), self.settings.parts
+        self.backbone = self.settings.chosen()
+        self.trunk = GatedTrunk(self.backbone, self.settings.gates)
+        channels, parts = self.backbone.dim, self.settings.parts
         self.patterns = nn.Conv2d(channels, parts, 1) if parts else None
         if self.patterns is not None:
             nn.init.zeros_(self.patterns.bias)  # pyright: ignore[reportArgumentType]
@@ -118,6 +126,10 @@ class PatternNet(Embedder):
         # Unlike AGW's neck the weight starts at exactly 1 (released code).
         self.neck = nn.BatchNorm1d(self.dim)
         self.neck.bias.requires_grad_(False)
+
+    def backbone_parts(self) -> list[list[nn.Module]]:
+        trunk = self.trunk
+        return [[trunk.stem], [trunk.layer1], [trunk.layer2], [trunk.layer3], [trunk.layer4]]
 
     def pool(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Masks (N, K, h, w) and pooled vectors (N, D) of maps (N, C, h, w)."""
@@ -144,22 +156,21 @@ class PatternNet(Embedder):
 def load_pattern_net(network: PatternNet, state: Mapping[str, Tensor]) -> list[str]:
     """Copy public weights into the network, recognized by their names; returns the keys that were not used.
 
-    A ResNet (torchvision's names) fills stem and layer1..4; a checkpoint of MPANet's code or an embedder file of this
-    project fills everything. Raises ValueError otherwise.
+    A public file of the backbone fills stem and layer1..4; a checkpoint of MPANet's code or an embedder file of this
+    project fills everything. Raises ArgumentError otherwise.
     """
-    if "conv1.weight" in state and "layer1.0.conv1.weight" in state:
-        named = {re.sub(r"^(conv1|bn1)\.", r"stem.\1.", key): value for key, value in state.items()}
-        fill(network, {"trunk." + key: value for key, value in named.items()}, ("trunk.stem.", "trunk.layer"))
-        return [key for key in state if not re.match(r"(conv1|bn1|layer[1-4])\.", key)]
+    public = network.backbone.fill(network, state, PLACES)
+    if public is not None:
+        return public
     if "backbone.layer1.0.conv1.weight" in state:
         official = official_names(state)
         unused = set(fill(network, {new: state[old] for old, new in official.items()}))
         return [key for key in state if key not in official or official[key] in unused]
-    if "trunk.stem.conv1.weight" in state:
+    if any(key.startswith("trunk.stem.") for key in state):
         return fill(network, state)
     raise ArgumentError(
-        "these weights are of no known kind: expected the names of torchvision's resnet50 (conv1.weight, layer1.0...), "
-        "of a checkpoint of MPANet's released code (backbone.layer1.0...) or of an embedder that this method trained "
+        f"these weights are of no known kind: expected the names of {network.backbone.expected}, of a checkpoint of "
+        "MPANet's released code (backbone.layer1.0...) or of an embedder that this method trained "
         f"(trunk.stem.conv1...); the first names are {', '.join(list(state)[:4]) or 'none at all'}"
     )
 

@@ -28,7 +28,6 @@ from torch import Tensor, nn
 from vireid.data.pose.heatmaps import HeatMaps, Missing
 from vireid.declaration import BelowOne, Count, NoSwitch, Number, Positive, settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import output_channels
 from vireid.layers.pooling import Pooling, at_least_float32
 from vireid.layers.two_stream import Encoded, TwoStream, TwoStreamSettings
 
@@ -219,7 +218,7 @@ class StructureTwoStreamSettings(TwoStreamSettings):
     tpi_layers: Count = 1
     """Layers of the transformer over the parts."""
     tpi_heads: Count = 8
-    """Heads of its attention; they divide 32 width."""
+    """Heads of its attention; they divide the channels of the maps."""
     tpi_ffn: Count | None = None
     """Inner width of its feed-forward half; null: as wide as a part vector."""
     tpi_dropout: BelowOne = 0.1
@@ -229,15 +228,20 @@ class StructureTwoStreamSettings(TwoStreamSettings):
 
     @model_validator(mode="after")
     def heads_divide(self) -> StructureTwoStreamSettings:
-        dim = output_channels(self.width)
+        dim = self.chosen().dim
         if dim % self.tpi_heads:
             raise ArgumentError(f"tpi_heads must divide the {dim} channels of a part vector, got {self.tpi_heads}")
+        if self.chosen().stride != 4 * STRIDE:
+            raise ArgumentError(
+                f"a row of the structure maps stands for {4 * STRIDE} pixels, one of the maps of "
+                f"backbone={self.backbone} for {self.chosen().stride}; take another depth or backbone"
+            )
         return self
 
 
 class StructureTwoStream(TwoStream):
     """Maps images, modality and heat maps (N, points, H/4, W/4) to {"neck", "pooled", "base", "structure", "parts"},
-    each (N, D), D = 32 width: the fused descriptor behind (deployed) and before its neck, and the other branches.
+    each (N, D), D the channels of the maps: the fused descriptor behind (deployed) and before its neck, and the others.
 
     Raises ArgumentError for images whose sides are not multiples of 16 and for heat maps of another size.
     """

@@ -1,4 +1,4 @@
-"""Two-stream network: one stem per modality, a shared residual trunk with non-local blocks, pooling and a BN neck.
+"""Two-stream network: one stem per modality, a shared trunk with non-local blocks, pooling and a BN neck.
 
 Ye, Shen, Lin, Xiang, Shao, Hoi: "Deep Learning for Person Re-identification: A Survey and Outlook", TPAMI 2021 (AGW,
 visible-infrared version); checked against its released code, mangye16/Cross-Modal-Re-ID-baseline. CAJL, MCLNet,
@@ -7,7 +7,8 @@ MSCLNet, SPOT and MAUM build on the same network.
     images (N, 3, H, W) -> stem of its modality (64) -> layer1 (256) -> layer2 (512) -> layer3 (1024)
     -> layer4 (2048, stride 1) = maps -> pooled -> BN neck = embedding
 
-Non-local blocks stand behind the last two bottlenecks of layer2 and the last three of layer3.
+Non-local blocks stand behind the last two bottlenecks of layer2 and the last three of layer3. The numbers are those of
+ResNet-50; `backbone` chooses another network (backbones/choice.py).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from vireid.declaration import settings
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.resnet import EXPANSION, ResNetSettings, Stem, init_resnet, output_channels, stages
+from vireid.layers.backbones.backbone import Backbone
+from vireid.layers.backbones.choice import BackboneSettings
 from vireid.layers.embedder import Embedder
 from vireid.layers.neck import bn_neck
 from vireid.layers.nonlocal_block import InnerWidth, NonLocalBlock
@@ -28,7 +30,7 @@ from vireid.types import INFRARED, VISIBLE
 
 
 @settings
-class TwoStreamSettings(ResNetSettings):
+class TwoStreamSettings(BackboneSettings):
     """Settings of the two-stream network, the released code's values as defaults."""
 
     attention: bool = True
@@ -48,18 +50,24 @@ class Encoded(NamedTuple):
 
 
 class Trunk(nn.Module):
-    """Maps of a stem (N, width, h, w) to maps of layer4 (N, 32 width, h/4, w/4); the part worth compiling."""
+    """Maps of a stem to maps of layer4: of a ResNet-50 (N, 64, H/4, W/4) to (N, 2048, H/16, W/16).
 
-    def __init__(self, settings: TwoStreamSettings) -> None:
+    The part worth compiling. `attention` says how wide the non-local blocks are; None leaves them out.
+    """
+
+    def __init__(self, backbone: Backbone, attention: InnerWidth | None) -> None:
         super().__init__()
-        blocks = settings.blocks
-        self.layer1, self.layer2, self.layer3, self.layer4 = stages(settings)
-        init_resnet(self)
-        # Shallow networks have fewer bottlenecks than non-local blocks: then each bottleneck is followed by one.
-        two, three = (min(2, blocks[1]), min(3, blocks[2])) if settings.attention else (0, 0)
-        inner, wide = settings.width * EXPANSION, settings.nonlocal_width
-        self.nonlocal2 = nn.ModuleList(NonLocalBlock(2 * inner, wide) for _ in range(two))
-        self.nonlocal3 = nn.ModuleList(NonLocalBlock(4 * inner, wide) for _ in range(three))
+        self.layer1, self.layer2, self.layer3, self.layer4 = backbone.stages()
+        backbone.init(self)
+        # Shallow networks have fewer blocks than non-local ones: then each block is followed by one.
+        two, three = (backbone.widths[1][-2:], backbone.widths[2][-3:]) if attention else ((), ())
+        self.nonlocal2 = nn.ModuleList(NonLocalBlock(channels, attention or "one") for channels in two)
+        self.nonlocal3 = nn.ModuleList(NonLocalBlock(channels, attention or "one") for channels in three)
+
+    @property
+    def layers(self) -> list[nn.Sequential]:
+        """layer1 to layer4."""
+        return [self.layer1, self.layer2, self.layer3, self.layer4]
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer1(x)
@@ -69,34 +77,41 @@ class Trunk(nn.Module):
 
 
 def attended(layer: nn.Sequential, attention: nn.ModuleList, x: Tensor) -> Tensor:
-    """Run the bottlenecks of a layer, the last ones each followed by its non-local block."""
+    """Run the blocks of a layer, the last ones each followed by its non-local block."""
     first = len(layer) - len(attention)
-    for i, bottleneck in enumerate(layer):
-        x = bottleneck(x)
+    for i, block in enumerate(layer):
+        x = block(x)
         if i >= first:
             x = attention[i - first](x)
     return x
 
 
 class TwoStream(Embedder):
-    """Maps images and modality to {"neck": (N, D), "pooled": (N, D)}, D = 32 width; the neck's output is deployed."""
+    """Maps images and modality to {"neck": (N, D), "pooled": (N, D)}; the neck's output is deployed.
+
+    D is the number of channels of the backbone's last maps: 32 width of a ResNet.
+    """
 
     Settings = TwoStreamSettings
     settings: TwoStreamSettings
 
     def __init__(self, settings: TwoStreamSettings | None = None, **words: Any) -> None:
         super().__init__(settings, **words)
-        width = self.settings.width
-        self.visible, self.infrared = Stem(width), Stem(width)
-        init_resnet(self.visible)
+        s = self.settings
+        self.backbone = s.chosen()
+        self.visible, self.infrared = self.backbone.stem(), self.backbone.stem()
+        self.backbone.init(self.visible)
         self.infrared.load_state_dict(self.visible.state_dict())  # both streams start alike, with or without ImageNet
-        self.trunk = Trunk(self.settings)
-        self.pool = pool(self.settings.pooling)
-        self.dim = output_channels(width)
+        self.trunk = Trunk(self.backbone, s.nonlocal_width if s.attention else None)
+        self.pool = pool(s.pooling)
+        self.dim = self.backbone.dim
         self.neck = bn_neck(self.dim)
 
+    def backbone_parts(self) -> list[list[nn.Module]]:
+        return [[self.visible, self.infrared], *([layer] for layer in self.trunk.layers)]
+
     def stem(self, images: Tensor, modality: Tensor) -> Tensor:
-        """Maps (N, width, H/4, W/4), each row from the stem of its modality.
+        """Maps of the stem (N, C, h, w), each row from the stem of its modality.
 
         In training rows are split, so that the batch norm of a stem sees its own modality only. In evaluation both
         stems see all rows and the right one is selected, so that one exported graph serves any mixture.

@@ -7,12 +7,14 @@ weights load by key. `width` is the number of stem channels (64 in the paper); e
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vireid.declaration import Count, NoSwitch, settings
+from vireid.layers.backbones.backbone import Backbone, stage_names
 
 EXPANSION = 4  # output channels of a bottleneck per inner channel
 
@@ -88,6 +90,28 @@ def init_resnet(module: nn.Module) -> None:
             nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
 
-def output_channels(width: int) -> int:
-    """Channels of layer4: 2048 for width 64."""
-    return width * 8 * EXPANSION
+class ResNet(Backbone):
+    """A residual network by its settings."""
+
+    first: ClassVar[str] = "stem.conv1.weight"
+    expected: ClassVar[str] = "torchvision's resnet50 (conv1.weight, layer1.0...)"
+
+    def __init__(self, settings: ResNetSettings) -> None:
+        self.settings = settings
+        self.stem_channels = settings.width
+        self.widths = tuple((settings.width * 2**i * EXPANSION,) * blocks for i, blocks in enumerate(settings.blocks))
+        self.stride = 16 * settings.last_stride
+
+    def stem(self, channels: int = 3) -> nn.Module:
+        return Stem(self.settings.width, channels)
+
+    def stages(self) -> list[nn.Sequential]:
+        return stages(self.settings)
+
+    def init(self, module: nn.Module) -> None:
+        init_resnet(module)
+
+    def public_names(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+        if "conv1.weight" not in state or "layer1.0.conv1.weight" not in state:
+            return {}
+        return stage_names(state, r"(conv1|bn1)\.")
