@@ -26,7 +26,7 @@ def at_least_float32(x: Tensor) -> Tensor:
 
 
 class GeM(nn.Module):
-    """Generalized mean with a fixed exponent; x must not be negative (it follows a ReLU)."""
+    """Generalized mean with a fixed exponent; negative values, which maps behind a ReLU have not, count as 0."""
 
     def __init__(self, p: float = 3.0, eps: float = 1e-12) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class GeM(nn.Module):
 
     def forward(self, maps: Tensor) -> Tensor:
         x = at_least_float32(maps)
-        return (x.pow(self.p).mean(dim=(2, 3)) + self.eps).pow(1 / self.p)
+        return (x.clamp(min=0).pow(self.p).mean(dim=(2, 3)) + self.eps).pow(1 / self.p)
 
 
 class LearnedGeM(nn.Module):

@@ -1,25 +1,65 @@
-"""Choice of the backbone: its settings, which the networks built on it extend, and the backbone that they name."""
+"""Choice of the backbone: its settings, which the networks built on it extend, and the backbone that they name.
+
+    resnet50  He et al., CVPR 2016; 23.5 million parameters   resnet.py
+    lite0     EfficientNet-Lite0, 3.4 million parameters      lite0.py
+
+The maps of lite0 have negative values, which GeM pooling counts as 0: `pooling=average` sees
+them. Published figures of the methods are of resnet50.
+"""
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from collections.abc import Callable
+from typing import ClassVar, Literal, Self
 
-from vireid.declaration import settings
+from pydantic import model_validator
+
+from vireid.declaration import Count, defaults, settings
+from vireid.errors import ArgumentError
 from vireid.layers.backbones.backbone import Backbone
+from vireid.layers.backbones.lite0 import BLOCKS as LITE0_BLOCKS
+from vireid.layers.backbones.lite0 import Lite0Backbone
 from vireid.layers.backbones.resnet import ResNet, ResNetSettings
 
-BackboneName = Literal["resnet50"]
+BackboneName = Literal["resnet50", "lite0"]
+DEPTHS = {"lite0": LITE0_BLOCKS}  # blocks of the backbones that can be cut
 
 
 @settings
 class BackboneSettings(ResNetSettings):
-    """Settings of a network that is built on a backbone."""
+    """Settings of a network that is built on a backbone; width and blocks are those of a ResNet."""
 
-    width_elsewhere: ClassVar[bool] = False  # whether parts beside a ResNet scale with `width`
+    width_elsewhere: ClassVar[bool] = False  # whether other parts of the network scale with `width` too
 
     backbone: BackboneName = "resnet50"
     """Pretrained network that the maps come from."""
+    depth: Count | None = None
+    """Blocks of lite0 (up to 16) that are kept; null: all."""
+
+    @model_validator(mode="after")
+    def fits_the_backbone(self) -> Self:
+        whole = DEPTHS.get(self.backbone)
+        if whole is None:
+            if self.depth is not None:
+                raise ArgumentError(
+                    f"depth={self.depth} cuts {' and '.join(DEPTHS)}; the length of backbone={self.backbone} is set "
+                    "by blocks, e.g. blocks=[3,4,6,3]"
+                )
+            return self
+        if self.depth is not None and self.depth > whole:
+            raise ArgumentError(f"backbone={self.backbone} has {whole} blocks; got depth={self.depth}")
+        names = ("blocks",) if self.width_elsewhere else ("width", "blocks")
+        own = [name for name in names if getattr(self, name) != defaults(type(self))[name]]
+        if own:
+            raise ArgumentError(
+                f"a ResNet alone takes {' and '.join(own)}; backbone={self.backbone} has fixed widths, depth cuts it"
+            )
+        return self
 
     def chosen(self) -> Backbone:
         """The backbone."""
-        return ResNet(self)
+        kinds: dict[str, Callable[[], Backbone]] = {
+            "resnet50": lambda: ResNet(self),
+            "lite0": lambda: Lite0Backbone(self.depth or LITE0_BLOCKS, self.last_stride),
+        }
+        return kinds[self.backbone]()

@@ -13,14 +13,18 @@ the epsilon 1e-3 of the batch norms. Pixels were (p - 127) / 128; the stem conve
 
 from __future__ import annotations
 
+import itertools
+import math
+import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vireid.errors import ArgumentError
+from vireid.layers.backbones.backbone import Backbone
 from vireid.layers.weights import fill, new_names
 from vireid.types import IMAGENET_MEAN, IMAGENET_STD
 
@@ -95,16 +99,22 @@ def same_padding(side: int, kernel: int, stride: int) -> tuple[int, int]:
 
 
 class Lite0Stem(nn.Module):
-    """Normalized images (N, 3, H, W) to maps (N, 32, ceil(H/2), ceil(W/2)): 3x3 convolution, batch norm, ReLU6."""
+    """Normalized images (N, channels, H, W) to maps (N, 32, ceil(H/2), ceil(W/2)): 3x3 convolution, batch norm, ReLU6.
+
+    Channels beyond red, green and blue are normalized by the means of the statistics of these three.
+    """
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, channels: int = 3) -> None:
         super().__init__()
-        self.conv = SameConv(3, STEM_CHANNELS, 3, stride=2)
+        self.conv = SameConv(channels, STEM_CHANNELS, 3, stride=2)
         self.bn = nn.BatchNorm2d(STEM_CHANNELS, eps=EPS)
-        mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+        mean, std = (
+            torch.tensor([*values, *[sum(values) / 3] * (channels - 3)]).view(1, channels, 1, 1)
+            for values in (IMAGENET_MEAN, IMAGENET_STD)
+        )
         self.register_buffer("scale", 255 * std / PIXEL_SCALE, persistent=False)
         self.register_buffer("shift", (255 * mean - PIXEL_MEAN) / PIXEL_SCALE, persistent=False)
 
@@ -147,6 +157,57 @@ def blocks(depth: int = BLOCKS, last_stride: int = 2) -> list[Block]:
     if not 1 <= depth <= len(made):
         raise ArgumentError(f"lite0 has {len(made)} blocks; expected a depth of 1 to {len(made)}, got {depth}")
     return made[:depth]
+
+
+# The first block of each stage: layer1 ends at a fourth of the sides, the others halve them.
+STAGES = (0, 3, 5, 11)
+
+
+class Lite0Backbone(Backbone):
+    """The first `depth` blocks; `last_stride` is that of layer4."""
+
+    first: ClassVar[str] = "stem.conv.weight"
+    expected: ClassVar[str] = "EfficientNet-Lite0 (_conv_stem.weight, _blocks.0...)"
+
+    def __init__(self, depth: int = BLOCKS, last_stride: int = 1) -> None:
+        self.depth, self.last_stride = depth, last_stride
+        channels = [group.channels for group in GROUPS for _ in range(group.repeats)]
+        self.stem_channels = STEM_CHANNELS
+        self.widths = tuple(tuple(channels[a:b]) for a, b in self.bounds())
+        halved = [block for block in (1, *STAGES[1:3]) if block < depth]
+        self.stride = 2 * 2 ** len(halved) * (last_stride if depth > STAGES[3] else 1)
+
+    def bounds(self) -> list[tuple[int, int]]:
+        """First and last block (exclusive) of layer1 to layer4."""
+        return [(min(a, self.depth), min(b, self.depth)) for a, b in itertools.pairwise((*STAGES, BLOCKS))]
+
+    def stem(self, channels: int = 3) -> nn.Module:
+        return Lite0Stem(channels)
+
+    def stages(self) -> list[nn.Sequential]:
+        made = blocks(self.depth, self.last_stride)
+        return [nn.Sequential(*made[a:b]) for a, b in self.bounds()]
+
+    def init(self, module: nn.Module) -> None:
+        """Convolutions: normal with variance 2 / (kernel area x output channels / groups); batch norms as torch's."""
+        for part in module.modules():
+            if isinstance(part, SameConv):
+                fan_out = math.prod(part.kernel_size) * part.out_channels // part.groups
+                nn.init.normal_(part.weight, 0.0, math.sqrt(2 / fan_out))
+
+    def public_names(self, state: Mapping[str, Tensor]) -> dict[str, str]:
+        if "_conv_stem.weight" not in state:
+            return {}
+        names = {key: self.placed(name) for key, name in public_names(state).items()}
+        return {key: name for key, name in names.items() if name.startswith(("stem.", "layer"))}
+
+    def placed(self, name: str) -> str:
+        """`layer2.1.*` for `blocks.4.*`."""
+        match = re.match(r"blocks\.(\d+)\.(.+)", name)
+        if match is None:
+            return name
+        layer = sum(int(match[1]) >= first for first in STAGES)
+        return f"layer{layer}.{int(match[1]) - STAGES[layer - 1]}.{match[2]}"
 
 
 class Lite0(nn.Module):

@@ -1,0 +1,197 @@
+"""Backbones: stages that together are the public network, strides, places of public weights, settings that fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from vireid.errors import ArgumentError, SettingsError
+from vireid.layers.backbones.choice import BackboneSettings
+from vireid.layers.backbones.lite0 import Lite0, load_lite0, public_names
+from vireid.layers.d2rl import UnifiedResNet, load_unified, widened
+from vireid.layers.hicmd import PrototypeAttribute, load_encoders
+from vireid.layers.mpanet import PatternNet, load_pattern_net
+from vireid.layers.pooling import GeM
+from vireid.layers.spot import StructureTwoStreamSettings
+from vireid.layers.two_stream import TwoStream
+from vireid.layers.two_stream_weights import load_two_stream
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+PUBLIC_NAMES = {"stem.conv": "_conv_stem", "stem.bn": "_bn0", "head.0": "_conv_head", "head.1": "_bn1"}
+PUBLIC_PARTS = {
+    "expand.0": "_expand_conv",
+    "expand.1": "_bn0",
+    "depthwise.0": "_depthwise_conv",
+    "depthwise.1": "_bn1",
+    "project.0": "_project_conv",
+    "project.1": "_bn2",
+}
+
+
+@pytest.fixture(scope="module")
+def lite0() -> tuple[Lite0, dict[str, Tensor]]:
+    """The whole classifier with random weights and statistics, and its file under the public names."""
+    torch.manual_seed(0)
+    network = Lite0(classes=5)
+    for name, value in network.state_dict().items():
+        if "running_mean" in name:
+            value.normal_(0, 0.1)
+        elif "running_var" in name:
+            value.uniform_(0.5, 1.5)
+    state: dict[str, Tensor] = {}
+    for name, value in network.state_dict().items():
+        if name.startswith("blocks."):
+            _, block, *part, last = name.split(".")
+            state[f"_blocks.{block}.{PUBLIC_PARTS['.'.join(part)]}.{last}"] = value
+        else:
+            part, _, last = name.rpartition(".")
+            state[f"{PUBLIC_NAMES.get(part, '_fc')}.{last}"] = value
+    return network.eval(), state
+
+
+def test_the_public_file_fills_the_classifier(lite0: tuple[Lite0, dict[str, Tensor]]) -> None:
+    network, state = lite0
+    assert set(public_names(state)) == set(state)
+    other = Lite0(classes=5).eval()
+    assert load_lite0(other, state) == []
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert other(images).equal(network(images))
+
+
+@pytest.mark.parametrize("depth", [16, 11, 4])
+def test_the_stages_are_the_first_blocks_of_lite0(lite0: tuple[Lite0, dict[str, Tensor]], depth: int) -> None:
+    network, state = lite0
+    stream = TwoStream(backbone="lite0", depth=depth, last_stride=2, attention=False).eval()
+    unused = load_two_stream(stream, state)
+    assert {key for key in unused if key.startswith("_blocks.")} == {
+        key for key in state if key.startswith("_blocks.") and int(key.split(".")[1]) >= depth
+    }
+    assert {"_fc.weight", "_conv_head.weight"} <= set(unused)
+    images = torch.randn(2, 3, 64, 32)
+    with torch.no_grad():
+        expected = network.blocks[:depth](network.stem(images))
+        for modality in (0, 1):
+            maps = stream.encode(images, torch.full((2,), modality)).maps
+            torch.testing.assert_close(maps, expected, rtol=1e-5, atol=1e-6)
+    assert stream.dim == expected.shape[1] == stream.backbone.channels[-1]
+    assert images.shape[2] // stream.backbone.stride == expected.shape[2]
+
+
+def test_lite0_fills_the_other_networks(lite0: tuple[Lite0, dict[str, Tensor]]) -> None:
+    network, state = lite0
+    first = network.blocks[0].depthwise[0].weight  # pyright: ignore
+    pattern = PatternNet(backbone="lite0", depth=4)
+    load_pattern_net(pattern, state)
+    assert pattern.trunk.get_parameter("layer1.0.depthwise.0.weight").equal(first)
+    hicmd = PrototypeAttribute(backbone="lite0", depth=8, width=4, residual=1, dilations=(1, 2, 3))
+    load_encoders(hicmd, state)
+    third = network.blocks[3].project[0].weight  # pyright: ignore
+    for name in ("attributes.0.layer2.0", "attributes.1.layer2.0", "trunk.layer2.0"):
+        assert hicmd.get_parameter(f"{name}.project.0.weight").equal(third)
+    unified = UnifiedResNet(backbone="lite0", depth=4, image_width=4, image_blocks=1)
+    load_unified(unified, state)
+    assert unified.get_parameter("stem.conv.weight").equal(widened(network.stem.conv.weight))
+    gray = torch.randn(1, 1, 32, 32)  # four like channels give what three give
+    with torch.no_grad():
+        same = [stem.eval()(gray.expand(-1, n, -1, -1)) for stem, n in ((network.stem, 3), (unified.stem, 4))]
+    assert float((same[0] - same[1]).abs().mean() / same[0].abs().mean()) < 0.05
+
+
+def test_weights_of_another_backbone_are_refused(lite0: tuple[Lite0, dict[str, Tensor]]) -> None:
+    _, state = lite0
+    with pytest.raises(ArgumentError, match="expected the names of torchvision's resnet50"):
+        load_two_stream(TwoStream(width=4, blocks=(1, 1, 1, 1)), state)
+    resnet = {"conv1.weight": torch.zeros(1), "layer1.0.conv1.weight": torch.zeros(1)}
+    with pytest.raises(ArgumentError, match="expected the names of EfficientNet-Lite0"):
+        load_two_stream(TwoStream(backbone="lite0", depth=2), resnet)
+
+
+@pytest.mark.parametrize(
+    ("settings", "stride", "channels"),
+    [
+        ({"backbone": "resnet50"}, 16, (64, 256, 512, 1024, 2048)),
+        ({"backbone": "resnet50", "last_stride": 2, "width": 4}, 32, (4, 16, 32, 64, 128)),
+        ({"backbone": "lite0"}, 16, (32, 24, 40, 112, 320)),
+        ({"backbone": "lite0", "last_stride": 2}, 32, (32, 24, 40, 112, 320)),
+        ({"backbone": "lite0", "depth": 11, "last_stride": 2}, 16, (32, 24, 40, 112, 112)),
+        ({"backbone": "lite0", "depth": 5}, 8, (32, 24, 40, 40, 40)),
+        ({"backbone": "lite0", "depth": 1}, 2, (32, 16, 16, 16, 16)),
+    ],
+)
+def test_channels_and_strides_are_those_of_the_modules(settings: dict, stride: int, channels: tuple) -> None:
+    backbone = BackboneSettings(**settings).chosen()
+    assert (backbone.stride, backbone.channels) == (stride, channels)
+    with torch.device("meta"):
+        x, shown = torch.zeros(1, 3, 64, 32), []
+        for part in (backbone.stem(), *backbone.stages()):
+            x = part(x)
+            shown.append(x.shape[1])
+    assert tuple(shown) == channels and 64 // x.shape[2] == stride
+
+
+def test_initial_spread_is_that_of_the_fan_out_of_a_group() -> None:
+    torch.manual_seed(0)
+    backbone = BackboneSettings(backbone="lite0", depth=12).chosen()
+    last = backbone.stages()[3][0]
+    backbone.init(last)
+    depthwise, project = (last.get_parameter(f"{name}.0.weight").detach() for name in ("depthwise", "project"))
+    assert float(depthwise.std()) == pytest.approx((2 / 25) ** 0.5, rel=0.03)
+    assert float(project.std()) == pytest.approx((2 / 192) ** 0.5, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"depth": 5}, "depth=5 cuts lite0"),
+        ({"backbone": "lite0", "depth": 17}, "lite0 has 16 blocks; got depth=17"),
+        ({"backbone": "lite0", "width": 32}, "a ResNet alone takes width"),
+        ({"backbone": "lite0", "blocks": (1, 1, 1, 1)}, "a ResNet alone takes blocks"),
+        ({"backbone": "resnet18"}, "`backbone`: expected resnet50"),
+    ],
+)
+def test_settings_that_do_not_fit(settings: dict, message: str) -> None:
+    with pytest.raises(SettingsError, match=message):
+        TwoStream(**settings)
+
+
+def test_networks_refuse_maps_that_they_cannot_use() -> None:
+    with pytest.raises(ValueError, match="stands for 16 pixels"):
+        StructureTwoStreamSettings(backbone="lite0", depth=4, tpi_heads=1)
+    with pytest.raises(ValueError, match="multiple of 16 dimensions"):
+        PrototypeAttribute(backbone="lite0", depth=5)
+
+
+def test_non_local_blocks_take_the_channels_of_their_block() -> None:
+    trunk = TwoStream(backbone="lite0", depth=9).trunk
+    assert [block.bn.num_features for block in trunk.nonlocal3] == [80, 80, 112]
+    assert [block.bn.num_features for block in trunk.nonlocal2] == [40, 40]
+
+
+def test_gem_counts_negative_values_as_0() -> None:
+    maps = torch.tensor([[[[2.0, -3.0]], [[-1.0, -1.0]]]], requires_grad=True)
+    pooled = GeM()(maps)
+    torch.testing.assert_close(pooled, torch.tensor([[4 ** (1 / 3), 1e-4]]))
+    pooled.sum().backward()
+    assert maps.grad is not None and bool(torch.isfinite(maps.grad).all()) and maps.grad[0, 1].eq(0).all()
+
+
+def test_onnx_equals_torch_on_lite0(tmp_path: Path) -> None:
+    pytest.importorskip("onnxscript")
+    runtime = pytest.importorskip("onnxruntime")
+    from vireid.deploy.onnx import export_onnx
+
+    torch.manual_seed(0)
+    network = TwoStream(backbone="lite0", depth=6).eval()
+    path = export_onnx(network, (66, 33), tmp_path / "embedder.onnx")  # odd and even sides: SAME padding differs
+    session = runtime.InferenceSession(path)
+    for rows in (1, 3):
+        images = torch.randint(0, 256, (rows, 3, 66, 33), dtype=torch.uint8)
+        modality = torch.arange(rows) % 2
+        (vectors,) = session.run(None, {"images": images.numpy(), "modality": modality.numpy()})
+        with torch.no_grad():
+            np.testing.assert_allclose(vectors, network(images, modality), rtol=1e-3, atol=1e-4)
