@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,14 +22,31 @@ from vireid.evaluation.results import Results
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the manifest in `data` and a tiny run in `run`."""
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The manifest in `data` and a tiny run in `run`, to be read only: the end checks that no test wrote there."""
     folder = tmp_path_factory.mktemp("commands")
     (folder / "data").mkdir()
     write_manifest(folder / "data")
     result = call("train", "agw", "--data", folder / "data", "--run", folder / "run", "--device", "cpu", *TINY)
     assert result.exit_code == 0, result.output
     assert "from scratch" in result.stderr and "| protocol | R1 |" in result.stdout  # it ends with the table
+    before = written(folder)
+    yield folder
+    assert written(folder) == before
+
+
+def written(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of change of every file and folder below a folder."""
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def place(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of `trained` for one test that writes into it; its run names the data of the copy."""
+    folder = tmp_path_factory.mktemp("copy") / "place"
+    shutil.copytree(trained, folder)
+    recipe = folder / "run/recipe.json"
+    recipe.write_text(recipe.read_text().replace(str(trained), str(folder)))
     return folder
 
 
@@ -229,18 +248,18 @@ def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 # --- bad input --------------------------------------------------------------------------------------------------------
 
 
-def test_missing_folders(place: Path, tmp_path: Path) -> None:
+def test_missing_folders(trained: Path, tmp_path: Path) -> None:
     assert "does not exist" in error_of(call("train", "agw", "--data", tmp_path / "none"), 1)
     assert "expected a folder" in error_of(call("train", "agw", "--data", f"sysu={tmp_path / 'none'}"), 1)
     assert "there is no run folder" in error_of(call("evaluate", tmp_path / "none"), 1)
-    assert "is not a run folder" in error_of(call("embed", place / "data"), 1)
+    assert "is not a run folder" in error_of(call("embed", trained / "data"), 1)
     assert "does not exist" in error_of(call("data", "check", tmp_path / "none"), 1)
     assert "no data set is called 'sisu' (did you mean 'sysu'?)" in error_of(call("data", "cache", "sisu=here"), 2)
 
 
-def test_settings_faults_are_listed_together(place: Path, tmp_path: Path) -> None:
+def test_settings_faults_are_listed_together(trained: Path, tmp_path: Path) -> None:
     words = ("epoch=3", "lr=0.1", "width=many", "sampler.pids=true")
-    message = error_of(call("train", "agw", "--data", place / "data", "--run", tmp_path / "run", *words), 2)
+    message = error_of(call("train", "agw", "--data", trained / "data", "--run", tmp_path / "run", *words), 2)
     assert "4 settings are wrong" in message and "did you mean `epochs`" in message
     assert "`optimizers.backbone.lr`" in message and "expected whole number >= 1, got many" in message
     assert not (tmp_path / "run").exists()
@@ -261,11 +280,11 @@ def test_settings_faults_are_listed_together(place: Path, tmp_path: Path) -> Non
     ],
 )
 def test_options_that_do_not_fit(
-    place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], code: int, message: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     settings = [word for word in TINY if word.partition("=")[0] not in " ".join(words)]
-    assert message in error_of(call("train", "agw", "--data", place / "data", *settings, *words, "--quiet"), code)
+    assert message in error_of(call("train", "agw", "--data", trained / "data", *settings, *words, "--quiet"), code)
     assert not list(tmp_path.rglob("recipe.json"))
 
 
@@ -275,8 +294,8 @@ def test_usage_errors_exit_with_2() -> None:
     assert "evaluate" in error_of(call("evalute"), 2)
 
 
-def test_evaluation_options_that_do_not_fit(place: Path) -> None:
-    run = place / "run"
+def test_evaluation_options_that_do_not_fit(trained: Path) -> None:
+    run = trained / "run"
     assert "did you mean" in error_of(call("evaluate", run, "--protocol", "manifest/visible-to-infared", "--quiet"), 2)
     assert "no layer 'nek'; it has neck, pooled" in error_of(call("evaluate", run, "--layer", "nek", "--quiet"), 2)
     assert "--draw belongs to SYSU-MM01" in error_of(call("evaluate", run, "--draw", "agw", "--quiet"), 2)
@@ -309,14 +328,14 @@ def test_identity_of_one_modality(tmp_path: Path) -> None:
     assert "0" in error_of(call("train", "agw", "--data", file, "--run", tmp_path / "run", *TINY), 1)
 
 
-def test_damaged_run(place: Path, tmp_path: Path) -> None:
+def test_damaged_run(trained: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    about = json.loads((place / "run/recipe.json").read_text())
+    about = json.loads((trained / "run/recipe.json").read_text())
     (run / "recipe.json").write_text(json.dumps(about))
     assert "holds no embedder.safetensors yet" in error_of(call("evaluate", run, "--quiet"), 1)
     (run / "recipe.json").write_text(json.dumps({**about, "partition": "regdb trial 1", "dataset": "regdb"}))
-    message = error_of(call("evaluate", run, "--data", place / "data", "--quiet"), 1)
+    message = error_of(call("evaluate", run, "--data", trained / "data", "--quiet"), 1)
     assert "was trained on regdb trial 1, this data is manifest" in message
     (run / "recipe.json").write_text("{")
     assert "not readable as JSON" in error_of(call("evaluate", run, "--quiet"), 1)
