@@ -88,8 +88,9 @@ def test_a_full_disk_leaves_the_former_checkpoint(tmp_path, monkeypatch):
 
 def test_wrong_requests_are_told(tmp_path):
     for options, text in (
-        ({"precision": "float16"}, "precision must be one of"),
-        ({"log_every": 0}, "log_every"),
+        ({"precision": "float16"}, "`precision`: expected float32 or bfloat16, got 'float16'"),
+        ({"log_every": 0}, "`log_every`: expected whole number >= 1, got 0"),
+        ({"log_evry": 5}, "`log_evry` is unknown; did you mean `log_every`"),
         ({"recipes": ()}, "at least one recipe"),
         ({"recipes": recipe(1, step="nothing")}, "step='nothing'; Small has none"),
         ({"recipes": recipe(1, sampler=Draw(batches=0))}, "gave no batch"),

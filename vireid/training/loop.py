@@ -19,19 +19,20 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vireid import distributed
-from vireid.declaration import defaults
+from vireid.declaration import configured, defaults
 from vireid.errors import ArgumentError
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.training.failures import OutOfMemory, TrainingDiverged
 from vireid.training.logger import Bar, Logger, Report
 from vireid.training.optim import LossNotFinite, Optimizers
+from vireid.training.options import LoopOptions
 from vireid.training.random_state import random_state, set_random_state
 from vireid.training.record import describe
 from vireid.training.run_folder import BEST, LAST, RunFolder
@@ -40,60 +41,51 @@ from vireid.training.selection import LAST_EPOCH, Selection
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
 
-PRECISIONS = ("float32", "bfloat16")
-
 
 def train(
     method: Method,
     data: TrainingData,
     run: str | Path,
+    options: LoopOptions | None = None,
     *,
     recipes: Recipe | Sequence[Recipe] | None = None,
-    seed: int = 0,
-    precision: Literal["float32", "bfloat16"] = "float32",
-    compile: bool = False,
-    resume: bool = False,
     select: Selection | None = None,
-    log_every: int = 10,
-    progress: bool = True,
     on_epoch: Callable[[Method, Progress], None] | None = None,
     loggers: Sequence[Logger] = (),
-    tensorboard: bool = False,
     stamp: Mapping[str, Any] | None = None,
+    **words: Any,
 ) -> Path:
     """Train `method` on `data` by its recipes and return the run folder; `method` then holds the reported weights.
 
-    `recipes` replaces the method's own. With `resume` a run that was stopped continues from its last epoch, and a
-    finished one is left alone unless its last stage has more epochs now. `stamp` is recorded in recipe.json: `settings`
-    (of the method), `init` (what the weights started from) and names of your own. `on_epoch`, `select` and the method's
-    `samples` run on rank 0 and cannot change the course of training: random states are put back after them. Under
-    torchrun every process calls train() with the same arguments.
+    `words` are the fields of LoopOptions. `recipes` replaces the method's own. With `resume` a run that was stopped
+    continues from its last epoch, and a finished one is left alone unless its last stage has more epochs now. `stamp`
+    is recorded in recipe.json: `settings` (of the method), `init` (what the weights started from) and names of your
+    own. `on_epoch`, `select` and the method's `samples` run on rank 0 and cannot change the course of training: random
+    states are put back after them. Under torchrun every process calls train() with the same arguments.
 
-    Raises TrainingDiverged, OutOfMemory, RunError (folder taken, or resumed with other settings), DiskFull, ValueError.
+    Raises TrainingDiverged, OutOfMemory, RunError (folder taken, or resumed with other settings), DiskFull,
+    SettingsError, ArgumentError.
     """
+    options = configured(LoopOptions, options, words)
     stages = _stages(method, recipes)
     _check_data(method, data)
-    if precision not in PRECISIONS:
-        raise ArgumentError(f"precision must be one of {PRECISIONS}, got {precision!r}")
-    if log_every < 1:
-        raise ArgumentError(f"log_every must be at least 1 iteration, got {log_every}")
     main = distributed.is_main()
-    how = {"seed": seed, "precision": precision, "compile": compile}
-    folder = _begin(method, stages, data, Path(run), {**how, **_selected_by(select)}, stamp or {}, resume)
+    how = {"seed": options.seed, "precision": options.precision, "compile": options.compile, **_selected_by(select)}
+    folder = _begin(method, stages, data, Path(run), how, stamp or {}, options.resume)
     distributed.barrier()
     state = folder.checkpoint() if (folder.path / LAST).exists() else None
     if state is not None and state["finished"] and state["progress"]["epoch"] >= stages[-1].epochs:
         folder.load(method)
         return folder.path
 
-    _seed(seed)
-    _prepare(method, state, compile)
+    _seed(options.seed)
+    _prepare(method, state, options.compile)
     past = _Past(**state["past"]) if state else _Past()
-    report = Report(folder.path, Bar(progress and main), past.elapsed_s)
+    report = Report(folder.path, Bar(options.progress and main), past.elapsed_s)
     try:
         if main:
-            report.open(past.total, past.log_bytes, loggers, tensorboard)
-        _Loop(method, data, folder, stages, precision, select, log_every, on_epoch, past, report).run(state)
+            report.open(past.total, past.log_bytes, loggers, options.tensorboard)
+        _Loop(method, data, folder, stages, options, select, on_epoch, past, report).run(state)
     finally:
         report.close()
     if select is not None:
@@ -117,9 +109,8 @@ class _Loop:
     data: TrainingData
     folder: RunFolder
     stages: tuple[Recipe, ...]
-    precision: str
+    options: LoopOptions
     select: Selection | None
-    log_every: int
     on_epoch: Callable[[Method, Progress], None] | None
     past: _Past
     report: Report
@@ -165,7 +156,7 @@ class _Loop:
             speed = images / max(time.monotonic() - started, 1e-9)
             for name, loss in losses.items():
                 seen[name].append(loss.detach())
-            if at.iteration % self.log_every == 0:
+            if at.iteration % self.options.log_every == 0:
                 self.report.log(self.record("step", losses, optim, speed))
             self.report.bar.advance(at.iteration, first + at.iterations_per_epoch * (recipe.epochs - at.epoch), speed)
         if not images:
@@ -187,7 +178,7 @@ class _Loop:
         """One step of the method, its two usual failures reported in full."""
         device = batch.images.device
         try:
-            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"):
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.options.precision == "bfloat16"):
                 return step(batch, optim, self.at)
         except LossNotFinite as error:
             values = ", ".join(f"{name}={value:g}" for name, value in error.losses.items())
@@ -246,7 +237,7 @@ class _Loop:
         return self.report.record(event, self.at, self.past.total, speed, **numbers)
 
     def diverged(self, reason: str, optim: Optimizers) -> TrainingDiverged:
-        return TrainingDiverged(self.at, reason, optim.lr, self.precision, self.folder.path / LAST)
+        return TrainingDiverged(self.at, reason, optim.lr, self.options.precision, self.folder.path / LAST)
 
 
 def _begin(

@@ -10,39 +10,28 @@ from pydantic import Field
 
 from vireid.declaration import Count, Index, Integer, Positive, settings
 from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
+from vireid.training.options import LoopOptions
 from vireid.types import Backend, ModalityOrAuto, Role, Similarity
 
 Port = Annotated[Integer, Field(ge=0, le=65535)]
 
 
 @settings
-class TrainOptions:
+class TrainOptions(LoopOptions):
     """How a training is run; what it learns is in the settings of its method."""
 
     trial: Index | None = None
     """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
     weights: str | None = None
     """What to start from: imagenet, a file or an address."""
-    seed: Index = 0
-    """Seed of all random draws."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """Of the forward pass."""
-    compile: bool = False
-    """Compile the network with torch.compile."""
-    resume: bool = False
-    """Continue the run in the folder given by --run, with its own settings; more epochs may be given."""
     config: Path | None = None
     """Settings as a YAML file; key=value words win."""
     select: Literal["last", "heldout", "test"] = "last"
     """Which epoch is reported: last, or best on heldout or test."""
     holdout: Index = 0
     """With --select heldout: hold out this many people."""
-    tensorboard: bool = False
-    """Also write a TensorBoard log."""
-    progress: bool = True
-    """Show progress bars."""
 
 
 @settings

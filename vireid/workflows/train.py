@@ -115,14 +115,9 @@ def train_with(
             model.to(place),
             training_data(rows, recipes, place, options),
             folder,
+            options,
             recipes=recipes,
-            seed=options.seed,
-            precision=options.precision,
-            compile=options.compile,
-            resume=options.resume,
             select=selection(table, held_out, options.select, recipes[-1]),
-            progress=options.progress,
-            tensorboard=options.tensorboard,
             stamp=stamp,
         )
     finally:
