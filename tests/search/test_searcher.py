@@ -11,12 +11,12 @@ import torch
 from galleries import DIGEST, changed, exact, records, unit
 
 from vireid.deploy.calibration import Calibration, Pair
-from vireid.errors import GalleryError, SearchError
+from vireid.errors import GalleryError, SearchError, SettingsError
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.rerank import KReciprocal
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
-from vireid.search.searcher import Marks, Searcher, mean_vector, rocchio
+from vireid.search.searcher import Marks, Searcher, SearchOptions, mean_vector, rocchio
 from vireid.search.tracks import merged
 
 DIM = 16
@@ -266,7 +266,7 @@ def test_the_prior_moves_the_odds_and_neither_order_nor_similarity(gallery):
     alike = made.probability(0.4, (0, 0), prior=1 / 4)  # likelihood ratio 1 at 0.4
     assert float(alike) == pytest.approx(1 / 4)
     for wrong in (0, 1, -0.1, 2):
-        with pytest.raises(SearchError, match="a prior is a probability"):
+        with pytest.raises(SettingsError, match="`prior`: expected number > 0 and < 1, got"):
             searcher.search(3, prior=wrong)
 
 
@@ -307,10 +307,16 @@ def test_what_cannot_be_searched_is_said(gallery, searcher):
         searcher.search(1, false_match_rate=0.1)
     with pytest.raises(SearchError, match="no picture to search with"):
         searcher.search([])
-    with pytest.raises(SearchError, match="combine is mean or best"):
+    with pytest.raises(SettingsError, match="`combine`: expected mean or best, got 'median'"):
         searcher.search(1, combine="median")
-    with pytest.raises(SearchError, match="shortlist"):
+    with pytest.raises(SettingsError, match="`shortlist`: expected whole number >= 1, got 0"):
         searcher.search(1, shortlist=0)
+    with pytest.raises(SettingsError, match="`false_match_rate`: expected number > 0 and < 1 or null, got 2"):
+        searcher.search(1, false_match_rate=2)
+    with pytest.raises(SettingsError, match="`per_trak` is unknown; did you mean `per_track`"):
+        searcher.search_records([GIVEN[0].id], per_trak=True)
+    with pytest.raises(SettingsError, match="as an object and as keywords shortlist"):
+        searcher.search(1, options=SearchOptions(), shortlist=5)
     with pytest.raises(SearchError, match="expected vectors"):
         searcher.search_vectors(unit(2), [0])
     with pytest.raises(GalleryError, match="length 2"):

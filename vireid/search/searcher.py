@@ -24,10 +24,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
+from pydantic import Field
 
+from vireid.declaration import Count, NoSwitch, configured, settings
 from vireid.errors import GalleryError, SearchError
 from vireid.images import GrayRule
 from vireid.search.drivers import checks, exact
@@ -39,6 +41,7 @@ RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for
 SHORTLIST = 100
 EVEN = 0.5  # prior: the similarity alone has its say
 Combine = Literal["mean", "best"]
+Chance = Annotated[float, NoSwitch, Field(gt=0, lt=1)]  # a probability or a rate that is neither 0 nor 1
 
 
 class Calibrated(Protocol):
@@ -78,6 +81,26 @@ class Marks:
             object.__setattr__(self, name, tuple(dict.fromkeys(getattr(self, name))))
         if both := set(self.right) & set(self.wrong):
             raise SearchError(f"{sorted(both)[0]!r} is marked right and wrong; take one of the marks back")
+
+
+@settings
+class SearchOptions:
+    """How a list is made of the records that pass a filter."""
+
+    combine: Combine = "mean"
+    """Several pictures: search with their mean, or rank a record by the best of them."""
+    rerank: Rerank | None = None
+    """Re-ranking of a shortlist: a function of queries and gallery, or a Refiner."""
+    shortlist: Count = SHORTLIST
+    """At least this many records are re-ranked."""
+    marks: Marks = Marks()
+    """Records of an earlier answer that were judged."""
+    per_track: bool = False
+    """Take the most similar record of each track alone."""
+    prior: Chance = EVEN
+    """Probability that a record shows the person before it is compared, 1 / N where one in N does."""
+    false_match_rate: Chance | None = None
+    """Rate of one comparison, from which the threshold below which nobody is the person follows."""
 
 
 @dataclass(frozen=True)
@@ -135,25 +158,38 @@ class Searcher:
             )
 
     def search(
-        self, pictures: Any, modality: Any = "auto", k: int = 10, where: Filter = EVERYTHING, **options: Any
+        self,
+        pictures: Any,
+        modality: Any = "auto",
+        k: int = 10,
+        where: Filter = EVERYTHING,
+        options: SearchOptions | None = None,
+        **words: Any,
     ) -> Answer:
-        """Search with one or more pictures of one person, as FeatureExtractor takes them; options of search_vectors."""
+        """Search with one or more pictures of one person, as FeatureExtractor takes them; see search_vectors."""
         if self.extractor is None:
             raise SearchError("this Searcher has no extractor and so takes no pictures; pass search_vectors vectors")
         batches = list(self.extractor.batches(pictures, modality))
         if not batches:
             raise SearchError("there is no picture to search with; pass one or more of the same person")
         vectors, kinds = (np.concatenate(part) for part in zip(*batches, strict=True))
-        return self.search_vectors(vectors, kinds, k, where, **options)
+        return self.search_vectors(vectors, kinds, k, where, options, **words)
 
-    def search_records(self, ids: Sequence[str], k: int = 10, where: Filter = EVERYTHING, **options: Any) -> Answer:
+    def search_records(
+        self,
+        ids: Sequence[str],
+        k: int = 10,
+        where: Filter = EVERYTHING,
+        options: SearchOptions | None = None,
+        **words: Any,
+    ) -> Answer:
         """Search with records of the gallery as the pictures; they are not in the answer."""
         records = self.gallery.fetch(ids)
         if not records:
             raise SearchError("there is no record to search with; pass the ids of one or more")
         hidden = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *ids))))
         vectors = np.stack([record.vector for record in records])
-        return self.search_vectors(vectors, [record.modality for record in records], k, hidden, **options)
+        return self.search_vectors(vectors, [record.modality for record in records], k, hidden, options, **words)
 
     def search_vectors(
         self,
@@ -161,40 +197,36 @@ class Searcher:
         modality: Iterable[int],
         k: int = 10,
         where: Filter = EVERYTHING,
-        *,
-        combine: Combine = "mean",
-        rerank: Rerank | None = None,
-        shortlist: int = SHORTLIST,
-        marks: Marks = Marks(),
-        per_track: bool = False,
-        prior: float = EVEN,
-        false_match_rate: float | None = None,
+        options: SearchOptions | None = None,
+        **words: Any,
     ) -> Answer:
-        """Search with unit vectors (P, D) of one person and their modality (P,).
+        """Search with unit vectors (P, D) of one person and their modality (P,); `words` are fields of SearchOptions.
 
-        `shortlist` records at least are re-ranked; `per_track` takes one of each track. `prior` is the probability that
-        a record shows the person before it was looked at, 1 / N where one in N does: it moves the probabilities and
-        neither the order nor who matches.
-
-        Below the similarity that `false_match_rate` stands for the answer is that nobody in the gallery is the person;
-        it needs a calibration, which is of single pictures: the average of several is more like the right and the wrong
-        ones than each of them. That rate is for one comparison: among N people who are not the one, up to N times as
-        many searches find somebody. Raises GalleryError, SearchError and the calibration's errors.
+        The prior moves the probabilities and neither the order nor who matches. Below the similarity that
+        `false_match_rate` stands for the answer is that nobody in the gallery is the person; it needs a calibration,
+        which is of single pictures: the average of several is more like the right and the wrong ones than each of them.
+        That rate is for one comparison: among N people who are not the one, up to N times as many searches find
+        somebody. Raises GalleryError, SearchError, SettingsError and the calibration's errors.
         """
+        options = configured(SearchOptions, options, words)
+        rerank, marks, false_match_rate = options.rerank, options.marks, options.false_match_rate
+        if false_match_rate is not None and self.calibration is None:
+            raise SearchError("a false-match rate needs a calibration; make it with `vireid calibrate`")
         checks.hit_count(k)
         queries = checks.unit_vectors(vectors, self.gallery.dim)
         kinds = np.asarray(list(modality), np.int64)
         if not len(queries) or kinds.shape != (len(queries),):
             raise SearchError(f"expected vectors (P, D) and modality (P,), got {queries.shape} and {kinds.shape}")
-        self._check(combine, shortlist, prior, false_match_rate)
-        queries = mean_vector(queries) if combine == "mean" else queries
+        queries = mean_vector(queries) if options.combine == "mean" else queries
         right, wrong = (self.gallery.fetch(ids) for ids in (marks.right, marks.wrong))
         moved = rocchio(queries, [r.vector for r in right], [r.vector for r in wrong])
         where = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *marks.wrong))))
-        wanted = k if rerank is None else max(k, shortlist)
-        hidden = frozenset(track_of(record) for record in wrong) if per_track else frozenset()
-        stamp = {"rerank": "none"} if len(queries) == 1 == len(kinds) else {"combine": combine, "rerank": "none"}
-        if per_track:
+        wanted = k if rerank is None else max(k, options.shortlist)
+        hidden = frozenset(track_of(record) for record in wrong) if options.per_track else frozenset()
+        stamp = (
+            {"rerank": "none"} if len(queries) == 1 == len(kinds) else {"combine": options.combine, "rerank": "none"}
+        )
+        if options.per_track:
             nearest_hits, cut = nearest_tracks(self.gallery, moved, wanted, where, hidden)
             stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most similar crops' if cut else ''}"
         else:
@@ -206,25 +238,14 @@ class Searcher:
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
         places = sorted(range(len(nearest_hits)), key=lambda at: -order[at])[:k]  # equals stay in the search's order
         chosen = [nearest_hits[at] for at in places]
-        hits, uncalibrated = self._judged(queries, kinds, chosen, [order[at] for at in places], prior)
+        hits, uncalibrated = self._judged(queries, kinds, chosen, [order[at] for at in places], options.prior)
         if self.calibration is not None:
-            stamp["prior"] = f"{prior:g}"
+            stamp["prior"] = f"{options.prior:g}"
         nobody = None
         if false_match_rate is not None:
             stamp["false_match_rate"] = f"{false_match_rate:g}"
             nobody = not right and not self._anybody(queries, kinds, where, hidden, false_match_rate)
         return Answer(hits, nobody, stamp, uncalibrated)
-
-    def _check(self, combine: str, shortlist: int, prior: float, false_match_rate: float | None) -> None:
-        """SearchError for an option out of range, or one that needs a calibration."""
-        if shortlist < 1:
-            raise SearchError(f"shortlist is the number of records to re-rank, 1 or more, got {shortlist}")
-        if false_match_rate is not None and self.calibration is None:
-            raise SearchError("a false-match rate needs a calibration; make it with `vireid calibrate`")
-        if not 0 < prior < 1:
-            raise SearchError(f"a prior is a probability between 0 and 1 (1 / N: one in N), got {prior}")
-        if combine not in ("mean", "best"):
-            raise SearchError(f"combine is mean or best, got {combine!r}")
 
     def _judged(
         self, queries: np.ndarray, kinds: np.ndarray, chosen: list[Hit], order: list[float], prior: float

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vireid.errors import ArgumentError
 from vireid.search.gallery import LIMITS_BYTES, MAX_TAGS, Filter
-from vireid.search.searcher import EVEN
+from vireid.search.searcher import EVEN, Chance, Combine
 from vireid.types import MODALITIES
 
 MAX_HITS = 2000  # that can be paged through; a narrower filter reaches the others
@@ -61,13 +61,13 @@ class SearchRequest(StrictModel):
     modality: Literal["auto", "visible", "infrared"] = "auto"
     boxes: tuple[Box | None, ...] = ()
     like: tuple[Id, ...] = Field(default=(), max_length=8)
-    combine: Literal["mean", "best"] = "mean"
+    combine: Combine = "mean"
     filter: FilterRequest = FilterRequest()
     limit: int = Field(default=PAGE_SIZE, ge=1, le=200)
     offset: int = Field(default=0, ge=0, le=MAX_HITS)
-    false_match_rate: float | None = Field(default=None, gt=0, lt=1, allow_inf_nan=False)
+    false_match_rate: Chance | None = None
     per_track: bool = False
-    prior: Literal["searched"] | Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = EVEN
+    prior: Literal["searched"] | Chance = EVEN
     rerank: Literal["k-reciprocal", "shortest-path", "nformer"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)

@@ -12,7 +12,7 @@ import math
 import threading
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from vireid.layers.embedder import load_embedder
 from vireid.search.archive import Archive
 from vireid.search.gallery import Facets, Record
 from vireid.search.gallery_refiner import open_refiner
-from vireid.search.searcher import Answer, Marks, PictureEmbedder, Rerank, Searcher
+from vireid.search.searcher import Answer, Marks, PictureEmbedder, Rerank, Searcher, SearchOptions
 from vireid.server.attention import Attention
 from vireid.server.auth import Caller
 from vireid.server.schemas import MAX_HITS, AddRequest, Box, SearchRequest
@@ -171,23 +171,21 @@ class SearchService:
         """The Searcher's answer, the modality of each picture of the query, and notes about the answer."""
         vectors, modalities = self.query_vectors(request, crops)
         k = min(request.offset + request.limit + 1, MAX_HITS)
-        options: dict[str, Any] = {
-            "combine": request.combine,
-            "marks": Marks(request.right, request.wrong),
-            "per_track": request.per_track,
-            "prior": prior,
-        }
+        options = SearchOptions(
+            combine=request.combine, marks=Marks(request.right, request.wrong), per_track=request.per_track,
+            prior=prior, false_match_rate=request.false_match_rate,
+        )  # fmt: skip
         if request.rerank is not None:
             if request.rerank not in self.rerankers:
                 raise SearchError(f"this network can be re-ranked by {' or '.join(self.rerankers)} only")
-            options |= {"rerank": self.rerankers[request.rerank], "shortlist": SHORTLIST}
+            options = replace(options, rerank=self.rerankers[request.rerank], shortlist=SHORTLIST)
             k = min(k, SHORTLIST)
         query = (vectors, modalities, k, request.filter.to_filter(without_ids=request.like))
         search = self.searcher.search_vectors
         try:
-            answer, notes = search(*query, false_match_rate=request.false_match_rate, **options), []
+            answer, notes = search(*query, options), []
         except CalibrationError as error:  # no table for a pair of modalities: the ranking is still an answer
-            answer, notes = search(*query, **options), [str(error)]
+            answer, notes = search(*query, replace(options, false_match_rate=None)), [str(error)]
         if answer.uncalibrated and self.calibration is not None and answer.uncalibrated not in notes:
             notes.append(answer.uncalibrated)
         return answer, modalities, notes
