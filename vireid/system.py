@@ -83,12 +83,12 @@ def locked(path: Path) -> Iterator[None]:
 
     The file at `path` stays: removing it would let a third process lock a new file of the same name. Not reentrant.
     """
-    lock = FileLock(path, poll_interval=0.01)
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         log.info("waiting for another process or thread that holds %s", path)
-        lock.acquire()
+        lock.acquire(poll_interval=0.01)
     try:
         yield
     finally:

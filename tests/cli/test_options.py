@@ -147,7 +147,7 @@ def test_completion_knows_methods_and_data_sets_without_torch() -> None:
         "assert complete_method('caj') == ['cajl', 'cajl_plus'] and complete_data('sy') == ['sysu=']\n"
         "train = get_command(app).commands['train']\n"
         "one = {p.name: p for p in train.params}\n"
-        "from click import Context\n"
+        "from typer import Context\n"
         "made = [c.value for c in one['method'].shell_complete(Context(train), 'mpa')]\n"
         "assert made == ['mpanet'], made\n"
         "assert not {'torch', 'numpy'} & set(sys.modules)\n"
