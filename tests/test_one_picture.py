@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
-pytest.importorskip("multipart", reason="needs the extra `serve`")
+pytest.importorskip("python_multipart", reason="needs the extra `serve`")
 from PIL import Image
 from served import client, make_bundle, make_service
 

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
-pytest.importorskip("multipart", reason="needs the extra `serve`")
+pytest.importorskip("python_multipart", reason="needs the extra `serve`")
 from served import client, make_bundle, make_service
 from torch.nn.functional import normalize
 
