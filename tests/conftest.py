@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Generator, Iterator
+from typing import Any
 
 import pytest
 
@@ -51,3 +53,43 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+# --- pages in Chromium ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """The path of Chromium. Without it a test is skipped, or fails."""
+    for name in ("chromium", "chromium-browser", "google-chrome"):
+        if path := shutil.which(name):
+            return path
+    pytest.skip("Chromium is not installed (apt-get install chromium)")
+
+
+@pytest.fixture(scope="module")
+def browser(chromium: str) -> Iterator[Any]:
+    from browser import HANG_S
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
+        launched = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=HANG_S * 1000)
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def open_tab(browser: Any) -> Iterator[Any]:
+    """Opens tabs, which at the end have noted no error and no request to another machine."""
+    from browser import WIDE, Tab
+
+    tabs: list[Any] = []
+
+    def new(url: str, lang: str = "en-GB", size: Any = WIDE, **options: Any) -> Any:
+        tabs.append(Tab.open(browser, url, lang, size, **options))
+        return tabs[-1]
+
+    yield new
+    for tab in tabs:
+        tab.context.close()
+        assert tab.faults == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,26 +72,6 @@ def closed(bundle: Any, tmp_path: Path, secrets: dict[str, str]) -> Any:
 # --- the page in Chromium ---------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def chromium() -> str:
-    """The path of Chromium. Without it a test is skipped, or fails: see tests/conftest.py."""
-    for name in ("chromium", "chromium-browser", "google-chrome"):
-        if path := shutil.which(name):
-            return path
-    pytest.skip("Chromium is not installed (apt-get install chromium)")
-
-
-@pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from browser import HANG_S
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as running:
-        launched = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=HANG_S * 1000)
-        yield launched
-        launched.close()
-
-
 @pytest.fixture
 def start_server(bundle: Any, tmp_path: Path) -> Iterator[Any]:
     """Starts servers, whose changes are those of served.make_service."""
@@ -109,20 +88,3 @@ def start_server(bundle: Any, tmp_path: Path) -> Iterator[Any]:
     yield start
     for server in running:
         server.stop()
-
-
-@pytest.fixture
-def open_tab(browser: Any) -> Iterator[Any]:
-    """Opens tabs, which at the end have noted no error and no request to another machine."""
-    from browser import WIDE, Tab
-
-    tabs: list[Any] = []
-
-    def new(url: str, lang: str = "en-GB", size: Any = WIDE, **options: Any) -> Any:
-        tabs.append(Tab.open(browser, url, lang, size, **options))
-        return tabs[-1]
-
-    yield new
-    for tab in tabs:
-        tab.context.close()
-        assert tab.faults == []

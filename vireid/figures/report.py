@@ -6,16 +6,24 @@ No script, no font and no picture is fetched; colors follow the reader's light o
 from __future__ import annotations
 
 import base64
+import io
 import json
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
 from vireid.evaluation.results import COLUMNS, Results, percent, stamp_lines
+from vireid.images import read, resize
 from vireid.system import replacing
 from vireid.training.run_folder import RunFolder
+from vireid.types import Size
 
 REPORT = "report.html"
+WIDTH = 1152  # pixels: the 72rem that the page is wide; a picture in it is not wider
+QUALITIES = (80, 65, 50, 35)  # of WebP: the first one that fits
+PICTURES_BYTES = 1_300_000  # of all pictures together; base64 adds a third, and the page stays under 2 MB
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2026; --faint: #5c6570; --paper: #fff; --line: #d6dadf; --back: #f4f6f8 }
 @media (prefers-color-scheme: dark) {
@@ -27,7 +35,8 @@ h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5re
 th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th:first-child, td:first-child { text-align: left } th { font-weight: 600 }
 pre { background: var(--back); padding: .8rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere }
-img { max-width: 100%; border: 1px solid var(--line) } figure { margin: 1rem 0 } figcaption { color: var(--faint) }
+img { box-sizing: border-box; max-width: 100%; height: auto; border: 1px solid var(--line) }
+figure { margin: 1rem 0 } figcaption { color: var(--faint) }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
 ul { padding-left: 1.2rem; overflow-wrap: anywhere }
 """
@@ -57,7 +66,7 @@ def page(run: RunFolder, results: Results, command: str, pictures: Sequence[Path
         f"<pre>{escape(command)}</pre>",
         f"<details><summary>The whole record</summary><pre>{whole}</pre></details>",
         *(["<h2>Ranked lists</h2>"] if pictures else []),
-        *map(figure, pictures),
+        *(figure(picture, PICTURES_BYTES // len(pictures)) for picture in pictures),
     ]
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
     head += f"<title>{escape(title)}</title><style>{STYLE}</style>"
@@ -96,8 +105,28 @@ def pairs(values: dict[str, str]) -> str:
     return f"<dl>{lines}</dl>"
 
 
-def figure(path: Path) -> str:
-    """A picture as part of the page."""
-    data = base64.b64encode(path.read_bytes()).decode()
-    name = escape(path.stem, quote=True)
-    return f'<figure><img alt="{name}" src="data:image/png;base64,{data}"><figcaption>{name}</figcaption></figure>'
+def figure(path: Path, max_bytes: int) -> str:
+    """A picture as part of the page, as small as it is shown; its file in the run folder has the full size."""
+    data, (height, width) = as_shown(path, max_bytes)
+    name, text = escape(path.stem, quote=True), base64.b64encode(data).decode()
+    image = f'<img alt="{name}" width="{width}" height="{height}" src="data:image/webp;base64,{text}">'
+    return f"<figure>{image}<figcaption>{name} (full size: {escape('/'.join(path.parts[-2:]))})</figcaption></figure>"
+
+
+def as_shown(path: Path, max_bytes: int) -> tuple[bytes, Size]:
+    """A picture as WebP and its size: at most WIDTH wide, of the first of QUALITIES that gives `max_bytes` or less.
+
+    The last quality is kept where none does. Raises PictureError for an unreadable picture.
+    """
+    picture = read(path)
+    if picture.width > WIDTH:
+        size = (round(picture.height * WIDTH / picture.width), WIDTH)
+        picture = Image.fromarray(resize(picture, size))
+    data = b""
+    for quality in QUALITIES:
+        file = io.BytesIO()
+        picture.save(file, "WEBP", quality=quality)
+        data = file.getvalue()
+        if len(data) <= max_bytes:
+            break
+    return data, (picture.height, picture.width)
