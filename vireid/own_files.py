@@ -6,8 +6,9 @@ import hashlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,8 @@ from typing import TypeVar
 from vireid.errors import ArgumentError, OwnFileError, VireidError
 
 KindT = TypeVar("KindT")
+PREFIX = "vireid_own_"  # of the module names of imported files
+LIBRARIES = (Path(__file__).parent, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
 
 
 def import_file(path: Path) -> ModuleType:
@@ -26,7 +29,7 @@ def import_file(path: Path) -> ModuleType:
     path = path.expanduser().resolve()
     if not path.is_file() or path.suffix != ".py":
         raise ArgumentError(f"no Python file at {path}; check the path")
-    name = f"vireid_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    name = f"{PREFIX}{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return sys.modules[name]
     spec = importlib.util.spec_from_file_location(name, path)
@@ -67,19 +70,35 @@ def errors_of(path: Path) -> Iterator[None]:
     except VireidError:
         raise
     except Exception as error:
-        raise OwnFileError(f"{_place(error, path)}: {_message(error)}") from error
+        raise OwnFileError(f"{_place(error, [path.parent]) or path}: {_message(error)}") from error
 
 
-def _place(error: Exception, path: Path) -> str:
-    """File and line of the innermost frame in the user's folder."""
+def own_error(error: BaseException) -> str | None:
+    """`FILE, line N: KIND: message` of an error that passed through an imported file of the user; None for any other.
+
+    The file is the innermost one: that of the user, or a neighbor of it.
+    """
+    files = [module.__file__ for name, module in sys.modules.items() if name.startswith(PREFIX)]
+    place = _place(error, {Path(file).parent for file in files if file is not None})
+    return place and f"{place}: {_message(error)}"
+
+
+def _place(error: BaseException, folders: Iterable[Path]) -> str | None:
+    """File and line of the innermost frame in one of the user's folders."""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if Path(frame.filename).is_relative_to(path.parent)]
-    return f"{own[-1].filename}, line {own[-1].lineno}" if own else str(path)
+        frames.append((error.filename, error.lineno))
+    own = [frame for frame in frames if any(_stands_in(Path(frame[0]), folder) for folder in folders)]
+    return f"{own[-1][0]}, line {own[-1][1]}" if own else None
 
 
-def _message(error: Exception) -> str:
+def _stands_in(file: Path, folder: Path) -> bool:
+    """Whether a file is one of the user's folder, and not of an environment or of vireid that lies in it too."""
+    libraries = [path for path in LIBRARIES if not folder.is_relative_to(path)]
+    return file.is_relative_to(folder) and not any(file.is_relative_to(path) for path in libraries)
+
+
+def _message(error: BaseException) -> str:
     if isinstance(error, SyntaxError) and error.text:
         return f"{type(error).__name__}: {error.msg}: {error.text.strip()}"
     return f"{type(error).__name__}: {error}"

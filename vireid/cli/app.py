@@ -13,6 +13,7 @@ from vireid.cli import models, research, search
 from vireid.cli.data import data
 from vireid.cli.options import note, show_log
 from vireid.errors import VireidError
+from vireid.own_files import own_error
 
 DEBUG = "--debug"
 INTERRUPTED = 130  # exit code of a program that the user stopped
@@ -45,7 +46,7 @@ class Verbs(TyperGroup):
 
 
 def message_of(error: BaseException) -> str | None:
-    """What to tell the user: of a VireidError, and of what the machine refuses; None for a fault of vireid."""
+    """What to tell the user: of a VireidError, of the machine, of the user's own file; None for a fault of vireid."""
     if isinstance(error, VireidError):
         return str(error)
     if isinstance(error, RuntimeError) and "OutOfMemory" in type(error).__name__:  # torch's, which is not imported here
@@ -54,7 +55,8 @@ def message_of(error: BaseException) -> str | None:
         return f"this machine is out of memory ({error or 'the size is not known'}){MEMORY}"
     if isinstance(error, OSError) and error.errno is not None and error.filename is not None:
         return f"{error.strerror}: {error.filename}"
-    return None
+    own = own_error(error)
+    return own and f"{own} ({DEBUG} shows the traceback)"
 
 
 app = typer.Typer(
