@@ -186,3 +186,18 @@ def test_warmup_cosine_is_pmt_s():
     assert [fine(a) for a in at[4:]] == pytest.approx(
         [0.1 + 0.45 * (1 + math.cos(math.pi * i / 12)) for i in range(4, 13)]
     )
+
+
+def test_a_warm_up_in_steps_replaces_that_in_epochs() -> None:
+    at = lambda iteration: Progress(epoch=iteration // 5, iteration=iteration, epochs=4, iterations_per_epoch=5)  # noqa: E731
+    kinds = (
+        (WarmupSteps(10, (3,), 0.5, warmup_steps=4), [0.25, 0.5, 0.75, 1.0, 1.0, 1.0], 0.5),
+        (Cosine(3, 0.0, False, warmup_steps=4), [0.25, 0.5, 0.75, 1.0, 1.0], 0.0),
+        (WarmupCosine(3, 0.2, 0.0, False, warmup_steps=4), [0.4, 0.6, 0.8, 1.0], 0.0),
+    )
+    for schedule, first, last in kinds:
+        assert [schedule(at(i)) for i in range(len(first))][: len(first) - 1] == pytest.approx(first[:-1])
+        values = [schedule(at(i)) for i in range(20)]
+        assert values[-1] == pytest.approx(last, abs=0.06) and max(values) <= 1
+        assert values[4:] == sorted(values[4:], reverse=True), "it only falls behind the warm-up"
+    assert WarmupSteps(4)(Progress(epoch=1)) == 0.5

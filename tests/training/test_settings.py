@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from vireid.declaration import REQUIRED, Count, Number, settings, value_text, wording
 from vireid.errors import ArgumentError, SettingsError
 from vireid.method import Method, Recipe, View
-from vireid.training.optim import SGD, Adam, WarmupSteps
+from vireid.training.optim import SGD, Adam, AdamW, Constant, Cosine, Steps, WarmupSteps
 from vireid.training.settings import describe, resolve
 
 
@@ -319,3 +319,43 @@ def test_wording() -> None:
         Literal["a", "b"]: "a or b",
     }
     assert {wording(kind): words for kind, words in kinds.items()} == {words: words for words in kinds.values()}
+
+
+def test_kinds_by_name_keep_rate_clipping_and_warm_up() -> None:
+    words = [
+        "optimizers.backbone=adamw",
+        "optimizers.backbone.weight_decay=0.1",
+        "schedule=cosine",
+        "schedule.final=0.1",
+    ]
+    (recipe,), _ = resolve(One, "sysu", ["optimizers.backbone.clip=2", *words])
+    assert recipe.optimizers["backbone"] == AdamW(lr=0.01, weight_decay=0.1, clip=2.0)
+    assert recipe.optimizers["head"] == Adam(lr=0.1)
+    assert recipe.schedule == Cosine(warmup_epochs=10, final=0.1)
+    assert One.recipe.schedule == WarmupSteps()  # pyright: ignore[reportAttributeAccessIssue]
+    assert resolve(One, "sysu", ["optimizers.backbone=sgd", "schedule=warmup-steps"])[0] == (RECIPE,)
+    first, second = resolve(Stages, "sysu", ["schedule=constant", "stages.1.schedule=steps"])[0]
+    assert first.schedule == Constant() and second.schedule == Steps()
+
+
+def test_kinds_in_a_file_and_their_faults(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("schedule: cosine\noptimizers.head: sgd\noptimizers.head.momentum: 0.5\n")
+    (recipe,), _ = resolve(One, "sysu", (), file)
+    assert recipe.schedule == Cosine(warmup_epochs=10) and recipe.optimizers["head"] == SGD(lr=0.1, momentum=0.5)
+    file.write_text("epochs: 3\nschedule: cosin\n")
+    fault = f"{file} line 2: `schedule`: expected constant or steps or iteration-steps or warmup-steps or cosine"
+    assert faults(One, file=file)[0].startswith(fault) and "got cosin" in faults(One, file=file)[0]
+    assert "expected sgd or adam or adamw, got 3" in faults(One, "optimizers.head=3")[0]
+    assert "`optimizers.tail` is unknown" in faults(One, "optimizers.tail=sgd")[0]
+    assert "did you mean `schedule.final`" in faults(One, "schedule=cosine", "schedule.finl=1")[0]
+    assert "`schedule.milestones` is unknown" in faults(One, "schedule=cosine", "schedule.milestones=[3]")[0]
+
+
+def test_describe_names_the_kinds() -> None:
+    shown = {one.name: one for one in describe(One, "sysu")}
+    assert (shown["optimizers.backbone"].default, shown["schedule"].default) == ("sgd", "warmup-steps")
+    assert shown["optimizers.backbone"].type == "sgd or adam or adamw" and shown["schedule"].is_kind
+    assert not shown["schedule.milestones"].is_kind
+    other = {one.name for one in describe(One, "sysu", ["schedule=cosine"])}
+    assert "schedule.final" in other and "schedule.milestones" not in other

@@ -19,10 +19,11 @@ released code sends L_e back through the activations of the old D, which present
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import SkipValidation
 from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
@@ -32,7 +33,7 @@ from vireid.errors import ArgumentError
 from vireid.layers.two_stream import Encoded
 from vireid.layers.weights import fill
 from vireid.losses.marginal_center import Hinge, marginal_center_aggregation
-from vireid.method import Batch, Progress, Recipe, View
+from vireid.method import Batch, Progress, Recipe, Schedule, View
 from vireid.methods.agw import AGW, AGWSettings
 from vireid.training.optim import SGD, Optimizers, WarmupSteps, split_by_module
 from vireid.types import INFRARED, MODALITIES, VISIBLE
@@ -45,11 +46,13 @@ AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.1, 0.8))
 class ExtractorSchedule:
     """The schedule `extractor` for backbone and head; modality classifier and learned centers keep their rates."""
 
-    extractor: WarmupSteps
+    extractor: Annotated[Schedule, SkipValidation]
     """Factor of backbone and head."""
 
     def __call__(self, at: Progress) -> dict[str, float]:
-        return {**dict.fromkeys(EXTRACTOR, self.extractor(at)), "modality": 1.0, "centers": 1.0}
+        factor = self.extractor(at)
+        assert isinstance(factor, float)  # the kinds that can be named here have one for all groups
+        return {**dict.fromkeys(EXTRACTOR, factor), "modality": 1.0, "centers": 1.0}
 
 
 class ModalityClassifier(nn.Module):

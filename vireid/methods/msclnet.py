@@ -39,7 +39,7 @@ from vireid.losses.center_cascade import Inter, center_cascade
 from vireid.losses.divergence import divergence
 from vireid.method import Batch, Progress, Recipe, View
 from vireid.methods.agw import AGW, AGWSettings
-from vireid.training.optim import SGD, split_by_module
+from vireid.training.optim import SGD, split_by_module, warmup
 from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.8, area=(0.2, 0.8)))
@@ -56,6 +56,8 @@ class WarmupFactors:
     """Epochs from which on the factor of the same place holds."""
     factors: tuple[Rate, ...] = (0.5, 0.1, 0.01)
     """Factor of each milestone."""
+    warmup_steps: Index = 0
+    """Iterations of the warm-up, in place of its epochs; 0: by epochs."""
 
     @model_validator(mode="after")
     def paired(self) -> Self:
@@ -64,8 +66,8 @@ class WarmupFactors:
         return self
 
     def __call__(self, at: Progress) -> float:
-        warmup = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
-        return warmup * (1.0, *self.factors)[sum(at.epoch >= m for m in self.milestones)]
+        factor = warmup(at, self.warmup_epochs, self.warmup_steps)
+        return factor * (1.0, *self.factors)[sum(at.epoch >= m for m in self.milestones)]
 
 
 @settings

@@ -202,6 +202,16 @@ class IterationSteps:
         return self.gamma ** (at.iteration // self.every)
 
 
+def warmup(at: Progress, epochs: int, steps: int = 0) -> float:
+    """Factor of a linear warm-up over `steps` iterations, or with steps=0 over `epochs`; 1 behind it.
+
+    >>> [warmup(Progress(epoch=epoch), 4) for epoch in (0, 3, 9)], warmup(Progress(iteration=4), 4, 10)
+    ([0.25, 1.0, 1.0], 0.5)
+    """
+    done, length = (at.iteration + 1, steps) if steps else (at.epoch + 1, epochs)
+    return min(1.0, done / length) if length else 1.0
+
+
 @settings
 class WarmupSteps:
     """Linear warm-up, (epoch + 1) / warmup_epochs, then steps at milestones; the defaults are AGW's released code."""
@@ -212,10 +222,11 @@ class WarmupSteps:
     """Epochs from which on the rate is multiplied by gamma once more."""
     gamma: Rate = 0.1
     """Factor of one milestone."""
+    warmup_steps: Index = 0
+    """Iterations of the warm-up, in place of its epochs; 0: by epochs."""
 
     def __call__(self, at: Progress) -> float:
-        warmup = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
-        return warmup * Steps(self.milestones, self.gamma)(at)
+        return warmup(at, self.warmup_epochs, self.warmup_steps) * Steps(self.milestones, self.gamma)(at)
 
 
 @settings
@@ -231,13 +242,19 @@ class Cosine:
     """Factor at the end."""
     per_epoch: bool = True
     """Whether the factor changes with epochs, else with iterations."""
+    warmup_steps: Index = 0
+    """Iterations of the warm-up, in place of its epochs; 0: by epochs."""
 
     def __call__(self, at: Progress) -> float:
         into = 0.0 if self.per_epoch else at.iteration / at.iterations_per_epoch - at.epoch
-        epoch = at.epoch + into
-        if epoch < self.warmup_epochs:
-            return (epoch + 1) / self.warmup_epochs if self.per_epoch else epoch / self.warmup_epochs
-        done = (epoch - self.warmup_epochs) / max(1, at.epochs - self.warmup_epochs)
+        epoch, warm = at.epoch + into, float(self.warmup_epochs)
+        if self.warmup_steps:
+            warm = self.warmup_steps / at.iterations_per_epoch
+            if at.iteration < self.warmup_steps:
+                return warmup(at, 0, self.warmup_steps)
+        elif epoch < warm:
+            return (epoch + 1) / warm if self.per_epoch else epoch / warm
+        done = max(0.0, epoch - warm) / max(1, at.epochs - warm)
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, done))) / 2
 
 
@@ -259,9 +276,14 @@ class WarmupCosine:
     """Factor at the end."""
     per_epoch: bool = True
     """Whether the factor changes with epochs, else with iterations."""
+    warmup_steps: Index = 0
+    """Iterations of the warm-up, in place of its epochs; 0: by epochs."""
 
     def __call__(self, at: Progress) -> float:
         t = at.epoch + 1 if self.per_epoch else at.iteration / at.iterations_per_epoch
-        if t < self.warmup_epochs:
+        if self.warmup_steps:
+            if at.iteration < self.warmup_steps:
+                return self.start + (1 - self.start) * warmup(at, 0, self.warmup_steps)
+        elif t < self.warmup_epochs:
             return self.start + (1 - self.start) * t / self.warmup_epochs
         return self.final + (1 - self.final) * (1 + math.cos(math.pi * min(1.0, t / at.epochs))) / 2

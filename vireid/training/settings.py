@@ -2,8 +2,9 @@
 
 A method's settings are the fields of its `Settings` class and those of its recipe. Keys are dotted: `gamma=2` is of the
 class, `epochs=60`, `sampler.pids=4`, `optimizers.backbone.lr=0.02`, `views.0.transform.steps.0.pad=4` are of the
-recipe. In a recipe of several stages a plain name changes every stage that has it, and `stages.1.epochs=5` one of
-them. A file is read as plain data; nothing in it is executed.
+recipe, and `optimizers.backbone=adamw`, `schedule=cosine` choose kinds (kinds.py). In a recipe of several stages a
+plain name changes every stage that has it, and `stages.1.epochs=5` one of them. A file is read as plain data; nothing
+in it is executed.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ValidationError
 
@@ -38,6 +39,7 @@ class Setting:
     default: Any  # declaration.REQUIRED where there is none
     documentation: str = ""
     stage: int | None = None
+    is_kind: bool = False  # whether it names the kind of an optimizer or of a schedule
 
     @property
     def type(self) -> str:
@@ -55,13 +57,17 @@ def resolve(
     kind, stages = settings_class(method_class), recipes_of(method_class, dataset)
     faults: list[str] = []
     own: dict[str, Given] = {}
+    sources = (read_file(file, faults) if file else {}, read_words(overrides, faults))
+    given = [  # a stage's own wins
+        item for source in sources for item in sorted(source.items(), key=lambda item: item[0].startswith("stages."))
+    ]
+    stages, given = with_kinds(stages, given, faults)
     changes: list[dict[str, Given]] = [{} for _ in stages]
-    for source in (read_file(file, faults) if file else {}, read_words(overrides, faults)):
-        for key, value in sorted(source.items(), key=lambda item: item[0].startswith("stages.")):  # a stage's own wins
-            if key in defaults(kind):
-                own[key] = value
-            else:
-                place(key, value, stages, changes, list(defaults(kind)), faults)
+    for key, value in given:
+        if key in defaults(kind):
+            own[key] = value
+        else:
+            place(key, value, stages, changes, list(defaults(kind)), faults)
     chosen = checked(kind, {}, own, "", faults)
     recipes = tuple(
         changed(recipe, change, "" if len(stages) == 1 else f"stages.{index}.", faults)
@@ -72,12 +78,15 @@ def resolve(
     return recipes, chosen
 
 
-def describe(method_class: type[Method], dataset: str) -> list[Setting]:
-    """Every setting of a method with its default: network and losses first, then the recipe, stage by stage."""
+def describe(method_class: type[Method], dataset: str, kinds: Sequence[str] = ()) -> list[Setting]:
+    """Every setting of a method with its default: network and losses first, then the recipe, stage by stage.
+
+    `kinds` are words such as `optimizers.backbone=adamw`, whose settings then stand in place of the former kind's.
+    """
     kind = settings_class(method_class)
     hints, lines = typing.get_type_hints(kind, include_extras=True), documentation(kind)
     described = [Setting(name, hints[name], value, lines[name]) for name, value in defaults(kind).items()]
-    stages = recipes_of(method_class, dataset)
+    stages, _ = with_kinds(recipes_of(method_class, dataset), list(read_words(kinds, []).items()), [])
     for index, recipe in enumerate(stages):
         prefix = "" if len(stages) == 1 else f"stages.{index}."
         described += [dataclasses.replace(leaf, name=prefix + leaf.name, stage=index) for leaf in leaves(recipe)]
@@ -130,8 +139,15 @@ def children(node: Any) -> dict[str, tuple[Any, Any]]:
 
 def leaves(node: Any, prefix: str = "") -> Iterator[Setting]:
     """What can be set in a recipe or a part of it."""
+    from vireid.training.kinds import kind_name, kinds_of
+
     lines = documentation(type(node))
     for name, (kind, value) in children(node).items():
+        if known := kinds_of(prefix + name, value):
+            own = kind_name(type(value).__name__)
+            words = Literal[tuple(dict.fromkeys((*known, own)))]  # pyright: ignore[reportInvalidTypeForm]
+            line = f"Kind of {'schedule' if (prefix + name).startswith('schedule') else 'optimizer'}."
+            yield Setting(prefix + name, words, own, line, is_kind=True)
         if children(value):
             yield from leaves(value, f"{prefix}{name}.")
         elif is_plain(value) and prefix + name not in FIXED:
@@ -148,6 +164,41 @@ def is_plain(value: Any) -> bool:
 # --- checking and changing --------------------------------------------------------------------------------------------
 
 
+def chosen_stages(key: str, count: int) -> tuple[range, str] | None:
+    """The stages that a key is for and its name in them; None for a stage that does not exist."""
+    head, _, rest = key.partition(".")
+    if head != "stages":
+        return range(count), key
+    index, _, name = rest.partition(".")
+    if not (index.isdecimal() and int(index) < count) or not name:
+        return None
+    return range(int(index), int(index) + 1), name
+
+
+def with_kinds(
+    stages: Sequence[Recipe], given: Sequence[tuple[str, Given]], faults: list[str]
+) -> tuple[tuple[Recipe, ...], list[tuple[str, Given]]]:
+    """The recipes with the kinds of optimizer and schedule that are given by name, and what else is given."""
+    from vireid.training.kinds import kind_name, kinds_of, part_at, with_kind
+
+    recipes, rest = list(stages), []
+    for key, value in given:
+        indices, name = chosen_stages(key, len(recipes)) or (range(0), key)
+        parts = {index: part_at(recipes[index], name) for index in indices}
+        choices = {index: known for index, part in parts.items() if (known := kinds_of(name, part))}
+        if not choices:
+            rest.append((key, value))
+            continue
+        for index, known in choices.items():
+            own = kind_name(type(parts[index]).__name__)
+            if value.value in known:
+                recipes[index] = with_kind(recipes[index], name, known[value.value])
+            elif value.value != own:
+                words = " or ".join(dict.fromkeys((*known, own)))
+                faults.append(f"{value.where}`{key}`: expected {words}, got {value}")
+    return tuple(recipes), rest
+
+
 def place(
     key: str,
     value: Given,
@@ -157,15 +208,12 @@ def place(
     faults: list[str],
 ) -> None:
     """Note a value for every stage that has what the key names, or a fault where none has it."""
-    name, chosen = key, range(len(stages))
-    head, _, rest = key.partition(".")
-    if head == "stages":
-        index, _, name = rest.partition(".")
-        if not (index.isdecimal() and int(index) < len(stages)) or not name:
-            numbers = "is only stage 0" if len(stages) == 1 else f"are stages 0 to {len(stages) - 1}"
-            faults.append(f"{value.where}`{key}`: expected e.g. stages.0.epochs; there {numbers}")
-            return
-        chosen = range(int(index), int(index) + 1)
+    place_of = chosen_stages(key, len(stages))
+    if place_of is None:
+        numbers = "is only stage 0" if len(stages) == 1 else f"are stages 0 to {len(stages) - 1}"
+        faults.append(f"{value.where}`{key}`: expected e.g. stages.0.epochs; there {numbers}")
+        return
+    chosen, name = place_of
     known = {index: [leaf.name for leaf in leaves(stages[index])] for index in chosen}
     holders = [index for index in chosen if name in known[index]]
     for index in holders:

@@ -11,8 +11,9 @@ from typing import Any
 from vireid import methods
 from vireid.errors import RunError
 from vireid.method import Method
+from vireid.training.kinds import kind_name
 from vireid.training.record import RunRecord, to_jsonable
-from vireid.training.settings import describe
+from vireid.training.settings import Setting, describe
 from vireid.workflows.options import TrainOptions
 
 
@@ -28,9 +29,13 @@ def recorded_settings(record: RunRecord, kind: type[Method[Any]], overrides: Seq
     """The run's settings as key=value texts, but for those that `overrides` name, in one stage or in all."""
     given = {word.partition("=")[0].strip() for word in overrides}
     recorded = {**record.settings, **recorded_recipes(record, kind)}
-    return [
-        f"{name}={json.dumps(value)}" for name, value in recorded.items() if not given & {name, of_all_stages(name)}
-    ]
+    return [f"{name}={json.dumps(value)}" for name, value in recorded.items() if not given & set(covering(name))]
+
+
+def covering(name: str) -> list[str]:
+    """The names that decide over a setting: it, the part of the recipe that it is in, and these for all stages."""
+    names = [name, of_all_stages(name)]
+    return [*names, *(one.rpartition(".")[0] for one in names)]
 
 
 def of_all_stages(name: str) -> str:
@@ -39,16 +44,37 @@ def of_all_stages(name: str) -> str:
 
 
 def recorded_recipes(record: RunRecord, kind: type[Method[Any]]) -> dict[str, Any]:
-    """The values of the recipes' settings in the record, by dotted name."""
+    """The values of the recipes' settings in the record, by dotted name; defaults of those it was written without."""
     stages = [recipe.model_dump(mode="json") for recipe in record.recipes]
     values: dict[str, Any] = {}
-    for setting in describe(kind, record.dataset):
+    for setting in described(record, kind):
         if setting.stage is not None:
-            value: Any = stages[setting.stage]
-            for part in setting.name.removeprefix(f"stages.{setting.stage}.").split("."):
-                value = value[int(part)] if isinstance(value, list) else value[part]
+            name = setting.name.removeprefix(f"stages.{setting.stage}.")
+            value = recorded_value(stages[setting.stage], name, to_jsonable(setting.default))
             values[setting.name] = value
     return values
+
+
+def described(record: RunRecord, kind: type[Method[Any]]) -> list[Setting]:
+    """The method's settings, those of the recorded kinds of optimizer and schedule."""
+    words = []
+    for setting in describe(kind, record.dataset):
+        if setting.is_kind:
+            recipe = record.recipes[setting.stage or 0].model_dump(mode="json")
+            name = setting.name.removeprefix(f"stages.{setting.stage}.")
+            words.append(f"{setting.name}={recorded_value(recipe, name, setting.default)}")
+    return describe(kind, record.dataset, words)
+
+
+def recorded_value(recipe: Any, name: str, default: Any) -> Any:
+    """The value at a dotted name of a recorded recipe; of an optimizer or a schedule the name of its kind."""
+    value = recipe
+    for part in name.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, list) else value[part]
+        except (KeyError, IndexError, TypeError):
+            return default
+    return kind_name(value["class"]) if isinstance(value, dict) and "class" in value else value
 
 
 def command_of(record: RunRecord) -> str:
@@ -70,7 +96,8 @@ def command_of(record: RunRecord) -> str:
     else:
         kind = methods.find(name)
         recorded = {**record.settings, **recorded_recipes(record, kind)}
-        defaults = {setting.name: to_jsonable(setting.default) for setting in describe(kind, record.dataset)}
+        defaults = {one.name: to_jsonable(one.default) for one in described(record, kind)}
+        defaults |= {one.name: to_jsonable(one.default) for one in describe(kind, record.dataset)}
         values = {key: value for key, value in recorded.items() if value != defaults.get(key)}
     words += [f"{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
     return shlex.join(words)
