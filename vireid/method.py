@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, SkipValidation, model_validator
 from torch import Tensor, nn
 
-from vireid.declaration import Count, Index, NoSettings, Rate, configured, settings
+from vireid.declaration import BelowOne, Count, Index, NoSettings, Rate, Share, configured, settings
 from vireid.errors import ArgumentError
 from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity, Size
 
@@ -143,6 +143,14 @@ class Recipe:
     """How pictures are resized once, before training."""
     similarity: Similarity = "cosine"
     """By which the published system compares embeddings."""
+    freeze: Index = 0
+    """Parts of the backbone that stay as loaded, from the first: the stem, then layer1 to layer4."""
+    frozen_norms: bool = False
+    """Whether the backbone's batch norms keep their loaded statistics and train weight and bias alone."""
+    ema: BelowOne = 0.0
+    """Decay of averaged weights, which are what is saved and evaluated; 0: the weights of the last step are."""
+    mix: Share = 1.0
+    """Share of the trained weights in what is saved and evaluated; the rest are the weights of the start."""
 
     @model_validator(mode="after")
     def sized(self) -> Self:

@@ -10,6 +10,7 @@ import torch
 from command_line import TINY, call, error_of, write_manifest
 
 import vireid
+from vireid.workflows.repeat import command_of
 
 SHARED = ("--device", "cpu", "--quiet", "--no-evaluate")
 
@@ -104,3 +105,34 @@ def test_a_run_that_is_not_there_is_trained_with_what_is_given(data: Path, tmp_p
     train("agw", "--resume", "--data", data, "--run", run, *TINY)
     assert progress(run) == (True, 0, 1)
     assert "name a method and the data" in error_of(call("train", "--resume", "--run", tmp_path / "none", *SHARED), 2)
+
+
+def test_kinds_and_reported_weights_are_resumed_and_repeated(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ("schedule=cosine", "optimizers.head=adamw", "optimizers.head.lr=0.001", "ema=0.5", "mix=0.5", "freeze=1")
+    train("agw", "--data", data, "--run", run, *TINY, *words)
+    command = command_of(vireid.Run.open(run).record)
+    assert all(word in command.split() for word in words) and "milestones" not in command
+    assert "nesterov" not in command and "optimizers.backbone" not in command
+    train("--resume", "--run", run, "epochs=2")
+    assert progress(run) == (True, 0, 2)
+    recipe = recorded(run)["recipes"][0]
+    assert recipe["schedule"]["class"] == "Cosine" and recipe["optimizers"]["head"]["class"] == "AdamW"
+    message = error_of(call("train", "--resume", "--run", run, "schedule=steps", *SHARED), 1)
+    assert "schedule.class: Cosine -> Steps" in message
+
+
+def test_a_run_without_the_newer_settings_of_a_recipe_is_resumed(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train("agw", "--data", data, "--run", run, *TINY)
+    about = recorded(run)
+    for name in ("freeze", "frozen_norms", "ema", "mix"):
+        del about["recipes"][0][name]
+    del about["recipes"][0]["schedule"]["warmup_steps"], about["settings"]["backbone"], about["settings"]["depth"]
+    (run / "recipe.json").write_text(json.dumps(about))
+    train("--resume", "--run", run)
+    message = error_of(call("train", "--resume", "--run", run, "mix=0.5", *SHARED), 1)
+    assert "recipes.0.mix: 1.0 -> 0.5" in message and "freeze" not in message
+    assert command_of(vireid.Run.open(run).record).count("=") == len(TINY) + 1  # and the data
+    train("--resume", "--run", run, "epochs=2")
+    assert progress(run) == (True, 0, 2)

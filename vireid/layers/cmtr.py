@@ -10,6 +10,7 @@ arXiv 2021; written from the published equations, no code was released.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -63,6 +64,11 @@ class ModalityTransformer(Embedder):
         self.modality_embed = nn.Parameter(torch.zeros(len(MODALITIES), self.dim))
         nn.init.trunc_normal_(self.modality_embed, std=STD)
         self.neck = bn_neck(self.dim)
+
+    def backbone_parts(self) -> list[list[nn.Module]]:
+        blocks = list(self.trunk.blocks)
+        cuts = [len(blocks) * i // 4 for i in range(5)]
+        return [[self.trunk.patch_embed], *(blocks[a:b] for a, b in itertools.pairwise(cuts))]
 
     def modality_vectors(self, modality: Tensor) -> Tensor:
         """scale e^m (N, dim) of modality (N,); in an exported graph any other number fails, or gives NaN.

@@ -30,11 +30,13 @@ from vireid.declaration import configured, defaults
 from vireid.errors import ArgumentError
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.training.failures import OutOfMemory, TrainingDiverged
+from vireid.training.frozen_backbone import check_frozen, hold, without_gradient
 from vireid.training.logger import Bar, Logger, Report
 from vireid.training.optim import LossNotFinite, Optimizers
 from vireid.training.options import LoopOptions
 from vireid.training.random_state import random_state, set_random_state
 from vireid.training.record import describe
+from vireid.training.reported import ReportedWeights, Tensors, start_of
 from vireid.training.run_folder import BEST, LAST, RunFolder
 from vireid.training.selection import LAST_EPOCH, Selection
 
@@ -68,6 +70,8 @@ def train(
     """
     options = configured(LoopOptions, options, words)
     stages = _stages(method, recipes)
+    for recipe in stages:
+        check_frozen(method, recipe)
     _check_data(method, data)
     main = distributed.is_main()
     how = {"seed": options.seed, "precision": options.precision, "compile": options.compile, **_selected_by(select)}
@@ -88,7 +92,7 @@ def train(
         _Loop(method, data, folder, stages, options, select, on_epoch, past, report).run(state)
     finally:
         report.close()
-    if select is not None:
+    if select is not None or stages[-1].ema or stages[-1].mix < 1:
         folder.load(method)
     return folder.path
 
@@ -116,24 +120,34 @@ class _Loop:
     report: Report
     at: Progress = field(default_factory=Progress)
     last: Batch | None = None  # of the epoch, for samples
+    start: Tensors | None = None  # weights before the first step, where they are mixed in
+    reported: ReportedWeights = field(init=False)  # of the stage
 
     def run(self, state: Mapping[str, Any] | None) -> None:
+        saved = None if state is None else state.get("reported")
+        self.start = saved["start"] if saved else start_of(self.method, self.stages)
         if state is not None:
             self.at = Progress(**state["progress"])
-        at = self.at
-        for stage in range(at.stage, len(self.stages)):
-            recipe = self.stages[stage]
-            optim = Optimizers(self.method.params(), recipe)
-            if state is None:
-                at.stage, at.epoch, at.iteration, at.epochs, at.iterations_per_epoch = stage, 0, 0, recipe.epochs, 1
-            else:
-                at.epochs = recipe.epochs  # a run that is continued may have more of them than before
-                optim.load_state_dict(state["optimizers"])
-                set_random_state(state["random"][distributed.rank()])
-                state = None
-            for epoch in range(at.epoch, recipe.epochs):
-                at.epoch = epoch
-                self.end_epoch(recipe, optim, self.epoch(recipe, optim))
+        for stage in range(self.at.stage, len(self.stages)):
+            with without_gradient(self.method, self.stages[stage]):
+                self.train_stage(stage, state)
+            state = None
+
+    def train_stage(self, stage: int, state: Mapping[str, Any] | None) -> None:
+        """Train one stage, from a checkpoint's state if it was begun."""
+        at, recipe = self.at, self.stages[stage]
+        optim = Optimizers(self.method.params(), recipe)
+        saved = None if state is None else state.get("reported")
+        self.reported = ReportedWeights(self.method, recipe, self.start, saved)
+        if state is None:
+            at.stage, at.epoch, at.iteration, at.epochs, at.iterations_per_epoch = stage, 0, 0, recipe.epochs, 1
+        else:
+            at.epochs = recipe.epochs  # a run that is continued may have more of them than before
+            optim.load_state_dict(state["optimizers"])
+            set_random_state(state["random"][distributed.rank()])
+        for epoch in range(at.epoch, recipe.epochs):
+            at.epoch = epoch
+            self.end_epoch(recipe, optim, self.epoch(recipe, optim))
 
     def epoch(self, recipe: Recipe, optim: Optimizers) -> dict[str, Any]:
         """Take the steps of one epoch and return its record."""
@@ -144,11 +158,13 @@ class _Loop:
         # pictures drawn per row of a batch: views of one modality show the same pictures
         pictures = len({view.modality for view in recipe.views}) / len(recipe.views) if recipe.views else 1
         method.train()
+        hold(method, recipe)
         first = at.iteration
         for batch in method.batches(self.data, recipe, at):
             optim.scale(recipe.schedule(at))
             losses = self.guarded(step, batch, optim, recipe)
             method.after_step(at)
+            self.reported.follow()
             self.last = batch
             at.iteration += 1
             self.past.total += 1
@@ -192,31 +208,46 @@ class _Loop:
         broken = [name for name, p in method.named_parameters() if not bool(torch.isfinite(p).all())]
         if broken:  # checked before a good checkpoint is written over
             raise self.diverged(f"weights are not finite ({', '.join(broken[:5])})", optim)
-        randoms, better = random_state(), self.select is None
-        if self.select and main and self.select.due(at, len(self.stages)):
-            value = self.select.value(method, at)
-            record["selected"] = {self.select.rule: value}
-            better = self.past.best is None or value > self.past.best
-            self.past.best = value if better else self.past.best
-        if self.on_epoch and main:
-            self.on_epoch(method, at)
+        randoms, better = random_state(), False
         if main:
-            self.save_samples()
+            with self.reported.applied():
+                better = self.show(record)
         set_random_state(randoms)
         all_randoms = distributed.gather_objects(randoms)
         self.report.log(record)
         if main:
             self.report.bar.end(record)
-            if better and self.select:
-                self.folder.save({"method": method.state_dict(), "epoch": at.epoch, "value": self.past.best}, BEST)
-            for network in method.artifacts().values() if better else ():
-                self.folder.save_artifact(network)
+            if better:
+                with self.reported.applied():
+                    self.save_reported()
             self.past.elapsed_s, self.past.log_bytes = self.report.elapsed_s, self.report.log_bytes
             state = {"method": method.state_dict(), "optimizers": optim.state_dict(), "random": all_randoms}
             finished = at.epoch + 1 == recipe.epochs and at.stage + 1 == len(self.stages)
             progress = asdict(replace(at, epoch=at.epoch + 1))
-            self.folder.save({**state, "progress": progress, "past": asdict(self.past), "finished": finished})
+            state |= {"progress": progress, "past": asdict(self.past), "finished": finished}
+            self.folder.save({**state, **self.reported.state_dict(self.start)})
         distributed.barrier()
+
+    def show(self, record: dict[str, Any]) -> bool:
+        """Select, call `on_epoch` and write samples; whether the epoch that ended is the one to report."""
+        method, at, better = self.method, self.at, self.select is None
+        if self.select and self.select.due(at, len(self.stages)):
+            value = self.select.value(method, at)
+            record["selected"] = {self.select.rule: value}
+            better = self.past.best is None or value > self.past.best
+            self.past.best = value if better else self.past.best
+        if self.on_epoch:
+            self.on_epoch(method, at)
+        self.save_samples()
+        return better
+
+    def save_reported(self) -> None:
+        """Write what is used of the run: best.pt where an epoch is selected, and the deployed networks."""
+        if self.select:
+            best = {"method": self.method.state_dict(), "epoch": self.at.epoch, "value": self.past.best}
+            self.folder.save(best, BEST)
+        for network in self.method.artifacts().values():
+            self.folder.save_artifact(network)
 
     def save_samples(self) -> None:
         """Write what the method shows of the epoch's last batch, if it shows anything."""
@@ -253,7 +284,7 @@ def _begin(
     share = {"data_seed": getattr(data, "seed", how["seed"]), "world": distributed.world()}
     record = describe(method, stages, data.table, stamp, **how, **share)
     if distributed.is_main():
-        return RunFolder.begin(run, record, resume, defaults(method.Settings))
+        return RunFolder.begin(run, record, resume, defaults(method.Settings), stages)
     return RunFolder(run, record)
 
 

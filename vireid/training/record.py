@@ -7,7 +7,7 @@ import inspect
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -132,10 +132,17 @@ class RunRecord(Frozen):
         had, now = self.plain(), other.plain()
         return differences({key: had.get(key) for key in COMPARED}, {key: now.get(key) for key in COMPARED})
 
-    def completed(self, defaults: Mapping[str, Any]) -> RunRecord:
-        """This record, in which settings that did not exist when it was written have their `defaults`."""
+    def completed(self, defaults: Mapping[str, Any], recipes: Sequence[Recipe] = ()) -> RunRecord:
+        """This record, in which settings that did not exist when it was written have their defaults.
+
+        `defaults` are those of the method's settings; those of its recipes are in the classes of `recipes`.
+        """
         new = {name: to_jsonable(value) for name, value in defaults.items() if name not in self.settings}
-        return self.model_copy(update={"settings": {**self.settings, **new}})
+        stages = self.recipes
+        if len(recipes) == len(stages):
+            plain = (with_defaults(old.model_dump(), recipe) for old, recipe in zip(stages, recipes, strict=True))
+            stages = tuple(RecipeRecord.model_validate(one) for one in plain)
+        return self.model_copy(update={"settings": {**self.settings, **new}, "recipes": stages})
 
     def is_longer(self, other: RunRecord) -> bool:
         """Whether `other` is this training with more epochs in its last stage and nothing else changed."""
@@ -205,6 +212,23 @@ def to_jsonable(value: Any) -> Any:
     else:
         raise TypeError(f"a {type(value).__name__} cannot be written to recipe.json; use a dataclass or plain values")
     return {"class": type(value).__name__, **to_jsonable(fields)}
+
+
+def with_defaults(recorded: Any, part: Any) -> Any:
+    """The recorded values of a part of a recipe, with the defaults of the fields that they lack."""
+    if isinstance(recorded, Mapping) and isinstance(part, Mapping):
+        return {key: with_defaults(value, part.get(key)) for key, value in recorded.items()}
+    if isinstance(recorded, list | tuple) and isinstance(part, list | tuple) and len(recorded) == len(part):
+        return [with_defaults(value, one) for value, one in zip(recorded, part, strict=True)]
+    if not isinstance(recorded, Mapping) or recorded.get("class") != type(part).__name__:
+        return recorded
+    values = dict(recorded)
+    for field in dataclasses.fields(part) if dataclasses.is_dataclass(part) else ():
+        if field.name in values:
+            values[field.name] = with_defaults(values[field.name], getattr(part, field.name))
+        elif field.default is not dataclasses.MISSING:
+            values[field.name] = to_jsonable(field.default)
+    return values
 
 
 def differences(had: Any, now: Any, name: str = "") -> list[str]:

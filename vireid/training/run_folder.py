@@ -14,7 +14,7 @@ Every file is written under a temporary name, flushed to the disk and renamed: a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,8 +27,10 @@ from torch import nn
 from vireid.errors import RunError
 from vireid.layers.embedder import Deployment, Embedder, load_embedder, save_embedder
 from vireid.layers.refiner import Refiner, load_refiner, save_refiner
+from vireid.method import Method, Recipe
 from vireid.system import file_digest, remove_partials, replacing
 from vireid.training.record import FORMAT, BaseRecord, RunRecord
+from vireid.training.reported import load_reported
 from vireid.training.samples import sheet
 from vireid.training.selection import LAST_EPOCH
 from vireid.version import __version__
@@ -36,7 +38,7 @@ from vireid.version import __version__
 RECIPE, LAST, BEST = "recipe.json", "last.pt", "best.pt"
 EMBEDDER, REFINER = "embedder.safetensors", "refiner.safetensors"
 SAMPLES = "samples"  # folder
-ModuleT = TypeVar("ModuleT", bound=nn.Module)
+MethodT = TypeVar("MethodT", bound=Method[Any])
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,16 @@ class RunFolder:
 
     @classmethod
     def begin(
-        cls, path: str | Path, record: RunRecord, resume: bool = False, defaults: Mapping[str, Any] | None = None
+        cls,
+        path: str | Path,
+        record: RunRecord,
+        resume: bool = False,
+        defaults: Mapping[str, Any] | None = None,
+        recipes: Sequence[Recipe] = (),
     ) -> RunFolder:
         """Make the folder and write recipe.json, or with `resume` continue in a folder whose record says the same,
-        or the same with more epochs in its last stage. A setting that the run was recorded without has its default.
+        or the same with more epochs in its last stage. A setting that the run was recorded without has its default:
+        that in `defaults`, or that of its part of `recipes`.
 
         Raises RunError where a run is there already, or with `resume` where it differs (every difference is listed).
         """
@@ -90,7 +98,7 @@ class RunFolder:
                 )
             former = cls.open(path)
             new = {name: value for name, value in (defaults or {}).items() if name in record.settings}
-            recorded = former.record.completed(new)
+            recorded = former.record.completed(new, recipes)
             differences = recorded.differences(record)
             if recorded.is_longer(record):
                 before = (*recorded.continued_from, recorded.last_recipe.epochs)
@@ -150,11 +158,13 @@ class RunFolder:
             )
         return state
 
-    def load(self, method: ModuleT) -> ModuleT:
+    def load(self, method: MethodT) -> MethodT:
         """Give `method` the weights that the run reports: of its last epoch so far, or of its best where selected."""
         name = BEST if self.record.checkpoint != LAST_EPOCH and (self.path / BEST).exists() else LAST
         try:
-            method.load_state_dict(self.checkpoint(name)["method"])
+            state = self.checkpoint(name)
+            method.load_state_dict(state["method"])
+            load_reported(method, state.get("reported"))
         except RuntimeError as error:
             raise RunError(
                 f"{self.path / name} does not fit this {type(method).__name__}: build it with num_pids="
