@@ -1,33 +1,12 @@
 """RegDB: ten splits of 412 identities, identities from the path, one trial per table."""
 
-import random
-from pathlib import Path
-
 import numpy as np
 import pytest
+from regdb_files import write_lists
 
 from vireid.data import datasets
 from vireid.data.datasets import regdb
 from vireid.errors import DataError
-
-
-def write_lists(root: Path, people: int = 412, trials: int = 2, pictures: int = 10) -> Path:
-    """The idx lists of the release's form; labels restart at 0 in the test lists and follow a random order."""
-    (root / "idx").mkdir(parents=True)
-    (root / "Visible").mkdir()
-    (root / "Thermal").mkdir()
-    for trial in range(trials):
-        pids = list(range(1, people + 1))
-        random.Random(trial).shuffle(pids)
-        for split, half in (("train", pids[: people // 2]), ("test", pids[people // 2 :])):
-            for kind in ("visible", "thermal"):
-                lines = [
-                    f"{kind.capitalize()}/{pid}/male_back_{kind[0]}_{100 * pid + 2 * n:05d}_{pid}.bmp {label}"
-                    for label, pid in enumerate(half)
-                    for n in range(pictures)
-                ]
-                (root / "idx" / f"{split}_{kind}_{trial + 1}.txt").write_text("\n".join(lines) + "\n")
-    return root
 
 
 def test_counts_of_each_trial(tmp_path):
