@@ -87,7 +87,7 @@ def test_numbers_of_the_page() -> None:
         ({"recon": 0.0, "cycle": 0.0, "gan": 0.0}, "one of the weights recon, gan and cycle must be above 0"),
         ({"lambda_f": 0.0}, "`lambda_f`: expected number > 0"),
         ({"image_every": 0}, "`image_every`: expected whole number >= 1"),
-        ({"smoothing": 1.0}, "`smoothing`: expected number >= 0 and < 1"),
+        ({"label_smoothing": 1.0}, "`label_smoothing`: expected number >= 0 and < 1"),
         ({"image_blocks": 0}, "`image_blocks`: expected whole number >= 1"),
         ({"scales": 0}, "`scales`: expected whole number >= 1"),
         ({"blocks": (1, 1)}, "`blocks`: expected list of 4 whole numbers >= 1"),

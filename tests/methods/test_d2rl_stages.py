@@ -45,7 +45,7 @@ def test_each_stage_moves_its_own_groups() -> None:
 
 
 def test_feature_losses_are_the_printed_ones_and_reach_the_translators() -> None:
-    method, given = tiny(smoothing=0.1, triplet=0.5, margin=0.4), batch()
+    method, given = tiny(label_smoothing=0.1, triplet=0.5, margin=0.4), batch()
     unified = method.embedder.unify(given.images, given.modality)
     losses = method.feature_losses(unified, given)
     _, pooled, embedding = method.embedder.encode(unified, given.modality)

@@ -86,3 +86,22 @@ def test_a_step_on_lite0(name: str, tmp_path: Path) -> None:
     assert vectors.shape[0] == 4 and bool(torch.isfinite(vectors).all())
     save_embedder(method.embedder, tmp_path / "embedder.safetensors")
     assert embeddings(load_embedder(tmp_path / "embedder.safetensors"), given).equal(vectors)
+
+
+@pytest.mark.parametrize("name", [name for name in names() if name != "nformer"])
+def test_label_smoothing_changes_the_identity_losses_alone(name: str) -> None:
+    kind = find(name)
+    own = {**kind.tiny} or {"width": 4, "blocks": (1, 1, 1, 1)}
+    changed: dict[str, bool] = {}
+    values = []
+    for smoothing in (0.0, 0.3):
+        torch.manual_seed(0)
+        method = kind(PIDS, (1, 2), **{**own, "label_smoothing": smoothing}).eval()
+        torch.manual_seed(1)
+        values.append({key: float(loss.detach()) for key, loss in step(method, batch(name)).items()})
+    changed = {key: values[0][key] != values[1][key] for key in values[0]}
+    identity = ("identity", "stripes", "heads", "modality_identity")
+    assert any(changed.values())
+    assert {key for key, other in changed.items() if other} == {
+        key for key in changed if key.startswith(identity) or key.endswith("_identity")
+    }

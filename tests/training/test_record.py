@@ -54,6 +54,14 @@ def test_a_setting_that_is_newer_than_the_run_has_its_default(tmp_path):
         RunFolder.begin(tmp_path / "run", record(width=64, blocks=[1, 2], last_stride=1), resume=True, defaults=new)
 
 
+def test_settings_that_had_another_name_have_the_present_one():
+    about = {"method": "D2RL", "class": "vireid.methods.d2rl.D2RL", "num_pids": 4, "dataset": "small", "data": "abc"}
+    record = RunRecord.model_validate({**about, "recipes": [], "settings": {"smoothing": 0.1, "kl": 1.0}})
+    assert record.settings == {"label_smoothing": 0.1, "kl": 1.0}
+    mine = RunRecord.model_validate({**about, "class": "mine.py:Mine", "recipes": [], "settings": {"smoothing": 0.1}})
+    assert mine.settings == {"smoothing": 0.1}
+
+
 def test_recipe_says_what_was_run(trained):
     about = trained[0].record.plain()
     assert (about["method"], about["class"], about["num_pids"], about["camids"]) == (

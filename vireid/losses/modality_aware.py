@@ -62,9 +62,12 @@ def modality_aware_center(
     return reduced(soft_margin(squared if distance == "squared" else (squared + FLOOR).sqrt()), reduction)
 
 
-def modality_aware_identity(logits: Tensor, label: Tensor, reduction: Reduction = "mean") -> Tensor:
+def modality_aware_identity(
+    logits: Tensor, label: Tensor, reduction: Reduction = "mean", label_smoothing: float = 0.0
+) -> Tensor:
     """L_MAID (scalar) of the logits (N, num_pids) of cleaned embeddings with label (N,), over all processes."""
-    return reduced(gather(F.cross_entropy(logits, label, reduction="none")), reduction)
+    each = F.cross_entropy(logits, label, reduction="none", label_smoothing=label_smoothing)
+    return reduced(gather(each), reduction)
 
 
 def reduced(values: Tensor, reduction: Reduction) -> Tensor:

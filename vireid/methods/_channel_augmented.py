@@ -8,13 +8,14 @@ from torch import Tensor
 from vireid.declaration import Number, settings
 from vireid.layers.two_stream import TwoStreamSettings
 from vireid.losses.enhanced_squared_difference import Beyond, enhanced_squared_difference
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.weighted_triplet import Softmax
 from vireid.method import Batch, Progress
 from vireid.methods._two_stream import TwoStreamMethod
 
 
 @settings
-class ChannelAugmentedSettings(TwoStreamSettings):
+class ChannelAugmentedSettings(LabelSmoothing, TwoStreamSettings):
     """What CAJL and CAJ+ share: the network, and the enhanced squared difference over V, V' and I."""
 
     square: bool = True
@@ -38,7 +39,7 @@ class ChannelAugmented(TwoStreamMethod):
         _, pooled, embedding = self.embedder.encode(batch.images, batch.modality)
         logits = self.classifier(embedding)
         return {
-            "identity": F.cross_entropy(logits, batch.label),
+            "identity": F.cross_entropy(logits, batch.label, label_smoothing=self.settings.label_smoothing),
             "triplet": self.triplet_loss(pooled, batch.label),
             **self.logit_losses(logits, batch),
         }

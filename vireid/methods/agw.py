@@ -7,7 +7,7 @@ Only the first convolution and batch norm differ between the modalities. The tri
 identity loss behind the BN neck, whose output is what is compared.
 
     L = L_id + L_wrt
-    L_id  = mean over the batch of the cross-entropy of the logits, without label smoothing
+    L_id  = mean over the batch of the cross-entropy of the logits, without label smoothing by default
     L_wrt = weighted regularized triplet of the pooled vectors, both modalities mixed (losses/weighted_triplet.py)
 """
 
@@ -23,6 +23,7 @@ from vireid.data.transforms import Chain, Flip, Normalize, PadCrop
 from vireid.declaration import settings
 from vireid.layers.two_stream import TwoStreamSettings
 from vireid.losses.hard_triplet import batch_hard_triplet
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.weighted_triplet import Softmax, weighted_regularized_triplet
 from vireid.method import Batch, Progress, Recipe, View
 from vireid.methods._two_stream import TwoStreamMethod
@@ -33,7 +34,7 @@ AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize())
 
 
 @settings
-class AGWSettings(TwoStreamSettings):
+class AGWSettings(LabelSmoothing, TwoStreamSettings):
     """The released code's values; its `base` variant is attention=false, pooling=average, triplet=hard."""
 
     triplet: Literal["weighted", "hard"] = "weighted"
@@ -58,7 +59,8 @@ class AGW(TwoStreamMethod):
 
     def losses(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         _, pooled, embedding = self.embedder.encode(batch.images, batch.modality)
-        identity = F.cross_entropy(self.classifier(embedding), batch.label)
+        logits = self.classifier(embedding)
+        identity = F.cross_entropy(logits, batch.label, label_smoothing=self.settings.label_smoothing)
         return {"identity": identity, "triplet": self.triplet_loss(pooled, batch.label)}
 
     def triplet_loss(self, pooled: Tensor, label: Tensor) -> Tensor:

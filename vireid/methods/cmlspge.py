@@ -18,6 +18,7 @@ part with part where a body is shifted in its crop; evaluation/local_shortest_pa
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -32,6 +33,7 @@ from vireid.layers.cmlspge import GlobalAndStripes, GlobalAndStripesSettings
 from vireid.layers.neck import classifier
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.center_triplet import Reduction, center_triplet
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.part_triplet import Candidates, part_triplet, path_triplet
 from vireid.method import Batch, Method, Progress, Recipe, View
 from vireid.methods._two_stream import TwoStreamMethod
@@ -42,7 +44,7 @@ AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize())
 
 
 @settings
-class CMLSPGESettings(GlobalAndStripesSettings):
+class CMLSPGESettings(LabelSmoothing, GlobalAndStripesSettings):
     """Defaults are mostly choices, with reasons in docs/methods/cmlspge.md; a weight of 0 leaves its loss out."""
 
     first_stripe: Count = 1
@@ -142,7 +144,8 @@ class CMLSPGE(Method[GlobalAndStripes]):
             ("_enhanced", embedding, self.classifier, s.enhanced),
         ):
             if weight:
-                terms["identity" + suffix] = weight * F.cross_entropy(head(x), batch.label)
+                loss = F.cross_entropy(head(x), batch.label, label_smoothing=s.label_smoothing)
+                terms["identity" + suffix] = weight * loss
             if weight * s.center and triplets:
                 loss = center_triplet(x, batch.label, batch.modality, s.margin_global, s.reduction)
                 terms["center" + suffix] = weight * s.center * loss
@@ -154,7 +157,8 @@ class CMLSPGE(Method[GlobalAndStripes]):
         terms: dict[str, Tensor] = {}
         if s.local:
             logits = [head(x) for head, x in zip(self.stripe_classifiers, stripes.unbind(1), strict=True)]
-            each = torch.stack([F.cross_entropy(z, batch.label, reduction="none") for z in logits]).sum(0)  # (N,)
+            rows_of = partial(F.cross_entropy, reduction="none", label_smoothing=s.label_smoothing)
+            each = torch.stack([rows_of(z, batch.label) for z in logits]).sum(0)  # (N,)
             for modality, name in enumerate(MODALITIES):
                 rows = batch.modality == modality
                 terms[f"stripes_{name}"] = s.local * (each * rows).sum() / rows.sum()

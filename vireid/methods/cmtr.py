@@ -32,6 +32,7 @@ from vireid.errors import ArgumentError
 from vireid.layers.backbones.vit_weights import load_vit
 from vireid.layers.cmtr import ModalityRemoval, ModalityTransformer, ModalityTransformerSettings, Phi
 from vireid.layers.neck import classifier
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.modality_aware import Center, Distance, Reduction, modality_aware_center, modality_aware_identity
 from vireid.losses.weighted_triplet import Softmax, weighted_regularized_triplet
 from vireid.method import Batch, Method, Progress, Recipe, View
@@ -45,7 +46,7 @@ AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5))
 
 
 @settings
-class CMTRSettings(ModalityTransformerSettings):
+class CMTRSettings(LabelSmoothing, ModalityTransformerSettings):
     """The paper leaves all but the equations open, so these are choices; docs/methods/cmtr.md gives their reasons."""
 
     phi: Phi = "linear"
@@ -134,7 +135,8 @@ class CMTR(Method[ModalityTransformer]):
         own_positive = softmax == "official"
         triplet, lost, correct = weighted_regularized_triplet(pooled, batch.label, softmax, own_positive)
         self.watch.update(lost_negatives=lost, correct=correct)
-        losses = {"identity": F.cross_entropy(self.classifier(embedding), batch.label), "triplet": triplet}
+        logits, smoothing = self.classifier(embedding), self.settings.label_smoothing
+        losses = {"identity": F.cross_entropy(logits, batch.label, label_smoothing=smoothing), "triplet": triplet}
         return losses | self.modality_aware_losses(embedding, batch.label, batch.modality)
 
     def modality_aware_losses(self, embedding: Tensor, label: Tensor, modality: Tensor) -> dict[str, Tensor]:
@@ -147,7 +149,7 @@ class CMTR(Method[ModalityTransformer]):
         center = modality_aware_center(
             cleaned, label, modality, center=s.mac_center, distance=s.mac_distance, reduction=s.reduction
         )
-        identity = modality_aware_identity(logits, label, s.reduction)
+        identity = modality_aware_identity(logits, label, s.reduction, s.label_smoothing)
         return {"modality_center": s.mae * center, "modality_identity": s.mae * identity}
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:

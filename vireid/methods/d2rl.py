@@ -31,12 +31,13 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches, UnpairedBatches
 from vireid.data.transforms import Chain, Flip, PadCrop, Symmetric
-from vireid.declaration import BelowOne, Count, Number, Positive, Weight, settings
+from vireid.declaration import Count, Number, Positive, Weight, settings
 from vireid.errors import ArgumentError
 from vireid.layers.d2rl import UnifiedResNet, UnifiedResNetSettings, load_unified
 from vireid.layers.neck import classifier
 from vireid.layers.unit import Discriminators, Pair, own_channels
 from vireid.losses.hard_triplet import batch_hard_triplet
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.least_squares_gan import discriminator_loss, generator_loss
 from vireid.method import Batch, Method, Progress, Recipe, View
 from vireid.training.optim import SGD, Adam, Constant, IterationSteps, Optimizers, WarmupSteps
@@ -66,7 +67,7 @@ TOGETHER = Recipe(  # of T_F alone; the last stage draws its batches in the same
 
 
 @settings
-class D2RLSettings(UnifiedResNetSettings):
+class D2RLSettings(LabelSmoothing, UnifiedResNetSettings):
     """UNIT's values, and AGW's for T_F; the paper's are not known."""
 
     scales: Count = 3
@@ -95,8 +96,6 @@ class D2RLSettings(UnifiedResNetSettings):
     """Weight of the triplet loss in L_F; 0 leaves it out."""
     margin: Number = 0.3
     """Margin of the triplet loss."""
-    smoothing: BelowOne = 0.0
-    """Label smoothing of the cross-entropy in L_F."""
 
     @model_validator(mode="after")
     def trains_the_translators(self) -> D2RLSettings:
@@ -261,7 +260,7 @@ class D2RL(Method[UnifiedResNet]):
         """L_F of unified images (N, 4, H, W)."""
         _, pooled, embedding = self.embedder.encode(unified, batch.modality)
         logits = self.classifier(embedding)
-        losses = {"identity": F.cross_entropy(logits, batch.label, label_smoothing=self.settings.smoothing)}
+        losses = {"identity": F.cross_entropy(logits, batch.label, label_smoothing=self.settings.label_smoothing)}
         if self.settings.triplet:
             losses["triplet"] = self.settings.triplet * batch_hard_triplet(pooled, batch.label, self.settings.margin)
         return losses

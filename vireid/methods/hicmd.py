@@ -34,6 +34,7 @@ from vireid.layers.hicmd import PrototypeAttribute, PrototypeAttributeSettings, 
 from vireid.layers.hicmd_generator import BOTH, Decoder, Made, Source, translate
 from vireid.layers.image_translation import MultiScale, init_normal, residual_critic
 from vireid.losses.cosine_triplet import cosine_triplet
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.least_squares_gan import discriminator_loss, generator_loss, gradient_penalty
 from vireid.method import Batch, Method, Progress, Recipe, View
 from vireid.training.optim import SGD, Adam, IterationSteps, Optimizers
@@ -72,7 +73,7 @@ def _log_loss(maps: list[Tensor], sign: int) -> Tensor:
 
 
 @settings
-class HiCMDSettings(PrototypeAttributeSettings):
+class HiCMDSettings(LabelSmoothing, PrototypeAttributeSettings):
     """The released code's values; `code` and `paper` choose where the two differ."""
 
     scales: Count = 3
@@ -244,7 +245,8 @@ class HiCMD(Method[PrototypeAttribute]):
         f1 = neck(torch.cat(joined)) if self.settings.neck_rows == "all" else torch.cat([neck(x) for x in joined])
         terms: dict[str, Tensor] = {}
         if self.settings.identity:
-            terms["identity"] = self.settings.identity * F.cross_entropy(self.classifier(f1), label)
+            loss = F.cross_entropy(self.classifier(f1), label, label_smoothing=self.settings.label_smoothing)
+            terms["identity"] = self.settings.identity * loss
         if self.settings.triplet:
             x = self.projection(f1)
             rows = x.split(sizes)

@@ -35,6 +35,7 @@ from vireid.errors import ArgumentError
 from vireid.layers.maum import StripedTwoStream, StripedTwoStreamSettings
 from vireid.layers.neck import classifier
 from vireid.layers.two_stream_weights import load_two_stream
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.unidirectional import unidirectional
 from vireid.method import Batch, BatchSource, Method, Progress, Recipe, View
 from vireid.training.optim import SGD, WarmupSteps, split_by_module
@@ -94,13 +95,15 @@ class Proxies(nn.Module):
         for modality, layer in enumerate(self.specific):
             self.bank(modality).push(layer.weight)  # pyright: ignore[reportArgumentType]
 
-    def identity_losses(self, x: Tensor, label: Tensor, modality: Tensor, detach: bool = False) -> dict[str, Tensor]:
+    def identity_losses(
+        self, x: Tensor, label: Tensor, modality: Tensor, detach: bool = False, smoothing: float = 0.0
+    ) -> dict[str, Tensor]:
         """L_ID, L_RGB and L_IR; with `detach` the last two train their proxies only."""
-        losses = {"identity": F.cross_entropy(self.shared(x), label)}
+        losses = {"identity": F.cross_entropy(self.shared(x), label, label_smoothing=smoothing)}
         for m, name in enumerate(MODALITIES):
             rows = modality == m
             own = x[rows].detach() if detach else x[rows]
-            losses[f"identity_{name}"] = F.cross_entropy(self.specific[m](own), label[rows])
+            losses[f"identity_{name}"] = F.cross_entropy(self.specific[m](own), label[rows], label_smoothing=smoothing)
         return losses
 
     def unidirectional_losses(
@@ -116,7 +119,7 @@ class Proxies(nn.Module):
 
 
 @settings
-class MAUMSettings(StripedTwoStreamSettings):
+class MAUMSettings(LabelSmoothing, StripedTwoStreamSettings):
     """The paper leaves all but the equations open: most defaults are choices, with reasons in docs/methods/maum.md."""
 
     snapshots_visible: Count = 16
@@ -204,7 +207,7 @@ class MAUM(Method[StripedTwoStream]):
         proxies = self.proxies[branch]
         assert isinstance(proxies, Proxies)
         s = self.settings
-        losses = proxies.identity_losses(x, batch.label, batch.modality, s.detach_specific)
+        losses = proxies.identity_losses(x, batch.label, batch.modality, s.detach_specific, s.label_smoothing)
         for name in MODALITIES:
             losses[f"identity_{name}"] = s.specific * losses[f"identity_{name}"]
         if s.beta:

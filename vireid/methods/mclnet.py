@@ -190,7 +190,9 @@ class MCLNet(AGW):
         weights = {"ica": self.settings.ica, "cca": self.settings.cca}
         centers = self.center_losses(encoded.embedding, batch)
         return {
-            "identity": F.cross_entropy(self.classifier(encoded.embedding), batch.label),
+            "identity": F.cross_entropy(
+                self.classifier(encoded.embedding), batch.label, label_smoothing=self.settings.label_smoothing
+            ),
             "triplet": self.triplet_loss(encoded.pooled, batch.label),
             "confusion": self.settings.confusion * self.confusion_loss(encoded.pooled),
             **{name: weights[name] * loss for name, loss in centers.items()},

@@ -32,6 +32,7 @@ from vireid.layers.mpanet import PatternNet, PatternSettings, load_pattern_net
 from vireid.layers.pooling import at_least_float32
 from vireid.losses.center_cluster import center_cluster
 from vireid.losses.divergence import divergence
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.method import Batch, Method, Progress, Recipe, View
 from vireid.training.optim import Adam, Steps
 from vireid.types import INFRARED, VISIBLE
@@ -55,7 +56,7 @@ HEADS = {
 
 
 @settings
-class MPANetSettings(PatternSettings):
+class MPANetSettings(LabelSmoothing, PatternSettings):
     """The released code's values; a weight of 0 leaves its loss out."""
 
     separation: Weight = 0.5
@@ -136,12 +137,13 @@ class MPANet(Method[PatternNet]):
             self.follow(at)
         logits = self.classifier(embedding)
         self.watch.update(correct=(logits.detach().argmax(1) == label).float().mean())
-        terms = {"identity": F.cross_entropy(logits, label)}
+        smoothing = self.settings.label_smoothing
+        terms = {"identity": F.cross_entropy(logits, label, label_smoothing=smoothing)}
         visible, infrared = (modality == m for m in (VISIBLE, INFRARED))
         # all rows pass through both classifiers and the right one is chosen: no row has to be picked out on the device
         own = torch.where(visible[:, None], self.visible_classifier(embedding), self.infrared_classifier(embedding))
         if self.modality_weight:
-            each = F.cross_entropy(own, label, reduction="none")
+            each = F.cross_entropy(own, label, reduction="none", label_smoothing=smoothing)
             for name, rows in (("identity-visible", visible), ("identity-infrared", infrared)):
                 terms[name] = self.modality_weight * (each * rows).sum() / rows.sum()
         if self.settings.mutual:

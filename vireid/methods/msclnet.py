@@ -156,7 +156,7 @@ class MSCLNet(AGW):
         label, camids = batch.label[rows[VISIBLE]], [batch.camid[r] for r in rows]
         normed = [part(maps[r]) for part, r in zip(self.normalized, rows, strict=True)]
         terms = {
-            "identity": F.cross_entropy(self.classifier(embedding), batch.label),
+            "identity": self.cross_entropy(self.classifier(embedding), batch.label),
             "triplet": self.triplet_loss(pooled, batch.label),
             **self.synergy_losses(normed[VISIBLE][0], normed[INFRARED][0], label),
         }
@@ -173,7 +173,7 @@ class MSCLNet(AGW):
         logits = [head(g) for head, g in zip(self.heads, (visible, infrared), strict=True)]
         apart = divergence(*(logits if self.settings.div_on == "logits" else (visible, infrared)))
         self.watch["divergence"] = apart.detach().mean()
-        heads = torch.stack([F.cross_entropy(z, label) for z in logits]).sum()
+        heads = torch.stack([self.cross_entropy(z, label) for z in logits]).sum()
         return {"div": -apart.clamp(max=self.settings.div_cap or torch.inf).mean(), "heads": heads}
 
     def complement_losses(self, fused: Tensor, visible: Tensor, infrared: Tensor, label: Tensor) -> dict[str, Tensor]:
@@ -198,6 +198,9 @@ class MSCLNet(AGW):
             given = given[2:]
         terms = [center_cascade(*rows, inter=self.settings.inter_form) for rows in given]
         return {name: torch.stack([getattr(t, name) for t in terms]).mean() for name in ("sub", "intra", "inter")}
+
+    def cross_entropy(self, logits: Tensor, label: Tensor) -> Tensor:
+        return F.cross_entropy(logits, label, label_smoothing=self.settings.label_smoothing)
 
     def scaled(self, x: Tensor) -> Tensor:
         return F.normalize(x, dim=1) if self.settings.unit_length else x

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Erase, Flip, Normalize, PadCrop
-from vireid.declaration import Count, Index, Number, Rate, Share, Weight, configured, settings
+from vireid.declaration import BelowOne, Count, Index, Number, Rate, Share, Weight, configured, settings
 from vireid.errors import ArgumentError
 from vireid.evaluation.frozen import Frozen
 from vireid.layers.neck import classifier
@@ -36,8 +36,9 @@ from vireid.layers.neighbors import mutual_neighbors
 from vireid.layers.nformer import NFormerRefiner, NFormerRefinerSettings, RefinementSettings, from_released
 from vireid.layers.weights import fill
 from vireid.losses.hard_triplet import batch_hard_triplet_in_blocks
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.method import Batch, Method, Progress, Recipe, View
-from vireid.training.optim import SGD, Adam, Constant, Optimizers, Steps
+from vireid.training.optim import SGD, Adam, Constant, Optimizers, Steps, warmup
 from vireid.types import INFRARED, VISIBLE
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ class WarmupFrom:
     """Epochs, counted from 0, from which on the factor is multiplied by gamma."""
     gamma: Rate = 0.1
     """What the factor is multiplied by at each milestone."""
+    warmup_steps: Index = 0
+    """Iterations of the warm-up, in place of its epochs; 0: by epochs."""
 
     def __call__(self, at: Progress) -> dict[str, float]:
-        part = min(1.0, (at.epoch + 1) / self.warmup_epochs) if self.warmup_epochs else 1.0
+        part = warmup(at, self.warmup_epochs, self.warmup_steps)
         factor = (self.start + (1 - self.start) * part) * Steps(self.milestones, self.gamma)(at)
         return {"network": factor, "centers": 1.0}
 
@@ -99,7 +102,7 @@ class NearbySets:
 
 
 @settings
-class NFormerSettings(RefinementSettings):
+class NFormerSettings(LabelSmoothing, RefinementSettings):
     """The released code's values but for what docs/methods/nformer.md lists."""
 
     base: str = field(kw_only=True)
@@ -108,8 +111,8 @@ class NFormerSettings(RefinementSettings):
     """Whether the transformer's vectors have length 1 in training as at test, or stay as they are, as released."""
     augment: bool = False
     """Whether augmented pictures are embedded again in every epoch, as released; the base is then a run folder."""
-    smoothing: Share = 0.1
-    """Label smoothing of the cross-entropy."""
+    label_smoothing: BelowOne = 0.1
+    """Share of each label that is spread evenly over all identities, as released; 0: none."""
     margin: Number = 0.3
     """Margin m of L_tri."""
     center: Weight = 5e-4
@@ -283,7 +286,7 @@ class NFormer(Method[Never]):
         """Weighted losses of vectors (N, width) before and behind the stage's batch norm."""
         logits = self.classifiers[at.stage](behind)
         losses = {
-            "identity": F.cross_entropy(logits, batch.label, label_smoothing=self.settings.smoothing),
+            "identity": F.cross_entropy(logits, batch.label, label_smoothing=self.settings.label_smoothing),
             "triplet": batch_hard_triplet_in_blocks(before, batch.label, self.settings.margin),
         }
         if self.settings.center:

@@ -34,6 +34,7 @@ from vireid.layers.neck import bn_neck, classifier
 from vireid.layers.spot import StructureTwoStream, StructureTwoStreamSettings
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.losses.hard_triplet import batch_hard_triplet
+from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
 from vireid.method import Batch, Method, Progress, Recipe, View
 from vireid.training.optim import SGD, WarmupSteps, split_by_module
@@ -48,7 +49,7 @@ MARGIN = 0.3
 
 
 @settings
-class SPOTSettings(StructureTwoStreamSettings):
+class SPOTSettings(LabelSmoothing, StructureTwoStreamSettings):
     """The paper leaves all but the equations open, so these are choices; docs/methods/spot.md gives their reasons."""
 
     structure: Weight = 1.0
@@ -128,7 +129,8 @@ class SPOT(Method[StructureTwoStream]):
             triplet = batch_hard_triplet(x, label, self.settings.margin)
         else:
             triplet = weighted_regularized_triplet(x, label, "exact").loss
-        identity = F.cross_entropy(self.classifiers[name](neck(x)), label)
+        logits = self.classifiers[name](neck(x))
+        identity = F.cross_entropy(logits, label, label_smoothing=self.settings.label_smoothing)
         return {f"{prefix}identity": identity, f"{prefix}triplet": triplet}
 
     def load_weights(self, state: dict[str, Tensor]) -> list[str]:

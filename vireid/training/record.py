@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vireid.errors import ArgumentError, RunError
 from vireid.layers.embedder import Deployment
@@ -25,6 +25,10 @@ FORMAT = 1  # of recipe.json and the checkpoints
 # what has to agree for a run to be resumed; the rest of recipe.json (versions, compile) may change
 COMPARED = ("class", "num_pids", "camids", "settings", "recipes", "dataset", "partition", "data", "seed", "data_seed")
 COMPARED += ("precision", "world", "init", "checkpoint", "base")
+FORMER_NAMES = {  # by class: a setting's name in version 0.1 -> its name now
+    "vireid.methods.d2rl.D2RL": {"smoothing": "label_smoothing"},
+    "vireid.methods.nformer.NFormer": {"smoothing": "label_smoothing"},
+}
 STAMPED = ("method", "dataset", "partition", "data", "seed", "init", "checkpoint", "precision")
 
 
@@ -96,6 +100,15 @@ class RunRecord(Frozen):
     held_out_pids: tuple[int, ...] = ()
     continued_from: tuple[int, ...] = ()  # epochs of the last stage before more were added; the schedule was of these
     options: dict[str, Any] = {}  # of the training, for those that a resumed training takes from the run
+
+    @model_validator(mode="before")
+    @classmethod
+    def of_former_names(cls, content: Any) -> Any:
+        """Settings of methods of this package that had another name when the run was recorded."""
+        if not isinstance(content, Mapping) or content.get("class") not in FORMER_NAMES:
+            return content
+        names = FORMER_NAMES[content["class"]]
+        return {**content, "settings": {names.get(k, k): v for k, v in content.get("settings", {}).items()}}
 
     @property
     def last_recipe(self) -> RecipeRecord:
