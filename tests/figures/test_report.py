@@ -38,7 +38,7 @@ def photograph(path: Path, size: tuple[int, int], noise: int = 30) -> Path:
     """A picture (height, width) of blurred shapes with the noise of a camera, which PNG cannot make small."""
     random = np.random.default_rng(0)
     shapes = Image.fromarray(random.integers(0, 256, (size[0] // 40, size[1] // 40, 3), dtype=np.uint8))
-    pixels = np.asarray(shapes.resize(size[::-1], Image.Resampling.BICUBIC)).astype(np.int16)
+    pixels = np.asarray(shapes.resize((size[1], size[0]), Image.Resampling.BICUBIC)).astype(np.int16)
     pixels += random.integers(-noise // 2, noise // 2 + 1, pixels.shape, dtype=np.int16)
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, compress_level=1)
