@@ -12,6 +12,7 @@ from torch import Tensor
 from vireid.errors import ArgumentError, SettingsError
 from vireid.layers.backbones.choice import BackboneSettings
 from vireid.layers.backbones.lite0 import Lite0, load_lite0, public_names
+from vireid.layers.backbones.resnet import HalfInstanceNorm
 from vireid.layers.d2rl import UnifiedResNet, load_unified, widened
 from vireid.layers.hicmd import PrototypeAttribute, load_encoders
 from vireid.layers.mpanet import PatternNet, load_pattern_net
@@ -134,6 +135,63 @@ def test_channels_and_strides_are_those_of_the_modules(settings: dict, stride: i
     assert tuple(shown) == channels and 64 // x.shape[2] == stride
 
 
+def test_ibn_a_has_the_names_and_the_count_of_the_released_network() -> None:
+    with torch.device("meta"):
+        backbone = BackboneSettings(backbone="resnet50-ibn-a", last_stride=2).chosen()
+        stem, stages = backbone.stem(), backbone.stages()
+    state = {f"layer{i}.{name}": p for i, stage in enumerate(stages, 1) for name, p in stage.state_dict().items()}
+    assert sum(p.numel() for part in (stem, *stages) for p in part.parameters()) == 25_557_032 - 2048 * 1000 - 1000
+    halves = {name.removesuffix(".IN.weight"): p.numel() for name, p in state.items() if name.endswith("IN.weight")}
+    counts = {"layer1": (3, 32), "layer2": (4, 64), "layer3": (6, 128)}
+    assert halves == {f"{layer}.{i}.bn1": half for layer, (blocks, half) in counts.items() for i in range(blocks)}
+    assert state["layer1.0.bn1.BN.running_mean"].shape == (32,) and "layer1.0.bn1.IN.running_mean" not in state
+    assert state["layer4.0.bn1.weight"].shape == (512,)
+
+
+def test_ibn_b_has_the_names_of_the_released_network() -> None:
+    with torch.device("meta"):
+        backbone = BackboneSettings(backbone="resnet50-ibn-b").chosen()
+        stem, stages = backbone.stem(), backbone.stages()
+    assert set(stem.state_dict()) == {"conv1.weight", "bn1.weight", "bn1.bias"}
+    norms = {f"layer{i}.{name}" for i, stage in enumerate(stages, 1) for name in stage.state_dict() if ".IN." in name}
+    assert norms == {f"{block}.IN.{name}" for block in ("layer1.2", "layer2.3") for name in ("weight", "bias")}
+
+
+def test_half_an_instance_norm_is_blind_to_the_contrast_of_a_picture() -> None:
+    norm, maps = HalfInstanceNorm(5).eval(), torch.randn(2, 5, 6, 4)
+    first, second = norm(maps), norm(maps * 3 + 1)
+    torch.testing.assert_close(first[:, :2], second[:, :2], rtol=1e-3, atol=1e-4)
+    assert not torch.allclose(first[:, 2:], second[:, 2:])
+
+
+def test_ibn_b_normalizes_behind_the_addition() -> None:
+    torch.manual_seed(0)
+    block = BackboneSettings(backbone="resnet50-ibn-b", width=4, blocks=(1, 1, 1, 1)).chosen().stages()[0][0].eval()
+    maps = torch.randn(2, 4, 8, 8)
+    seen: list[Tensor] = []
+    block.IN.register_forward_hook(lambda module, given, output: seen.append(output))  # pyright: ignore
+    output = block(maps)
+    torch.testing.assert_close(output, seen[0].relu())
+    torch.testing.assert_close(seen[0].mean((2, 3)), torch.zeros(2, 16), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["resnet50-ibn-a", "resnet50-ibn-b"])
+def test_public_weights_of_ibn_fill_both_stems(name: str) -> None:
+    small = {"backbone": name, "width": 4, "blocks": (1, 1, 1, 1)}
+    backbone = BackboneSettings(**small).chosen()
+    parts = {"": backbone.stem(), **{f"layer{i}.": stage for i, stage in enumerate(backbone.stages(), 1)}}
+    state = {
+        prefix + key: torch.randn(p.shape) for prefix, part in parts.items() for key, p in part.state_dict().items()
+    }
+    network = TwoStream(**small)
+    assert load_two_stream(network, {**state, "fc.weight": torch.zeros(1)}) == ["fc.weight"]
+    assert network.infrared.get_parameter("bn1.bias").equal(state["bn1.bias"])
+    norm = "layer1.0.bn1.IN.weight" if name.endswith("a") else "layer2.0.IN.weight"
+    assert network.trunk.get_parameter(norm).equal(state[norm])
+    with pytest.raises(ArgumentError, match="is missing"):
+        load_two_stream(network, {key: value for key, value in state.items() if ".IN." not in key})
+
+
 def test_initial_spread_is_that_of_the_fan_out_of_a_group() -> None:
     torch.manual_seed(0)
     backbone = BackboneSettings(backbone="lite0", depth=12).chosen()
@@ -151,7 +209,7 @@ def test_initial_spread_is_that_of_the_fan_out_of_a_group() -> None:
         ({"backbone": "lite0", "depth": 17}, "lite0 has 16 blocks; got depth=17"),
         ({"backbone": "lite0", "width": 32}, "a ResNet alone takes width"),
         ({"backbone": "lite0", "blocks": (1, 1, 1, 1)}, "a ResNet alone takes blocks"),
-        ({"backbone": "resnet18"}, "`backbone`: expected resnet50"),
+        ({"backbone": "resnet18"}, "`backbone`: expected resnet50 or"),
     ],
 )
 def test_settings_that_do_not_fit(settings: dict, message: str) -> None:

@@ -1,10 +1,11 @@
 """Choice of the backbone: its settings, which the networks built on it extend, and the backbone that they name.
 
-    resnet50  He et al., CVPR 2016; 23.5 million parameters   resnet.py
-    lite0     EfficientNet-Lite0, 3.4 million parameters      lite0.py
+    resnet50                         He et al., CVPR 2016; 23.5 million parameters              resnet.py
+    resnet50-ibn-a, resnet50-ibn-b   the same with instance norms, Pan et al., ECCV 2018        resnet.py
+    lite0                            EfficientNet-Lite0, 3.4 million parameters                 lite0.py
 
-The maps of lite0 have negative values, which GeM pooling counts as 0: `pooling=average` sees
-them. Published figures of the methods are of resnet50.
+The maps of lite0 have negative values, which GeM pooling counts as 0: `pooling=average` sees them. Published figures of
+the methods are of resnet50.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from vireid.layers.backbones.lite0 import BLOCKS as LITE0_BLOCKS
 from vireid.layers.backbones.lite0 import Lite0Backbone
 from vireid.layers.backbones.resnet import ResNet, ResNetSettings
 
-BackboneName = Literal["resnet50", "lite0"]
+BackboneName = Literal["resnet50", "resnet50-ibn-a", "resnet50-ibn-b", "lite0"]
 DEPTHS = {"lite0": LITE0_BLOCKS}  # blocks of the backbones that can be cut
 
 
@@ -60,6 +61,8 @@ class BackboneSettings(ResNetSettings):
         """The backbone."""
         kinds: dict[str, Callable[[], Backbone]] = {
             "resnet50": lambda: ResNet(self),
+            "resnet50-ibn-a": lambda: ResNet(self, "ibn-a"),
+            "resnet50-ibn-b": lambda: ResNet(self, "ibn-b"),
             "lite0": lambda: Lite0Backbone(self.depth or LITE0_BLOCKS, self.last_stride),
         }
         return kinds[self.backbone]()
