@@ -13,6 +13,7 @@ from vireid.errors import ArgumentError, SettingsError
 from vireid.layers.backbones.choice import BackboneSettings
 from vireid.layers.backbones.lite0 import Lite0, load_lite0, public_names
 from vireid.layers.backbones.resnet import HalfInstanceNorm
+from vireid.layers.backbones.vit import VisionTransformer
 from vireid.layers.d2rl import UnifiedResNet, load_unified, widened
 from vireid.layers.hicmd import PrototypeAttribute, load_encoders
 from vireid.layers.mpanet import PatternNet, load_pattern_net
@@ -122,6 +123,9 @@ def test_weights_of_another_backbone_are_refused(lite0: tuple[Lite0, dict[str, T
         ({"backbone": "lite0", "depth": 11, "last_stride": 2}, 16, (32, 24, 40, 112, 112)),
         ({"backbone": "lite0", "depth": 5}, 8, (32, 24, 40, 40, 40)),
         ({"backbone": "lite0", "depth": 1}, 2, (32, 16, 16, 16, 16)),
+        ({"backbone": "resnet50-ibn-b", "width": 8}, 16, (8, 32, 64, 128, 256)),
+        ({"backbone": "vit-small", "depth": 3}, 16, (384,) * 5),
+        ({"backbone": "vit-base"}, 16, (768,) * 5),
     ],
 )
 def test_channels_and_strides_are_those_of_the_modules(settings: dict, stride: int, channels: tuple) -> None:
@@ -192,6 +196,49 @@ def test_public_weights_of_ibn_fill_both_stems(name: str) -> None:
         load_two_stream(network, {key: value for key, value in state.items() if ".IN." not in key})
 
 
+@pytest.fixture(scope="module")
+def vit() -> tuple[VisionTransformer, dict[str, Tensor]]:
+    """A transformer of vit-small's width with a class token, for images of 224 x 224, and its state in timm's names."""
+    torch.manual_seed(0)
+    network = VisionTransformer(image_size=(224, 224), stride=16, dim=384, depth=5, heads=6).eval()
+    for p in network.parameters():
+        torch.nn.init.normal_(p, 0.0, 0.05)
+    return network, {**network.state_dict(), "head.weight": torch.zeros(1)}
+
+
+def test_stages_of_a_vision_transformer_are_its_blocks(vit: tuple[VisionTransformer, dict[str, Tensor]]) -> None:
+    network, state = vit
+    stream = TwoStream(backbone="vit-small", depth=4, attention=False).eval()
+    assert [len(layer) for layer in stream.trunk.layers] == [1, 1, 1, 2]  # and the last norm
+    unused = load_two_stream(stream, state)
+    assert {key.split(".")[0] for key in unused} == {"cls_token", "blocks", "head"}
+    assert all(".4." in key for key in unused if key.startswith("blocks"))
+    images = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        tokens = network.tokens(images)[:, 1:]  # a class token is all that the blocks below do not see
+        for block in list(network.blocks)[:4]:
+            tokens = block(tokens)
+        maps = stream.encode(images, torch.tensor([1])).maps
+        torch.testing.assert_close(maps.flatten(2).transpose(1, 2), network.norm(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_the_position_code_is_read_at_any_size(vit: tuple[VisionTransformer, dict[str, Tensor]]) -> None:
+    _, state = vit
+    stem = BackboneSettings(backbone="vit-small").chosen().stem()
+    rows = torch.arange(14.0).view(1, 1, 14, 1).expand(1, 384, 14, 14)
+    with torch.no_grad():
+        stem.get_parameter("proj.weight").zero_()
+        stem.get_parameter("proj.bias").zero_()
+        stem.get_parameter("positions").copy_(rows)
+        maps = stem(torch.zeros(2, 3, 112, 70))
+    assert maps.shape == (2, 384, 7, 4)
+    torch.testing.assert_close(maps[1, 5, :, 2], 2 * torch.arange(7.0) + 0.5)
+    larger = {**state, "pos_embed": torch.randn(1, 2 + 24 * 24, 384)}  # of 384 x 384 with a distillation token
+    assert BackboneSettings(backbone="vit-small").chosen().named(larger)["stem.positions"].shape == (1, 384, 14, 14)
+    with pytest.raises(ArgumentError, match="patches of 16x16 pixels, the images have 12x40"):
+        stem(torch.zeros(1, 3, 12, 40))
+
+
 def test_initial_spread_is_that_of_the_fan_out_of_a_group() -> None:
     torch.manual_seed(0)
     backbone = BackboneSettings(backbone="lite0", depth=12).chosen()
@@ -207,6 +254,8 @@ def test_initial_spread_is_that_of_the_fan_out_of_a_group() -> None:
     [
         ({"depth": 5}, "depth=5 cuts lite0"),
         ({"backbone": "lite0", "depth": 17}, "lite0 has 16 blocks; got depth=17"),
+        ({"backbone": "vit-small", "depth": 13}, "vit-small has 12 blocks; got depth=13"),
+        ({"backbone": "vit-base", "last_stride": 2}, "last_stride is 1, got 2"),
         ({"backbone": "lite0", "width": 32}, "a ResNet alone takes width"),
         ({"backbone": "lite0", "blocks": (1, 1, 1, 1)}, "a ResNet alone takes blocks"),
         ({"backbone": "resnet18"}, "`backbone`: expected resnet50 or"),
@@ -238,13 +287,21 @@ def test_gem_counts_negative_values_as_0() -> None:
     assert maps.grad is not None and bool(torch.isfinite(maps.grad).all()) and maps.grad[0, 1].eq(0).all()
 
 
-def test_onnx_equals_torch_on_lite0(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"backbone": "lite0", "depth": 6},
+        {"backbone": "vit-small", "depth": 2},
+        {"backbone": "resnet50-ibn-b", "width": 4},
+    ],
+)
+def test_onnx_equals_torch(settings: dict, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     runtime = pytest.importorskip("onnxruntime")
     from vireid.deploy.onnx import export_onnx
 
     torch.manual_seed(0)
-    network = TwoStream(backbone="lite0", depth=6).eval()
+    network = TwoStream(**settings).eval()
     path = export_onnx(network, (66, 33), tmp_path / "embedder.onnx")  # odd and even sides: SAME padding differs
     session = runtime.InferenceSession(path)
     for rows in (1, 3):

@@ -88,6 +88,19 @@ def test_a_step_on_lite0(name: str, tmp_path: Path) -> None:
     assert embeddings(load_embedder(tmp_path / "embedder.safetensors"), given).equal(vectors)
 
 
+@pytest.mark.parametrize("backbone", ["resnet50-ibn-a", "resnet50-ibn-b", "vit-small"])
+def test_a_step_on_the_other_backbones(backbone: str) -> None:
+    form = {"depth": 4} if backbone == "vit-small" else {"depth": None, "width": 4, "blocks": (1, 1, 1, 1)}
+    for name in ("agw", "mpanet"):
+        method, given = small(name, backbone=backbone, **form), batch(name)
+        before = {key: value.clone() for key, value in method.embedder.state_dict().items()}
+        assert all(bool(torch.isfinite(loss)) for loss in step(method.train(), given).values())
+        after = method.embedder.state_dict()
+        layers = [key for key in after if ".layer" in key and key.endswith("weight")]
+        assert layers and all(not after[key].equal(before[key]) for key in layers)
+        assert bool(torch.isfinite(embeddings(method.embedder, given)).all())
+
+
 @pytest.mark.parametrize("name", [name for name in names() if name != "nformer"])
 def test_label_smoothing_changes_the_identity_losses_alone(name: str) -> None:
     kind = find(name)

@@ -2,10 +2,11 @@
 
     resnet50                         He et al., CVPR 2016; 23.5 million parameters              resnet.py
     resnet50-ibn-a, resnet50-ibn-b   the same with instance norms, Pan et al., ECCV 2018        resnet.py
-    lite0                            EfficientNet-Lite0, 3.4 million parameters                 lite0.py
+    lite0                            EfficientNet-Lite0, 3.0 million parameters                 lite0.py
+    vit-small, vit-base              DeiT's vision transformers, 22 and 86 million              vit_maps.py
 
-The maps of lite0 have negative values, which GeM pooling counts as 0: `pooling=average` sees them. Published figures of
-the methods are of resnet50.
+The maps of lite0 and of the transformers have negative values, which GeM pooling counts as 0: `pooling=average` sees
+them. Published figures of the methods are of resnet50.
 """
 
 from __future__ import annotations
@@ -21,9 +22,11 @@ from vireid.layers.backbones.backbone import Backbone
 from vireid.layers.backbones.lite0 import BLOCKS as LITE0_BLOCKS
 from vireid.layers.backbones.lite0 import Lite0Backbone
 from vireid.layers.backbones.resnet import ResNet, ResNetSettings
+from vireid.layers.backbones.vit_maps import BLOCKS as VIT_BLOCKS
+from vireid.layers.backbones.vit_maps import VisionTransformerMaps
 
-BackboneName = Literal["resnet50", "resnet50-ibn-a", "resnet50-ibn-b", "lite0"]
-DEPTHS = {"lite0": LITE0_BLOCKS}  # blocks of the backbones that can be cut
+BackboneName = Literal["resnet50", "resnet50-ibn-a", "resnet50-ibn-b", "lite0", "vit-small", "vit-base"]
+DEPTHS = {"lite0": LITE0_BLOCKS, "vit-small": VIT_BLOCKS, "vit-base": VIT_BLOCKS}  # blocks of what can be cut
 
 
 @settings
@@ -35,7 +38,7 @@ class BackboneSettings(ResNetSettings):
     backbone: BackboneName = "resnet50"
     """Pretrained network that the maps come from."""
     depth: Count | None = None
-    """Blocks of lite0 (up to 16) that are kept; null: all."""
+    """Blocks that are kept of lite0 (16) or of a vision transformer (12); null: all."""
 
     @model_validator(mode="after")
     def fits_the_backbone(self) -> Self:
@@ -43,12 +46,16 @@ class BackboneSettings(ResNetSettings):
         if whole is None:
             if self.depth is not None:
                 raise ArgumentError(
-                    f"depth={self.depth} cuts {' and '.join(DEPTHS)}; the length of backbone={self.backbone} is set "
+                    f"depth={self.depth} cuts {', '.join(DEPTHS)}; the length of backbone={self.backbone} is set "
                     "by blocks, e.g. blocks=[3,4,6,3]"
                 )
             return self
         if self.depth is not None and self.depth > whole:
             raise ArgumentError(f"backbone={self.backbone} has {whole} blocks; got depth={self.depth}")
+        if self.backbone.startswith("vit-") and self.last_stride != 1:
+            raise ArgumentError(
+                f"all maps of backbone={self.backbone} have one size: last_stride is 1, got {self.last_stride}"
+            )
         names = ("blocks",) if self.width_elsewhere else ("width", "blocks")
         own = [name for name in names if getattr(self, name) != defaults(type(self))[name]]
         if own:
@@ -64,5 +71,7 @@ class BackboneSettings(ResNetSettings):
             "resnet50-ibn-a": lambda: ResNet(self, "ibn-a"),
             "resnet50-ibn-b": lambda: ResNet(self, "ibn-b"),
             "lite0": lambda: Lite0Backbone(self.depth or LITE0_BLOCKS, self.last_stride),
+            "vit-small": lambda: VisionTransformerMaps(384, 6, self.depth or VIT_BLOCKS),
+            "vit-base": lambda: VisionTransformerMaps(768, 12, self.depth or VIT_BLOCKS),
         }
         return kinds[self.backbone]()
