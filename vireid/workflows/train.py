@@ -24,6 +24,7 @@ from vireid.evaluation.embed import embed
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.frozen import Frozen
 from vireid.evaluation.refine import RefinedBy
+from vireid.layers.backbones.choice import full_name
 from vireid.layers.refiner import Refiner
 from vireid.layers.weights import load_state, locate
 from vireid.method import Method, Progress, Recipe, Sampler
@@ -243,7 +244,7 @@ def initial_weights(model: Method[Any], recipes: Sequence[Recipe], options: Trai
         return {}
     if not distributed.is_main():  # the first process's weights are copied to all
         return {"init": options.weights}
-    path = locate(options.weights, options.progress)
+    path = locate(full_name(options.weights, model.settings), options.progress)
     unused = model.load_weights(load_state(path))
     if unused:
         listed = ", ".join(unused[:3]) + (" ..." if unused[3:] else "")

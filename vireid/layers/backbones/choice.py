@@ -29,6 +29,17 @@ BackboneName = Literal["resnet50", "resnet50-ibn-a", "resnet50-ibn-b", "lite0", 
 DEPTHS = {"lite0": LITE0_BLOCKS, "vit-small": VIT_BLOCKS, "vit-base": VIT_BLOCKS}  # blocks of what can be cut
 
 
+def full_name(weights: str, network: object) -> str:
+    """The name of public weights that `imagenet` stands for in a network with these settings; others as they are.
+
+    >>> full_name("imagenet", BackboneSettings(backbone="lite0")), full_name("my.pth", BackboneSettings())
+    ('imagenet-lite0', 'my.pth')
+    """
+    if weights != "imagenet" or not isinstance(network, BackboneSettings) or network.backbone == "resnet50":
+        return weights
+    return f"imagenet-{network.backbone}"
+
+
 @settings
 class BackboneSettings(ResNetSettings):
     """Settings of a network that is built on a backbone; width and blocks are those of a ResNet."""
