@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 
 from vireid.errors import GalleryError
-from vireid.search.gallery import Filter, Record
+from vireid.search.gallery import FORMAT, Filter, Record
 
 UNIT_TOLERANCE = 1e-3  # of a vector's length; float16 embeddings stay within
 
@@ -72,6 +73,23 @@ def stored(url: str, dim: int | None, digest: str | None, stored_dim: int, store
         )
     if dim is not None and dim != stored_dim:
         raise GalleryError(f"{url} holds vectors of {stored_dim} numbers, not {dim}; use the bundle it was made with")
+
+
+def description(digest: str) -> str:
+    """What a stored gallery says about itself: its format and the bundle that it is for."""
+    return json.dumps({"format": FORMAT, "bundle": digest})
+
+
+def described(text: str | bytes | None, url: str, advice: str) -> str:
+    """The bundle's digest in a description; GalleryError with `advice` where vireid wrote none, or another format."""
+    try:
+        about = json.loads(text or "")
+        written, digest = about["format"], about["bundle"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise GalleryError(f"{url} is not a gallery that vireid wrote; {advice}") from error
+    if written != FORMAT:
+        raise GalleryError(f"{url} is in format {written!r}, expected {FORMAT!r}; index the pictures again")
+    return digest
 
 
 def already_there(ids: Sequence[str]) -> GalleryError:

@@ -33,8 +33,8 @@ import numpy as np
 
 from vireid.errors import GalleryError
 from vireid.search.drivers import checks, exact
-from vireid.search.drivers.lance_rows import among, condition, quoted, records_of, vectors_of
-from vireid.search.gallery import EVERYTHING, FORMAT, Facets, Filter, GalleryInfo, Hit, Record
+from vireid.search.drivers.lance_rows import SQL, condition, records_of, vectors_of
+from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
 from vireid.system import locked, replacing
 
 TABLE, LOCK, TRAINED = "records", ".writer.lock", "index.json"
@@ -116,7 +116,7 @@ class LanceGallery:
         checks.deletion(ids, where)
         deleted = 0
         with self._writing():
-            wheres = [condition(where)] if where is not None else [among("id", part) for part in _parts(ids)]
+            wheres = [condition(where)] if where is not None else [SQL.among("id", part) for part in _parts(ids)]
             for sql in wheres:
                 count = self._table.count_rows(sql)
                 if count:
@@ -152,7 +152,7 @@ class LanceGallery:
         def read() -> dict[str, Record]:
             records: dict[str, Record] = {}
             for part in _parts(list(dict.fromkeys(ids))):
-                batch = self._table.search().where(among("id", part)).limit(len(part)).to_arrow()
+                batch = self._table.search().where(SQL.among("id", part)).limit(len(part)).to_arrow()
                 records |= {record.id: record for record in records_of(batch, vectors_of(batch))}
             return records
 
@@ -161,12 +161,12 @@ class LanceGallery:
         return [there[each] for each in ids if each in there]
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
-        columns, sql = [name for name in self._table.schema.names if name != "vector"], condition(where)
+        columns = [name for name in self._table.schema.names if name != "vector"]
         while limit is None or limit > 0:
             page = PAGE if limit is None else min(PAGE, limit)
-            after = f"id > {quoted(after_id)}" + (f" AND {sql}" if sql else "")
+            after = condition(where, after_id)
 
-            def read(after: str = after, page: int = page) -> Any:
+            def read(after: str | None = after, page: int = page) -> Any:
                 query = self._table.search().where(after).select(columns).limit(page)
                 return query.order_by([{"column_name": "id", "ascending": True}]).to_arrow()
 
@@ -231,19 +231,14 @@ class LanceGallery:
                 pa.field("tags", pa.list_(pa.string())),
                 *texts,
             ],
-            metadata={"vireid": json.dumps({"format": FORMAT, "bundle": digest})},
+            metadata={"vireid": checks.description(digest)},
         )
         self._db.create_table(TABLE, schema=schema)
 
     def _stored(self) -> tuple[int, str]:
         schema = self._table.schema
-        try:
-            about = json.loads((schema.metadata or {})[b"vireid"])
-            format, digest = about["format"], about["bundle"]
-        except (KeyError, ValueError, TypeError) as error:
-            raise GalleryError(f"{self.path} is not a gallery that vireid wrote; index the pictures again") from error
-        if format != FORMAT:
-            raise GalleryError(f"{self.path} is in format {format!r}, expected {FORMAT!r}; index the pictures again")
+        text = (schema.metadata or {}).get(b"vireid")
+        digest = checks.described(text, f"lance:{self.path}", "index the pictures again")
         return schema.field("vector").type.list_size, digest
 
     def _batch(self, records: list[Record], vectors: np.ndarray) -> Any:
@@ -261,7 +256,7 @@ class LanceGallery:
         """Those of these ids that the gallery has."""
         known: list[str] = []
         for part in _parts(ids):
-            batch = self._table.search().where(among("id", part)).select(["id"]).limit(len(part)).to_arrow()
+            batch = self._table.search().where(SQL.among("id", part)).select(["id"]).limit(len(part)).to_arrow()
             known += batch["id"].to_pylist()
         return known
 

@@ -2,40 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from vireid.search.drivers.dialect import Dialect
 from vireid.search.gallery import Filter, Record
-
-
-def condition(where: Filter) -> str | None:
-    """A filter as LanceDB's SQL, None where everything passes. Texts are quoted, so that none is read as SQL."""
-    parts = [
-        among(column, values)
-        for column, values in (("camera", where.cameras), ("pid", where.pids), ("track", where.tracks))
-        if values
-    ]
-    if where.after_s is not None:
-        parts.append(f"time_s >= {float(where.after_s)!r}")
-    if where.before_s is not None:
-        parts.append(f"time_s < {float(where.before_s)!r}")
-    if where.modality is not None:
-        parts.append(f"modality = {int(where.modality)}")
-    if where.tags:
-        parts.append(f"array_has_all(tags, [{', '.join(map(quoted, where.tags))}])")
-    if where.without_ids:
-        parts.append(f"NOT ({among('id', where.without_ids)})")
-    return " AND ".join(parts) or None
 
 
 def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"  # as in the SQL standard: a backslash means itself
 
 
-def among(column: str, values: Sequence[str]) -> str:
-    return f"{column} IN ({', '.join(map(quoted, values))})"
+SQL = Dialect(
+    quoted,
+    equal="{column} = {value}",
+    one_of="{column} IN ({values})",
+    none_of="NOT ({column} IN ({values}))",
+    all_in="array_has_all({column}, [{values}])",
+    conjunction=" AND ",
+)
+
+
+def condition(where: Filter, after_id: str | None = None) -> str | None:
+    """A filter as LanceDB's SQL, None where everything passes."""
+    return SQL.condition(where, after_id) or None
 
 
 def vectors_of(table: Any) -> np.ndarray:

@@ -14,7 +14,6 @@ mode, which is not used here, listens on all addresses without a password.)
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -26,7 +25,8 @@ import numpy as np
 
 from vireid.errors import GalleryError
 from vireid.search.drivers import checks, exact
-from vireid.search.gallery import EVERYTHING, FORMAT, LIMITS_BYTES, MAX_TAGS, Facets, Filter, GalleryInfo, Hit, Record
+from vireid.search.drivers.dialect import Dialect
+from vireid.search.gallery import EVERYTHING, LIMITS_BYTES, MAX_TAGS, Facets, Filter, GalleryInfo, Hit, Record
 
 TOKEN = "VIREID_MILVUS_TOKEN"
 COLLECTION, REWRITTEN = "vireid", "_rewritten"
@@ -91,20 +91,22 @@ class MilvusGallery:
     def delete(self, ids: Sequence[str] = (), where: Filter | None = None) -> int:
         checks.deletion(ids, where)
         deleted = 0
-        for expression in [condition(where)] if where is not None else [_among("id", part) for part in _parts(ids)]:
+        for expression in (
+            [EXPR.condition(where)] if where is not None else [EXPR.among("id", part) for part in _parts(ids)]
+        ):
             if count := self._count(expression):
                 self._client.delete(self._name, filter=expression)
             deleted += count
         return deleted
 
     def count(self, where: Filter = EVERYTHING) -> int:
-        return self._count(condition(where))
+        return self._count(EXPR.condition(where))
 
     def search(
         self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
         checks.hit_count(k)
-        queries, expression = checks.unit_vectors(vectors, self.dim), condition(where)
+        queries, expression = checks.unit_vectors(vectors, self.dim), EXPR.condition(where)
         passing = self._count(expression) if len(queries) else 0
         if not passing:
             return [[] for _ in queries]
@@ -118,15 +120,14 @@ class MilvusGallery:
         checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
         there: dict[str, Record] = {}
         for part in _parts(list(dict.fromkeys(ids))):
-            rows = self._client.query(self._name, filter=_among("id", part), output_fields=[*COLUMNS, "vector"])
+            rows = self._client.query(self._name, filter=EXPR.among("id", part), output_fields=[*COLUMNS, "vector"])
             there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in rows}
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
-        expression = condition(where)
-        after = " and ".join(part for part in (f"id > {_quoted(after_id)}" if after_id else "", expression) if part)
-        for place, row in enumerate(self._all(after, list(COLUMNS))):
+        expression = EXPR.condition(where, after_id or None)
+        for place, row in enumerate(self._all(expression, list(COLUMNS))):
             if place == limit:
                 return
             yield _record(row, None)
@@ -163,7 +164,7 @@ class MilvusGallery:
 
     def _create(self, name: str, dim: int, digest: str, index: str) -> None:
         DataType = _library().DataType
-        about = json.dumps({"format": FORMAT, "bundle": digest})
+        about = checks.description(digest)
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=about)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=LIMITS_BYTES["id"])
         schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
@@ -204,7 +205,9 @@ class MilvusGallery:
     def _there(self, ids: list[str]) -> list[str]:
         known: list[str] = []
         for part in _parts(ids):
-            known += [r["id"] for r in self._client.query(self._name, filter=_among("id", part), output_fields=["id"])]
+            known += [
+                r["id"] for r in self._client.query(self._name, filter=EXPR.among("id", part), output_fields=["id"])
+            ]
         return known
 
     def _count(self, expression: str) -> int:
@@ -253,34 +256,20 @@ class MilvusGallery:
         return results
 
 
-def condition(where: Filter) -> str:
-    """A filter as Milvus's expression, empty where everything passes; texts are quoted."""
-    parts = [
-        _among(column, values)
-        for column, values in (("camera", where.cameras), ("pid", where.pids), ("track", where.tracks))
-        if values
-    ]
-    if where.after_s is not None:
-        parts.append(f"time_s >= {float(where.after_s)!r}")
-    if where.before_s is not None:
-        parts.append(f"time_s < {float(where.before_s)!r}")
-    if where.modality is not None:
-        parts.append(f"modality == {int(where.modality)}")
-    if where.tags:
-        parts.append(f"array_contains_all(tags, [{', '.join(map(_quoted, where.tags))}])")
-    if where.without_ids:
-        parts.append(f"id not in [{', '.join(map(_quoted, where.without_ids))}]")
-    return " and ".join(parts)
-
-
 def _quoted(text: str) -> str:
     for plain, escaped in ESCAPED:
         text = text.replace(plain, escaped)
     return f'"{text}"'
 
 
-def _among(column: str, values: Sequence[str]) -> str:
-    return f"{column} in [{', '.join(map(_quoted, values))}]"
+EXPR = Dialect(
+    _quoted,
+    equal="{column} == {value}",
+    one_of="{column} in [{values}]",
+    none_of="{column} not in [{values}]",
+    all_in="array_contains_all({column}, [{values}])",
+    conjunction=" and ",
+)
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -311,15 +300,12 @@ def _time(value: float | None) -> float:
 
 
 def _stored(about: dict[str, Any], place: str) -> tuple[int, str]:
-    try:
-        written = json.loads(about.get("properties", {}).get("vireid") or about["description"])
-        format, digest = written["format"], written["bundle"]
-        dim = next(field["params"]["dim"] for field in about["fields"] if field["name"] == "vector")
-    except (KeyError, ValueError, TypeError, StopIteration) as error:
-        raise GalleryError(f"milvus:{place} holds a collection that vireid did not make; name another one") from error
-    if format != FORMAT:
-        raise GalleryError(f"milvus:{place} is in format {format!r}, expected {FORMAT!r}; index the pictures again")
-    return int(dim), digest
+    text = about.get("properties", {}).get("vireid") or about.get("description")
+    digest = checks.described(text, f"milvus:{place}", "name another collection, or index the pictures again")
+    dims = [field["params"]["dim"] for field in about["fields"] if field["name"] == "vector"]
+    if not dims:
+        raise GalleryError(f"milvus:{place} holds no vectors; name another collection, or index the pictures again")
+    return int(dims[0]), digest
 
 
 def _place(place: str) -> tuple[str, str, str]:
