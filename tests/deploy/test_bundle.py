@@ -176,9 +176,11 @@ def test_damaged_and_foreign_folders(place: Path, tmp_path: Path) -> None:
         Bundle.open(bundle).embedder("torch", "cuda:99")
     text = (bundle / "config.json").read_text()
     (bundle / "config.json").write_text(text.replace('"dim"', '"dimension"'))
-    refused(bundle, r"config\.json is not a configuration .*dim")
+    refused(bundle, r"config\.json is not what vireid \S+ reads \(dim: .*export the run again")
     (bundle / "config.json").write_text("{")
-    refused(bundle, r"config\.json is not a configuration")
+    refused(bundle, r"config\.json is not readable as JSON .*export the run again")
+    (bundle / "config.json").write_text(text.replace("vireid bundle 1", "vireid bundle 9"))
+    refused(bundle, r"config\.json has format 'vireid bundle 9', .* reads format 'vireid bundle 1'; export the run")
     (bundle / "config.json").write_text(text)
     with (bundle / "embedder.safetensors").open("ab") as file:
         file.write(b"\0")

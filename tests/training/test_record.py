@@ -116,7 +116,12 @@ def test_a_folder_that_is_no_run_is_told(tmp_path, trained):
     with pytest.raises(RunError, match="first epoch has not ended"):
         run.embedder()
     assert not run.finished
-    for text, message in (("{", "not readable as JSON"), ('{"format": 99}', "format 99"), ("[]", "format None")):
+    for text, message in (
+        ("{", "not readable as JSON"),
+        ('{"format": 99}', "format 99.*reads format 1; restore it"),
+        ("[]", "format None"),
+        ('{"format": 1}', r"is not what vireid \S+ reads \(method: "),
+    ):
         (run.path / "recipe.json").write_text(text)
         with pytest.raises(RunError, match=message):
             RunFolder.open(run.path)

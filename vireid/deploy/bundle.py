@@ -23,7 +23,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 
 from vireid.deploy.bundle_config import (
     CALIBRATION,
@@ -43,11 +42,14 @@ from vireid.deploy.card import figures_of, model_card
 from vireid.deploy.parity import LIMIT, example_inputs, export_runtimes
 from vireid.deploy.runtimes import BACKENDS, Embed, open_onnxruntime, open_openvino, torch_embed
 from vireid.errors import ArgumentError, BundleError
+from vireid.json_file import JsonFile
 from vireid.layers.embedder import Embedder, load_embedder
 from vireid.system import choose_device, file_digest, remove_partials, replacing
 from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.types import INFRARED, VISIBLE, Backend
 from vireid.version import __version__
+
+CONFIGURATION = JsonFile(CONFIG, BundleConfig, FORMAT, BundleError, "export the run again")
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,7 @@ class Bundle:
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
             raise BundleError(_no_bundle(folder))
-        try:
-            config = BundleConfig.model_validate_json((folder / CONFIG).read_bytes())
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"])) or "the file"
-            raise BundleError(
-                f"{folder / CONFIG} is not a configuration that vireid {__version__} reads ({where}: {first['msg']}); "
-                "export the run again"
-            ) from error
+        config = CONFIGURATION.read(folder)
         if not (folder / WEIGHTS).is_file():
             raise BundleError(f"{folder} has no {WEIGHTS}; copy the whole folder, or export the run again")
         if (actual := file_digest(folder / WEIGHTS)) != config.digest:
@@ -164,7 +158,6 @@ def _config(run: RunFolder, network: Embedder, digest: str) -> BundleConfig:
         layer, first = next(iter(layers.items()))
         dim = int(first.shape[1])
     return BundleConfig(
-        format=FORMAT,
         method=run.record.method,
         size=use.size,
         filter=use.filter,

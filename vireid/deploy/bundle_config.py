@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
@@ -58,7 +56,7 @@ class BundleConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: Literal["vireid bundle 1"]
+    format: str = FORMAT
     method: str
     size: tuple[int, int]
     filter: ResizeFilter

@@ -9,7 +9,7 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -75,7 +75,7 @@ class SourceRecord(Frozen):
 class RunRecord(Frozen):
     """recipe.json, read and written."""
 
-    format: Literal[1] = FORMAT
+    format: int = FORMAT
     method: str
     class_name: str = Field(alias="class")
     num_pids: int

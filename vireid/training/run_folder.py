@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from pydantic import ValidationError
 from torch import nn
 
 from vireid.errors import RunError
+from vireid.json_file import JsonFile, check_format
 from vireid.layers.embedder import Deployment, Embedder, load_embedder, save_embedder
 from vireid.layers.refiner import Refiner, load_refiner, save_refiner
 from vireid.method import Method, Recipe
@@ -33,11 +33,12 @@ from vireid.training.record import FORMAT, BaseRecord, RunRecord
 from vireid.training.reported import load_reported
 from vireid.training.samples import sheet
 from vireid.training.selection import LAST_EPOCH
-from vireid.version import __version__
 
 RECIPE, LAST, BEST = "recipe.json", "last.pt", "best.pt"
 EMBEDDER, REFINER = "embedder.safetensors", "refiner.safetensors"
 SAMPLES = "samples"  # folder
+ADVICE = "restore it or train again"
+RECORD = JsonFile(RECIPE, RunRecord, FORMAT, RunError, ADVICE)
 MethodT = TypeVar("MethodT", bound=Method[Any])
 
 
@@ -58,22 +59,7 @@ class RunFolder:
             raise RunError(
                 f"{path} is not a run folder: it holds no {RECIPE}; pass the folder that `vireid train` wrote"
             )
-        try:
-            content = json.loads((path / RECIPE).read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise RunError(f"{path / RECIPE} is not readable as JSON ({error}); restore it or train again") from error
-        number = content.get("format") if isinstance(content, dict) else None
-        if number != FORMAT:
-            raise RunError(f"{path / RECIPE} has format {number!r}, this vireid {__version__} reads format {FORMAT}")
-        try:
-            return cls(path, RunRecord.model_validate(content))
-        except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise RunError(
-                f"{path / RECIPE} is not a record that vireid {__version__} reads ({place}: {first['msg']}); restore "
-                "it or train again"
-            ) from error
+        return cls(path, RECORD.read(path))
 
     @classmethod
     def begin(
@@ -151,11 +137,8 @@ class RunFolder:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a file that is cut or foreign
-            raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); restore it or train again") from error
-        if state.get("format") != FORMAT:
-            raise RunError(
-                f"{path} has format {state.get('format')!r}, this vireid {__version__} reads format {FORMAT}"
-            )
+            raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {ADVICE}") from error
+        check_format(path, state.get("format"), FORMAT, RunError, ADVICE)
         return state
 
     def load(self, method: MethodT) -> MethodT:
