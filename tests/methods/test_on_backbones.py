@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,9 @@ from vireid.layers.backbones.choice import BackboneSettings
 from vireid.layers.embedder import Embedder, load_embedder, save_embedder
 from vireid.method import Batch, Method, Progress
 from vireid.methods import find, names
+from vireid.training.frozen_backbone import hold, without_gradient
 from vireid.training.optim import Optimizers
-from vireid.training.settings import settings_class
+from vireid.training.settings import resolve, settings_class
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, PIDS = (64, 32), 4
@@ -26,6 +28,7 @@ MORE = {  # settings of a method that make the rest of it small, or fit it to th
     "msclnet": {"parts": 2, "hidden": 8},
     "spot": {"relation": (4, 6, 8, 8), "parts": 3},
 }
+LEARNED = {"agw": "weight", "mclnet": "weight", "d2rl": "weight", "hicmd": "bn.weight", "mpanet": "weight"}
 
 
 def on_backbones() -> list[str]:
@@ -118,3 +121,33 @@ def test_label_smoothing_changes_the_identity_losses_alone(name: str) -> None:
     assert {key for key, other in changed.items() if other} == {
         key for key in changed if key.startswith(identity) or key.endswith("_identity")
     }
+
+
+def test_mclnet_takes_other_schedules_for_its_extractor_or_for_all() -> None:
+    kind, at = find("mclnet"), Progress(epoch=2, epochs=4, iterations_per_epoch=1)
+    (recipe,), _ = resolve(kind, "sysu", ["schedule.extractor=cosine", "schedule.extractor.warmup_epochs=0"])
+    factors = recipe.schedule(at)
+    assert isinstance(factors, dict) and factors["modality"] == factors["centers"] == 1.0
+    assert factors["backbone"] == factors["head"] == pytest.approx(0.5)
+    (recipe,), _ = resolve(kind, "sysu", ["schedule=constant"])
+    assert recipe.schedule(at) == 1.0
+
+
+def test_a_frozen_backbone_trains_the_rest(tmp_path: Path) -> None:
+    for name in ("agw", "mclnet", "d2rl", "hicmd", "mpanet"):
+        method, given = small(name, **({"attention": False} if name in ("agw", "mclnet") else {})), batch(name)
+        stages = method.recipe if isinstance(method.recipe, tuple) else (method.recipe,)
+        recipe = dataclasses.replace(stages[-1], freeze=5, frozen_norms=True)
+        before = {key: value.clone() for key, value in method.embedder.state_dict().items()}
+        hold(method.train(), recipe)
+        with without_gradient(method, recipe):
+            losses = step(method, given)
+        assert all(bool(torch.isfinite(loss)) for loss in losses.values())
+        frozen = {
+            id(t) for part in method.embedder.backbone_parts() for m in part for t in (*m.parameters(), *m.buffers())
+        }
+        own = dict(method.embedder.named_parameters()) | dict(method.embedder.named_buffers())
+        for key, tensor in own.items():
+            if key in before and id(tensor) in frozen:
+                assert tensor.equal(before[key]), (name, key)
+        assert not method.embedder.neck.state_dict()[LEARNED[name]].equal(before[f"neck.{LEARNED[name]}"])

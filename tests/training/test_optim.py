@@ -201,3 +201,15 @@ def test_a_warm_up_in_steps_replaces_that_in_epochs() -> None:
         assert values[-1] == pytest.approx(last, abs=0.06) and max(values) <= 1
         assert values[4:] == sorted(values[4:], reverse=True), "it only falls behind the warm-up"
     assert WarmupSteps(4)(Progress(epoch=1)) == 0.5
+
+
+def test_a_step_on_an_empty_group_does_nothing() -> None:
+    recipe = Recipe((1, 1), None, (), 1, {"trunk": SGD(0.1), "head": SGD(0.1)}, Constant())
+    head = nn.Parameter(torch.ones(1))
+    optim = Optimizers({"trunk": [], "head": [head]}, recipe)
+    optim.step(head.sum(), "trunk")
+    assert head.item() == 1
+    optim.step(head.sum(), "trunk", "head")
+    assert head.item() < 1
+    with pytest.raises(LossNotFinite):
+        optim.step(head.sum() * float("nan"), "trunk")

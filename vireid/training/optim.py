@@ -107,14 +107,16 @@ class Optimizers:
         (LossNotFinite, before anything changes) when the objective is NaN or infinite on any rank. A parameter that the
         loss does not depend on is left alone, weight decay and momentum included.
         """
-        unknown = set(names) - set(self.built)
+        unknown = set(names) - set(self.specs)
         if unknown:
-            raise ArgumentError(f"no optimizer is called {sorted(unknown)}; the recipe names {sorted(self.built)}")
+            raise ArgumentError(f"no optimizer is called {sorted(unknown)}; the recipe names {sorted(self.specs)}")
         losses: dict[str, Tensor] = {"loss": loss} if isinstance(loss, Tensor) else dict(loss)
         objective = torch.stack(list(losses.values())).sum()
         if distributed.any_rank(not bool(torch.isfinite(objective)), objective.device):
             raise LossNotFinite({name: value.item() for name, value in losses.items()})
-        chosen = names or tuple(self.built)
+        chosen = [name for name in names or self.built if name in self.built]
+        if not chosen:  # every named group is empty: all of it is frozen, or a setting leaves it out
+            return
         inputs = list({id(p): p for name in chosen for p in self.params[name]}.values())
         for p in inputs:
             p.grad = None
