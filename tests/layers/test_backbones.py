@@ -166,6 +166,7 @@ def test_half_an_instance_norm_is_blind_to_the_contrast_of_a_picture() -> None:
     first, second = norm(maps), norm(maps * 3 + 1)
     torch.testing.assert_close(first[:, :2], second[:, :2], rtol=1e-3, atol=1e-4)
     assert not torch.allclose(first[:, 2:], second[:, 2:])
+    assert norm.half()(maps.half()).dtype == torch.float16
 
 
 def test_ibn_b_normalizes_behind_the_addition() -> None:

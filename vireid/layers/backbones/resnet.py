@@ -58,12 +58,12 @@ class HalfInstanceNorm(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.half = channels // 2
-        self.IN = nn.InstanceNorm2d(self.half, affine=True)
-        self.BN = nn.BatchNorm2d(channels - self.half)
+        self.cut = channels // 2
+        self.IN = nn.InstanceNorm2d(self.cut, affine=True)
+        self.BN = nn.BatchNorm2d(channels - self.cut)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.IN(x[:, : self.half]), self.BN(x[:, self.half :])], dim=1)
+        return torch.cat([self.IN(x[:, : self.cut]), self.BN(x[:, self.cut :])], dim=1)
 
 
 class Bottleneck(nn.Module):
@@ -127,7 +127,8 @@ class ResNet(Backbone):
     expected: ClassVar[str] = "torchvision's resnet50 (conv1.weight, layer1.0...)"
 
     def __init__(self, settings: ResNetSettings, variant: Variant = "plain") -> None:
-        self.settings, self.variant = settings, variant
+        self.settings = settings
+        self.variant: Variant = variant
         self.stem_channels = settings.width
         self.widths = tuple((settings.width * 2**i * EXPANSION,) * blocks for i, blocks in enumerate(settings.blocks))
         self.stride = 16 * settings.last_stride
