@@ -62,6 +62,22 @@ def test_settings_that_had_another_name_have_the_present_one():
     assert mine.settings == {"smoothing": 0.1}
 
 
+def test_the_stamp_names_another_backbone_and_other_weights_than_the_trained_ones():
+    about = {"method": "AGW", "class": "vireid.methods.agw.AGW", "num_pids": 4, "dataset": "small", "data": "abc"}
+    recipe = {"size": [288, 144], "epochs": 1}
+
+    def stamp(settings, **more):
+        record = RunRecord.model_validate({**about, "settings": settings, "recipes": [{**recipe, **more}]})
+        return {key: record.stamp[key] for key in ("backbone", "weights") if key in record.stamp}
+
+    assert stamp({}) == stamp({"backbone": "resnet50", "depth": None}, ema=0.0, mix=1.0) == {}
+    assert stamp({"depth": 4}) == {}  # NFormer's own setting
+    assert stamp({"backbone": "lite0", "depth": 11}, mix=0.35) == {
+        "backbone": "lite0, 11 blocks", "weights": "0.35 trained and 0.65 of the start"}  # fmt: skip
+    assert stamp({"backbone": "vit-small", "depth": None}, ema=0.99, mix=0.5) == {
+        "backbone": "vit-small", "weights": "averaged with decay 0.99, 0.5 trained and 0.5 of the start"}  # fmt: skip
+
+
 def test_recipe_says_what_was_run(trained):
     about = trained[0].record.plain()
     assert (about["method"], about["class"], about["num_pids"], about["camids"]) == (

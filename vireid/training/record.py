@@ -45,6 +45,15 @@ class RecipeRecord(Frozen):
     epochs: int
     filter: ResizeFilter = "lanczos"
     similarity: Similarity = "cosine"
+    ema: float = 0.0
+    mix: float = 1.0
+
+    @property
+    def weights(self) -> str:
+        """Which weights are reported, where they are not just the trained ones."""
+        averaged = f"averaged with decay {self.ema:g}" if self.ema else ""
+        mixed = f"{self.mix:g} trained and {1 - self.mix:g} of the start" if self.mix < 1 else ""
+        return ", ".join(filter(None, (averaged, mixed)))
 
     @field_validator("size", mode="before")
     @classmethod
@@ -127,9 +136,21 @@ class RunRecord(Frozen):
     def stamp(self) -> dict[str, str]:
         """What every figure computed from this run is printed with."""
         stamp = {name: str(getattr(self, name)) for name in STAMPED if getattr(self, name) not in (None, "")}
+        if self.backbone:
+            stamp["backbone"] = self.backbone
+        if self.last_recipe.weights:
+            stamp["weights"] = self.last_recipe.weights
         if self.continued_from:
             stamp["continued"] = "after epoch " + " and ".join(map(str, self.continued_from))
         return stamp
+
+    @property
+    def backbone(self) -> str:
+        """The backbone, where it is not the ResNet-50 that the published figures are of."""
+        name, depth = self.settings.get("backbone", "resnet50"), self.settings.get("depth")
+        if name == "resnet50":
+            return ""
+        return f"{name}, {depth} blocks" if depth else str(name)
 
     @property
     def trained_on_name(self) -> str:
