@@ -1,8 +1,11 @@
 # Two commands for a fresh machine that has only Python and make: `make demo` (the main job) and `make test`.
 PYTHON ?= python3
 VENV   ?= .venv
+LOWEST ?= .venv-lowest
+LOWEST_EXTRAS := dev,log,export,serve
 BIN    := $(VENV)/bin
 DEMO   ?= runs/demo
+comma  := ,
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -19,6 +22,10 @@ test: $(VENV)/test.installed lint     ## everything that CI runs; OPTIONS=--no-s
 
 check: $(VENV)/dev.installed lint     ## format, lint, types and the fast tests, in under three minutes; no large extras
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" -q $(OPTIONS)
+
+.PHONY: lowest
+lowest: $(LOWEST)/installed           ## the fast tests with the lowest versions that pyproject.toml allows; not part of CI
+	OMP_NUM_THREADS=1 $(LOWEST)/bin/python -m pytest -n 2 --dist worksteal -m "not slow" -q $(OPTIONS)
 
 .PHONY: lint
 lint: $(VENV)/dev.installed
@@ -58,5 +65,15 @@ $(VENV)/test.installed: $(VENV)/dev.installed
 	$(BIN)/python -m pip install -q -e '.[test]'
 	touch $@
 
+# uv finds the versions, pip installs them: from where this machine's pip takes its packages. torch stays pinned.
+$(LOWEST)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv --clear $(LOWEST)
+	$(LOWEST)/bin/python -m pip install -q uv
+	$(LOWEST)/bin/uv pip compile -q --no-header --resolution lowest-direct -c constraints.txt \
+	  --extra $(subst $(comma), --extra ,$(LOWEST_EXTRAS)) \
+	  --python $(LOWEST)/bin/python -o $(LOWEST)/versions.txt pyproject.toml
+	PIP_CONSTRAINT=$(abspath $(LOWEST)/versions.txt) $(LOWEST)/bin/python -m pip install -q -e '.[$(LOWEST_EXTRAS)]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) site .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(LOWEST) site .pytest_cache .ruff_cache
