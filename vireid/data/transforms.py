@@ -76,7 +76,8 @@ def whole_numbers(uniform: Tensor, count: Tensor | int) -> Tensor:
     return (uniform * count).floor().long()
 
 
-def _check_pixels(sample: Sample, step: str) -> None:
+def check_pixels(sample: Sample, step: str) -> None:
+    """Raise ArgumentError where images are no longer uint8; `step` is the transform that asks."""
     if sample["images"].dtype != torch.uint8:
         raise ArgumentError(f"{step} works on uint8 pixels, got {sample['images'].dtype}; put it before Normalize")
 
@@ -188,7 +189,7 @@ class PadCrop:
     """Their gray level: 0 black (AGW), 127 gray (MPANet)."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        _check_pixels(sample, "PadCrop")
+        check_pixels(sample, "PadCrop")
         places = whole_numbers(draw(len(sample["images"]), generator, 2), 2 * self.pad + 1)
         return crop(sample, places[:, 0], places[:, 1], self.pad, self.fill)
 
@@ -220,7 +221,7 @@ class Normalize:
     """uint8 pixels to float32 with ImageNet's mean and deviation per channel, the order that the embedder uses too."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        _check_pixels(sample, "Normalize")
+        check_pixels(sample, "Normalize")
         images = sample["images"].to(torch.float32, memory_format=torch.contiguous_format)
         mean = images.new_tensor(IMAGENET_MEAN).view(3, 1, 1)
         std = images.new_tensor(IMAGENET_STD).view(3, 1, 1)
@@ -232,7 +233,7 @@ class Symmetric:
     """uint8 pixels to float32 from -1 to 1, in place of Normalize, for networks whose own images end in a tanh."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        _check_pixels(sample, "Symmetric")
+        check_pixels(sample, "Symmetric")
         images = sample["images"].to(torch.float32, memory_format=torch.contiguous_format)
         return {**sample, "images": images.div_(255).sub_(0.5).div_(0.5)}
 
@@ -245,7 +246,7 @@ class RandomGray:
     """Probability that an image becomes gray."""
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        _check_pixels(sample, "RandomGray")
+        check_pixels(sample, "RandomGray")
         images = sample["images"]
         chosen = (draw(len(images), generator) < self.p).nonzero()[:, 0].to(images.device)
         red, green, blue = images[chosen].int().unbind(1)
