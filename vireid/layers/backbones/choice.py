@@ -57,8 +57,8 @@ class BackboneSettings(ResNetSettings):
         if whole is None:
             if self.depth is not None:
                 raise ArgumentError(
-                    f"depth={self.depth} cuts {', '.join(DEPTHS)}; the length of backbone={self.backbone} is set "
-                    "by blocks, e.g. blocks=[3,4,6,3]"
+                    f"depth={self.depth} cuts {', '.join(DEPTHS)}; backbone={self.backbone} needs depth=null, its "
+                    "length is set by blocks, e.g. blocks=[3,4,6,3]"
                 )
             return self
         if self.depth is not None and self.depth > whole:
