@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from vireid.system import available_cores, locked
+from vireid.system import MALLOC_VARIABLES, available_cores, locked
 
 HOLD = """
 import sys, time
@@ -77,3 +77,30 @@ def test_an_error_inside_lets_the_lock_go(tmp_path):
 
 def test_cores_are_those_that_this_process_may_use():
     assert 1 <= available_cores() <= (os.cpu_count() or 1)
+
+
+FAULTS = """
+import resource
+from vireid.system import keep_freed_memory
+print(keep_freed_memory())
+size = 40_000_000
+for _ in range(10):
+    b"x" * size  # more than glibc ever keeps by itself
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+def page_faults(**environment: str) -> tuple[bool, int]:
+    """Whether memory is kept, and the page faults of a process that allocates and frees 40 MB ten times."""
+    rest = {name: value for name, value in os.environ.items() if name not in MALLOC_VARIABLES}
+    command = [sys.executable, "-c", FAULTS]
+    out = subprocess.run(command, env=rest | environment, capture_output=True, text=True, check=True).stdout.split()
+    return out[0] == "True", int(out[1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc is a library of Linux")
+def test_freed_memory_is_used_again_unless_the_user_has_set_malloc():
+    kept, few = page_faults()
+    left, many = page_faults(GLIBC_TUNABLES="glibc.malloc.top_pad=131072")
+    assert kept and not left
+    assert many - few > 9 * 40_000_000 // 2**21  # nine times, in pages of 2 MB at most

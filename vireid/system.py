@@ -1,13 +1,16 @@
-"""System: files that are written whole or not at all, locks, cores, the device."""
+"""System: files that are written whole or not at all, locks, cores, memory, the device."""
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import hashlib
 import logging
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +23,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -2, -3, -4  # of mallopt, in malloc.h of glibc
+KEPT_BYTES = 2**31 - 1  # free memory at the end of the heap from which it is given back; the largest C int
+SEPARATE_BYTES = 2**30  # size from which a block is mapped, and given back, by itself
+STEP_BYTES = 2**26  # by which the heap grows
+MALLOC_VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota reached, file size limit
 
 
@@ -98,6 +106,26 @@ def locked(path: Path) -> Iterator[None]:
 def available_cores() -> int:
     """The number of cores that this process may use, which a container or batch system may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def keep_freed_memory() -> bool:
+    """Let this process use freed memory again instead of giving it back after every large tensor; whether it does.
+
+    glibc (`man 3 mallopt`) returns large blocks to the system when they are freed, and the system clears every page of
+    the next one: up to a third of the time of a network on the CPU. A process then holds as much as it needed at once,
+    and up to KEPT_BYTES at the end of its heap when all is freed. Nothing changes without glibc, or where the user has
+    set one of MALLOC_VARIABLES.
+    """
+    if sys.platform != "linux" or any(name in os.environ for name in MALLOC_VARIABLES):
+        return False
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "gnu_get_libc_version"):
+        return False
+    library.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
+    library.mallopt(M_TOP_PAD, STEP_BYTES)
+    # some versions of glibc refuse a threshold above 32 MiB: there no block is mapped by itself
+    return bool(library.mallopt(M_MMAP_THRESHOLD, SEPARATE_BYTES) or library.mallopt(M_MMAP_MAX, 0))
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -22,7 +22,7 @@ from vireid.deploy.infrared_detection import is_infrared
 from vireid.deploy.pose_input import HEATMAPS, Poser, Seen, to_do
 from vireid.errors import ArgumentError, PictureError
 from vireid.images import STRETCH, GrayRule, resize
-from vireid.system import available_cores
+from vireid.system import available_cores, keep_freed_memory
 from vireid.types import INFRARED, VISIBLE, Backend, ModalityOrAuto
 
 Picture = images.Picture | Tensor
@@ -49,6 +49,7 @@ class FeatureExtractor:
     ) -> None:
         if batch_size < 1:
             raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
+        keep_freed_memory()
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
         self.batch_size, self.gray = batch_size, gray
         self._poser = None if pose is None else Poser(pose, self.bundle, device)

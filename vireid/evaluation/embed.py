@@ -29,7 +29,7 @@ from vireid.data.transforms import flip as mirror
 from vireid.data.transforms import scale_keypoints
 from vireid.errors import ArgumentError, DataError
 from vireid.layers.embedder import Deployment, Embedder
-from vireid.system import replacing
+from vireid.system import keep_freed_memory, replacing
 from vireid.types import ResizeFilter, Similarity, Size
 
 FORMAT = "vireid embeddings 1"
@@ -194,6 +194,7 @@ def _run(
 ) -> dict[str, Embeddings]:
     if len(table) == 0:
         raise DataError("the table has no rows to embed; check the split")
+    keep_freed_memory()
     maps, poses = _heatmaps(embedder, table)
     inputs = _inputs(embedder, table, drawn=maps is not None)
     if options.flip and inputs:

@@ -29,6 +29,7 @@ from vireid import distributed
 from vireid.declaration import configured, defaults
 from vireid.errors import ArgumentError
 from vireid.method import Batch, Method, Progress, Recipe
+from vireid.system import keep_freed_memory
 from vireid.training.failures import OutOfMemory, TrainingDiverged
 from vireid.training.frozen_backbone import check_frozen, hold, without_gradient
 from vireid.training.logger import Bar, Logger, Report
@@ -68,6 +69,7 @@ def train(
     Raises TrainingDiverged, OutOfMemory, RunError (folder taken, or resumed with other settings), DiskFull,
     SettingsError, ArgumentError.
     """
+    keep_freed_memory()
     options = configured(LoopOptions, options, words)
     stages = _stages(method, recipes)
     for recipe in stages:
