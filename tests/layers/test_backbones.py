@@ -12,11 +12,12 @@ from torch import Tensor
 from vireid.errors import ArgumentError, SettingsError
 from vireid.layers.backbones.choice import BackboneSettings
 from vireid.layers.backbones.lite0 import Lite0, load_lite0, public_names
-from vireid.layers.backbones.resnet import HalfInstanceNorm
+from vireid.layers.backbones.resnet import HalfInstanceNorm, ResNetSettings, Stem, init_resnet, stages
 from vireid.layers.backbones.vit import VisionTransformer
 from vireid.layers.d2rl import UnifiedResNet, load_unified, widened
 from vireid.layers.hicmd import PrototypeAttribute, load_encoders
 from vireid.layers.mpanet import PatternNet, load_pattern_net
+from vireid.layers.nonlocal_block import NonLocalBlock
 from vireid.layers.pooling import GeM
 from vireid.layers.spot import StructureTwoStreamSettings
 from vireid.layers.two_stream import TwoStream
@@ -311,3 +312,29 @@ def test_onnx_equals_torch(settings: dict, tmp_path: Path) -> None:
         (vectors,) = session.run(None, {"images": images.numpy(), "modality": modality.numpy()})
         with torch.no_grad():
             np.testing.assert_allclose(vectors, network(images, modality), rtol=1e-3, atol=1e-4)
+
+
+def test_a_seed_gives_a_resnet_the_weights_that_it_always_gave() -> None:
+    form = ResNetSettings(4, (1, 2, 3, 1))
+    torch.manual_seed(7)
+    stem, _ = Stem(4), Stem(4)
+    init_resnet(stem)
+    layers = stages(form)
+    for layer in layers:
+        init_resnet(layer)
+    blocks = [NonLocalBlock(32), NonLocalBlock(32), NonLocalBlock(64), NonLocalBlock(64), NonLocalBlock(64)]
+    after = torch.rand(1)
+    torch.manual_seed(7)
+    network = TwoStream(width=4, blocks=(1, 2, 3, 1))
+    torch.manual_seed(7)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("vireid.layers.two_stream.bn_neck", torch.nn.BatchNorm1d)  # it draws the neck's weights
+        TwoStream(width=4, blocks=(1, 2, 3, 1))
+    assert torch.rand(1).equal(after), "as many random numbers are drawn"
+    trunk = network.trunk
+    pairs = [(stem, network.visible), (stem, network.infrared), *zip(layers, trunk.layers, strict=True)]
+    pairs += zip(blocks, [*trunk.nonlocal2, *trunk.nonlocal3], strict=True)
+    for expected, part in pairs:
+        own = part.state_dict()
+        assert list(own) == list(expected.state_dict())
+        assert all(own[name].equal(value) for name, value in expected.state_dict().items())

@@ -18,6 +18,7 @@ from vireid.methods import find
 from vireid.training.loop import train
 from vireid.training.optim import SGD, Constant
 from vireid.training.run_folder import RunFolder
+from vireid.training.selection import Selection
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -157,3 +158,21 @@ def test_what_cannot_be_frozen_is_refused_before_the_run_is_made(tmp_path: Path)
     with pytest.raises(ArgumentError, match="frozen_norms needs batch norms"):
         run(tmp_path / "run", small(), recipes=recipe(1, frozen_norms=True))
     assert not (tmp_path / "run").exists()
+
+
+def test_an_epoch_is_selected_by_the_reported_weights_and_reported_with_them(tmp_path: Path) -> None:
+    start, seen = agw().embedder.neck.weight.detach().clone(), []
+
+    def evaluate(method: Method, at: Progress) -> float:
+        seen.append(method.embedder.neck.weight.detach().clone())
+        return -at.epoch  # the first is the best
+
+    method = agw()
+    options = {"recipes": changed(mix=0.25, ema=0.5), "select": Selection(evaluate), "progress": False}
+    train(method, Pictures(), tmp_path, **options)  # pyright: ignore[reportArgumentType]
+    folder = RunFolder.open(tmp_path)
+    live, saved = folder.checkpoint(), folder.checkpoint("best.pt")["method"]
+    expected = 0.25 * live["reported"]["average"]["embedder.neck.weight"] + 0.75 * start
+    torch.testing.assert_close(seen[1], expected)
+    assert not seen[0].equal(seen[1]) and saved["embedder.neck.weight"].equal(seen[0])
+    assert method.embedder.neck.weight.equal(seen[0]) and embedder_state(tmp_path)["neck.weight"].equal(seen[0])
