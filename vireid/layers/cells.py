@@ -2,6 +2,9 @@
 
     maps (N, C, h, w) -> mean of each of the R x K cells = pooled (N, C R K) -> BN neck = embedding
 
+Maps of several layers can be read, each with a grid of its own: early ones see edges and their places, late ones parts
+of clothing. The vector of each layer is then brought to the length sqrt(C R K), so that it counts by its size.
+
 People stand upright in their crops, so that a cell holds the same part of the body in both pictures: what PCB (Sun et
 al., ECCV 2018) does with stripes, without weights of its own. So a pretrained backbone serves before any training.
 With `instance_norm` every channel of the maps first loses its mean over the positions of the picture and gets unit
@@ -11,10 +14,12 @@ the modality shows.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import math
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field
 from torch import Tensor, nn
 
 from vireid.declaration import Count, settings
@@ -22,14 +27,17 @@ from vireid.errors import ArgumentError
 from vireid.layers.backbones.choice import BackboneName
 from vireid.layers.neck import bn_neck
 from vireid.layers.pooling import at_least_float32
-from vireid.layers.two_stream import TwoStream, TwoStreamSettings
+from vireid.layers.two_stream import Encoded, TwoStream, TwoStreamSettings
 
 EPS = 1e-3  # added to the variance of a channel
 
 
+Grid = tuple[Annotated[Count, Field(le=4)], Count, Count]  # layer, rows, columns
+
+
 @settings
 class CellsSettings(TwoStreamSettings):
-    """EfficientNet-Lite0 up to its eleventh block, 8 x 2 cells."""
+    """EfficientNet-Lite0 up to its eleventh block, 8 x 2 cells of the last maps."""
 
     backbone: BackboneName = "lite0"
     """Pretrained network that the maps come from."""
@@ -39,16 +47,14 @@ class CellsSettings(TwoStreamSettings):
     """Whether layer2 and layer3 have non-local blocks."""
     pooling: Literal["average"] = "average"
     """Pooling inside a cell."""
-    rows: Count = 8
-    """Cells from top to bottom."""
-    columns: Count = 2
-    """Cells from left to right."""
+    cells: tuple[Grid, ...] = ((4, 8, 2),)
+    """Layer whose maps are read, rows and columns of its cells, for each grid; layer 4 is the last."""
     instance_norm: bool = False
     """Whether each channel of a picture's maps is brought to mean 0 and variance 1 first."""
 
 
-class CellPooling(nn.Module):
-    """Maps (N, C, h, w) to cell means (N, C rows columns); raises ArgumentError where the cells do not divide them."""
+class Cells(nn.Module):
+    """Maps (N, C, h, w) to the means of a grid (N, C rows columns); ArgumentError where it does not divide the maps."""
 
     def __init__(self, rows: int, columns: int, instance_norm: bool) -> None:
         super().__init__()
@@ -59,7 +65,7 @@ class CellPooling(nn.Module):
         if height % self.rows or width % self.columns:
             raise ArgumentError(
                 f"maps of {height} x {width} cannot be cut into {self.rows} x {self.columns} equal cells; choose "
-                "rows and columns, or a size of the pictures, so that they divide them"
+                "`cells`, or a size of the pictures, so that rows and columns divide them"
             )
         maps = at_least_float32(maps)
         if self.instance_norm:
@@ -69,7 +75,10 @@ class CellPooling(nn.Module):
 
 
 class CellNetwork(TwoStream):
-    """Maps images and modality to {"neck": (N, D), "pooled": (N, D)}, D = channels of the maps x rows x columns."""
+    """Maps images and modality to {"neck": (N, D), "pooled": (N, D)}.
+
+    D is the sum over the grids of channels x rows x columns.
+    """
 
     Settings = CellsSettings
     settings: CellsSettings
@@ -77,6 +86,15 @@ class CellNetwork(TwoStream):
     def __init__(self, settings: CellsSettings | None = None, **words: Any) -> None:
         super().__init__(settings, **words)
         s = self.settings
-        self.pool = CellPooling(s.rows, s.columns, s.instance_norm)
-        self.dim = self.backbone.dim * s.rows * s.columns
+        self.read = nn.ModuleList(Cells(rows, columns, s.instance_norm) for _, rows, columns in s.cells)
+        self.dim = sum(self.backbone.channels[layer] * rows * columns for layer, rows, columns in s.cells)
         self.neck = bn_neck(self.dim)
+
+    def encode(self, images: Tensor, modality: Tensor) -> Encoded:
+        """The last maps, pooled and embedding of normalized float images (N, 3, H, W) with modality (N,)."""
+        maps = self.trunk.maps(self.stem(images, modality))
+        vectors = [cells(maps[grid[0] - 1]) for cells, grid in zip(self.read, self.settings.cells, strict=True)]
+        if len(vectors) > 1:
+            vectors = [F.normalize(vector, dim=1) * math.sqrt(vector.shape[1]) for vector in vectors]
+        pooled = torch.cat(vectors, dim=1)
+        return Encoded(maps[-1], pooled, self.neck(pooled))

@@ -70,10 +70,14 @@ class Trunk(nn.Module):
         return [self.layer1, self.layer2, self.layer3, self.layer4]
 
     def forward(self, x: Tensor) -> Tensor:
-        x = self.layer1(x)
-        x = attended(self.layer2, self.nonlocal2, x)
-        x = attended(self.layer3, self.nonlocal3, x)
-        return self.layer4(x)
+        return self.maps(x)[-1]
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What layer1 to layer4 make of the maps of a stem."""
+        one = self.layer1(x)
+        two = attended(self.layer2, self.nonlocal2, one)
+        three = attended(self.layer3, self.nonlocal3, two)
+        return one, two, three, self.layer4(three)
 
 
 def attended(layer: nn.Sequential, attention: nn.ModuleList, x: Tensor) -> Tensor:
