@@ -71,6 +71,17 @@ def test_other_forms():
     assert "55.00 ± 7.07" in console.file.getvalue() and "[1]" in console.file.getvalue()
 
 
+@pytest.mark.parametrize("width", [60, 200])
+def test_print_and_prompt_show_the_table(monkeypatch, width):
+    monkeypatch.setenv("COLUMNS", str(width))
+    results = Results((row(0, 0.5, name="agw"), row(1, 0.6, name="agw")))
+    assert str(results) == repr(results)
+    assert "agw" in str(results) and "55.00 ± 7.07" in str(results) and "Row(" not in str(results)
+    assert all(len(line) <= width for line in str(results).splitlines())
+    assert "\x1b" not in str(results)
+    assert repr(Results(())) == "Results(())"
+
+
 def test_file_round_trip(tmp_path):
     results = Results((row(0, 1 / 3), row(1, 0.1)))
     path = results.save(tmp_path / "run" / "results.json")

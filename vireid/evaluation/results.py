@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -79,9 +80,12 @@ class _File:
     rows: tuple[Row, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Results:
-    """Rows of any protocols and runs; `a + b` joins two, and `summaries` averages over trials."""
+    """Rows of any protocols and runs; `a + b` joins two, and `summaries` averages over trials.
+
+    `print(results)`, and its name at Python's prompt, show the table at the width of the terminal.
+    """
 
     rows: tuple[Row, ...]
 
@@ -150,6 +154,11 @@ class Results:
 
     def __rich__(self) -> TerminalTable:
         return TerminalTable(*self._cells(), self._notes())
+
+    def __repr__(self) -> str:
+        if not self.rows:
+            return "Results(())"
+        return self.__rich__().text(shutil.get_terminal_size().columns)
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         summaries = self.summaries
@@ -270,6 +279,13 @@ class TerminalTable:
                 table = self.upright()
         yield table
         yield Text("\n".join(notes), style="italic dim")
+
+    def text(self, width: int) -> str:
+        """The table as plain text of at most `width` columns, without colors."""
+        console = Console(width=width, file=io.StringIO(), color_system=None, force_terminal=False, force_jupyter=False)
+        with console.capture() as shown:
+            console.print(self)
+        return "\n".join(line.rstrip() for line in shown.get().splitlines())
 
     def lying(self, columns: list[int]) -> RichTable:
         """One line for each row, of these columns."""
