@@ -12,6 +12,7 @@ from typer.core import TyperGroup
 from vireid.cli import models, research, search
 from vireid.cli.data import data
 from vireid.cli.options import note, show_log
+from vireid.cli.shipped import shipped
 from vireid.errors import VireidError
 from vireid.own_files import own_error
 
@@ -89,6 +90,7 @@ def doctor() -> None:
 research.add_to(app)
 app.add_typer(data, name="data", rich_help_panel="Research")
 models.add_to(app)
+app.add_typer(shipped, name="models", rich_help_panel="Models")
 search.add_to(app)
 
 

@@ -128,26 +128,24 @@ def export_bundle(
         raise ArgumentError("the OpenVINO file is made from the ONNX file; leave --no-onnx out")
     network = opened.embedder() if embedder is None else embedder
     size = opened.deployment.size
-    _check_folder(folder)
-    with _draft(folder) as draft:
+    with new_bundle(folder) as draft:
         shutil.copyfile(opened.path / WEIGHTS, draft / WEIGHTS)
         runtimes = export_runtimes(network, size, draft, onnx, openvino)
-        config = _config(opened, network, file_digest(draft / WEIGHTS))
+        config = config_of(opened, network, file_digest(draft / WEIGHTS))
         report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
         _write(draft / PARITY, json.dumps(report, indent=2) + "\n")
         _write(draft / CARD, model_card(config, runtimes, figures_of(opened.path, config.digest)))
         for place in (opened.path, folder):
             if _calibrated_for(place / CALIBRATION, config.digest):
                 shutil.copyfile(place / CALIBRATION, draft / CALIBRATION)
-        _write(draft / CONFIG, config.model_dump_json(indent=2) + "\n")
-        _put(draft, folder)
+        write_config(draft, config)
     return Bundle.open(folder)
 
 
 # --- making a bundle --------------------------------------------------------------------------------------------------
 
 
-def _config(run: RunFolder, network: Embedder, digest: str) -> BundleConfig:
+def config_of(run: RunFolder, network: Embedder, digest: str) -> BundleConfig:
     """What config.json says; one picture goes through the network to learn its layer and dimension."""
     use = run.deployment
     given = [torch.zeros(2, 3, *use.size, dtype=torch.uint8), torch.tensor([VISIBLE, INFRARED])]
@@ -198,14 +196,19 @@ def _check_folder(folder: Path) -> None:
 
 
 @contextmanager
-def _draft(folder: Path) -> Iterator[Path]:
-    """A new folder beside `folder`, in which a bundle is made; removed afterwards, as is what a killed export left."""
+def new_bundle(folder: Path) -> Iterator[Path]:
+    """A new folder beside `folder`, in which a bundle is made; its files replace those of `folder` at the end.
+
+    It is removed afterwards, as is what a killed export left. BundleError where `folder` holds anything else.
+    """
+    _check_folder(folder)
     folder = folder.absolute()
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
         yield draft
+        _put(draft, folder)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -220,6 +223,11 @@ def _put(draft: Path, folder: Path) -> None:
                 os.replace(draft / name, partial)
         else:
             (folder / name).unlink(missing_ok=True)
+
+
+def write_config(folder: Path, config: BundleConfig) -> None:
+    """Write config.json."""
+    _write(folder / CONFIG, config.model_dump_json(indent=2) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

@@ -13,7 +13,10 @@ FORMAT = "vireid bundle 1"
 WEIGHTS, CONFIG, CARD, PARITY = "embedder.safetensors", "config.json", "README.md", "parity.json"
 ONNX, OPENVINO, OPENVINO_WEIGHTS = "embedder.onnx", "embedder.xml", "embedder.bin"
 CALIBRATION = "calibration.json"
-FILES = (WEIGHTS, CARD, ONNX, OPENVINO, OPENVINO_WEIGHTS, PARITY, CALIBRATION, CONFIG)  # in the order of writing
+PLAN, NOTICE = "plan.yaml", "NOTICE"  # of a model that comes with vireid: how it is made, and whose work it builds on
+FILES = (  # in the order of writing
+    WEIGHTS, CARD, NOTICE, PLAN, ONNX, OPENVINO, OPENVINO_WEIGHTS, PARITY, CALIBRATION, CONFIG
+)  # fmt: skip
 
 
 class TrainedOn(BaseModel):

@@ -11,6 +11,9 @@ from vireid.deploy.runtimes import BATCHES
 from vireid.evaluation.results import Results
 
 RESULTS = "results.json"
+LIMITS = """A similarity is not a proof of identity. Figures hold for pictures like those it was trained on; other
+cameras, clothes and places do worse. Choose a threshold with `vireid calibrate` on people of your own cameras, and let
+a person decide. Searching for people needs a lawful purpose and the right to process the pictures."""
 
 
 def model_card(config: BundleConfig, runtimes: Mapping[str, Any], figures: str) -> str:
@@ -19,17 +22,12 @@ def model_card(config: BundleConfig, runtimes: Mapping[str, Any], figures: str) 
         f"| {name} | {about['version']} | {max(line['largest_difference'] for line in about['batches']):.1e} |"
         for name, about in runtimes.items()
     )
-    inputs = f", and {', '.join(config.inputs)}" if config.inputs else ""
-    trained = "\n".join(f"| {key} | {value} |" for key, value in config.stamp.items())
     return f"""# {config.method}: a bundle of vireid
 
 Finds a person seen by a visible camera among the pictures of infrared cameras, and the other way round.
 
-- takes: pictures of one person each, visible or infrared, resized to {config.size[0]} x {config.size[1]}
-  ({config.filter}){inputs}
-- gives: {config.dim} numbers a picture (layer `{config.layer}`), compared by cosine
+{facts(config)}
 - trained on: {config.trained_on}
-- {config.num_params:,} parameters; weights sha256 `{config.digest}`; written by vireid {config.vireid}
 
 ```python
 from vireid.deploy.extractor import FeatureExtractor
@@ -39,9 +37,7 @@ vectors = FeatureExtractor("THIS FOLDER")(["one.jpg", "other.jpg"], modality="au
 
 ## How it was trained
 
-| what | value |
-|---|---|
-{trained}
+{stamp_table(config)}
 
 ## How well it does
 
@@ -57,11 +53,66 @@ Largest difference from torch in a coordinate of the L2-normalized vector, at ba
 
 ## Limits and responsible use
 
-A similarity is not a proof of identity. Figures hold for pictures like those it was trained on; other cameras, clothes
-and places do worse. Choose a threshold with `vireid calibrate` on people of your own cameras, and let a person decide.
-Weights follow the terms of the data that they were trained on. Searching for people needs a lawful purpose and the
-right to process the pictures.
+{LIMITS} Weights follow
+the terms of the data that they were trained on.
 """
+
+
+def shipped_card(name: str, config: BundleConfig, about: str, limits: str, training: str, figures: str) -> str:
+    """README.md of a model that comes with vireid; the texts say what for, what it cannot do, and the training data."""
+    return f"""# {name}: a model that comes with vireid
+
+{about}
+
+{facts(config)}
+- weights in half precision (float16), computed in single precision
+
+```python
+import vireid
+
+vectors = vireid.Model.open("{name}").embed(["one.jpg", "other.jpg"])  # (2, {config.dim}), L2-normalized
+```
+
+## How it was trained
+
+{training}
+
+{stamp_table(config)}
+
+`vireid models make {name} --root DIR` makes it again from plan.yaml.
+
+## How well it does
+
+Measured with these weights on the test people of the selection set, synthetic people of another seed. Real people,
+cameras and places do worse.
+
+{figures}
+
+## Limits and responsible use
+
+{limits}
+
+{LIMITS}
+
+## License
+
+Apache-2.0, as vireid itself; NOTICE names the work that it builds on.
+"""
+
+
+def facts(config: BundleConfig) -> str:
+    """What the network takes and gives, as a list."""
+    inputs = f", and {', '.join(config.inputs)}" if config.inputs else ""
+    return f"""- takes: pictures of one person each, visible or infrared, resized to {config.size[0]} x {config.size[1]}
+  ({config.filter}){inputs}
+- gives: {config.dim} numbers a picture (layer `{config.layer}`), compared by cosine
+- {config.num_params:,} parameters; weights sha256 `{config.digest}`; written by vireid {config.vireid}"""
+
+
+def stamp_table(config: BundleConfig) -> str:
+    """The stamp of the training as a table."""
+    rows = "\n".join(f"| {key} | {value} |" for key, value in config.stamp.items())
+    return f"| what | value |\n|---|---|\n{rows}"
 
 
 def figures_of(run: Path, digest: str) -> str:

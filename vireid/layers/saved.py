@@ -47,3 +47,20 @@ def load_network(path: Path, kind: str, device: str | torch.device = "cpu") -> t
     network = getattr(importlib.import_module(module), name)(**about["settings"])
     network.load_state_dict(load_file(path, device="cpu"))
     return network.to(device).eval(), about
+
+
+def write_half(source: Path, target: Path) -> None:
+    """Copy a saved network with its float32 tensors as float16; `load_network` gives them to a float32 network again.
+
+    Raises WeightsError for a value beyond the range of float16.
+    """
+    with safe_open(source, framework="pt") as file:
+        metadata = file.metadata() or {}
+    tensors = load_file(source, device="cpu")
+    halves = {name: value.half() if value.dtype == torch.float32 else value for name, value in tensors.items()}
+    for name, value in tensors.items():
+        if value.isfinite().all() and not halves[name].isfinite().all():
+            raise WeightsError(
+                f"{source}: {name} holds {float(value.abs().max()):.3g}, more than float16 holds (65504); keep float32"
+            )
+    save_file(halves, target, metadata=metadata)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 from pathlib import Path
 
 from vireid.errors import BundleError
 
 FOLDER = Path(__file__).parent
-CONFIG = "config.json"
+CONFIG, CARD = "config.json", "README.md"
+DEFAULT = "night"  # where a command names no model
 
 
 def names() -> list[str]:
@@ -28,3 +30,21 @@ def path_of(name: str) -> Path:
             "run folder that `vireid train` wrote, or of a bundle that `vireid export` wrote"
         )
     return FOLDER / name
+
+
+def card_of(name: str) -> str:
+    """The card of a model by name; BundleError if there is none."""
+    return (path_of(name) / CARD).read_text(encoding="utf-8").rstrip()
+
+
+def summary_of(name: str) -> str:
+    """What a model is for: the first paragraph of its card, in one line."""
+    return " ".join(card_of(name).split("\n\n")[1].split())
+
+
+def name_of(digest: str) -> str | None:
+    """The model whose network's file has this sha256; None where none of them has."""
+    for name in names():
+        if json.loads((FOLDER / name / CONFIG).read_text(encoding="utf-8"))["digest"] == digest:
+            return name
+    return None
