@@ -23,7 +23,7 @@ SIZE, PIDS = (64, 32), 4
 SMALL = {"backbone": "lite0", "depth": 8}
 MORE = {  # settings of a method that make the rest of it small, or fit it to the four rows of the maps
     "cmlspge": {"parts": 2, "part_dim": 8},
-    "contrast": {"rows": 2, "columns": 1},
+    "contrast": {"cells": ((4, 2, 1),)},
     "d2rl": {"image_width": 4, "image_blocks": 1, "discriminator_width": 4, "discriminator_layers": 2, "scales": 2},
     "hicmd": {"width": 4, "residual": 1, "dilations": (1, 2, 3), "scales": 2},
     "maum": {"start_epoch": 0, "parts": 2, "part_dim": 8},

@@ -9,13 +9,14 @@ pair of cameras alone are broken by augmentation, and in the end the trained wei
     L  = contrast of the e of both modalities over the people of the batch, temperature t   losses/modality_contrast.py
     w  = mix w_trained + (1 - mix) w_start           training/reported.py
 
-There is no classifier: a batch of P people is a choice among P, whatever the number of people in the set. The parts and
-their share in the result are in docs/methods/contrast.md.
+The last line is that of Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022. There is no classifier: a
+batch of P people is a choice among P, whatever the number of people in the set. The parts and their share in the result
+are in docs/methods/contrast.md.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
@@ -61,6 +62,9 @@ class Contrast(Method[CellNetwork]):
         frozen_norms=True,
         freeze=2,
     )
+
+    # Cells that fit the 4 x 2 maps of a test picture.
+    tiny: ClassVar[dict[str, object]] = {"depth": 6, "cells": ((4, 2, 1),)}
 
     def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
         super().__init__(num_pids, camids, settings, **words)
