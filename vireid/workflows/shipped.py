@@ -136,7 +136,7 @@ def figures_of_selection(embeddings: Embeddings) -> Results:
     table = embeddings.table
     tested = embeddings[np.isin(table.path, split_rows(table).path)]
     results = Results(())
-    for name in datasets.find(table.dataset).compared_protocols:
+    for name in datasets.find(table.dataset).compared_protocols or datasets.protocols_for(table):
         results += evaluate(tested, datasets.protocol(name, table))
     return results
 
