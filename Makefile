@@ -14,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 demo: $(VENV)/core.installed          ## make data, train AGW and CAJL, evaluate, show table and pictures
 	$(BIN)/vireid demo --root $(DEMO)
 
-search-demo: $(VENV)/serve.installed  ## the search page on a synthetic night archive, with the demo's network
+search-demo: $(VENV)/serve.installed  ## the search page on a synthetic night, with the model that comes with vireid
 	$(BIN)/vireid search-demo --root $(DEMO)
 
 test: $(VENV)/test.installed lint     ## everything that CI runs; OPTIONS=--no-skips fails where a program is missing

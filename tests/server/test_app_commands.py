@@ -124,11 +124,10 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     from vireid.workflows import search_demo as demo
 
     calibration(bundle).save(bundle.path / "calibration.json")
-    monkeypatch.setattr(demo, "demo_run", lambda *given: bundle.path)
-    monkeypatch.setattr(demo, "guests", lambda root: [11, 12, 13])
+    monkeypatch.setattr(demo, "PEOPLE", [11, 12, 13])
     served: list[Any] = []
     monkeypatch.setattr(demo, "run_service", lambda service, *given, **more: served.append(service))
-    demo.run_search_demo(tmp_path, progress=False)
+    demo.run_search_demo(tmp_path, model=str(bundle.path), progress=False)
     [service] = served
     api = client(service)
     about = api.get("/api/about").json()
@@ -143,5 +142,13 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     assert name in {hit["pid"] for hit in found["hits"]}  # the right answer is in the archive
     assert {hit["modality"] for hit in found["hits"]} == {"infrared"} and found["searched"] == 24
     service.archive.close()
-    demo.run_search_demo(tmp_path, serve=False, progress=False)  # what is there is kept
+    demo.run_search_demo(tmp_path, model=str(bundle.path), serve=False, progress=False)  # what is there is kept
     assert len(served) == 1
+
+
+def test_the_people_of_the_search_demo_are_strangers_to_every_shipped_model() -> None:
+    from vireid.workflows.search_demo import SEED
+    from vireid.workflows.shipped_plan import plan_of, planned
+
+    seeds = {one.seed for plan in map(plan_of, planned()) for one in (*plan.data, plan.selection)}
+    assert seeds and SEED not in seeds

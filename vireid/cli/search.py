@@ -10,9 +10,14 @@ import typer
 
 from vireid.cli.from_settings import takes
 from vireid.cli.options import Quiet, note, renamed_options
+from vireid.models import DEFAULT
 from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
 
 Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run folder, or what `vireid export` wrote.")]
+Model = Annotated[
+    str,
+    typer.Option("--model", help="A model that comes with vireid (`vireid models list`), a run folder or a bundle."),
+]
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
 Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
 FORMER_OPTIONS = {  # of version 0.1
@@ -108,15 +113,16 @@ def audit(
 
 
 def search_demo(
-    root: Annotated[Path, typer.Option(help="Folder of the demo's data and runs.")] = Path("runs/demo"),
+    root: Annotated[Path, typer.Option(help="Folder of the demo's gallery.")] = Path("runs/demo"),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+    model: Model = DEFAULT,
     serve: Annotated[bool, typer.Option(help="Start the page at the end.")] = True,
     quiet: Quiet = False,
 ) -> None:
-    """Take the demo's network (or train it), index a synthetic night of six cameras, and open the search page."""
+    """Index a synthetic night of six cameras with the model that comes with vireid, and open the search page."""
     from vireid.workflows.search_demo import run_search_demo
 
-    run_search_demo(root, port, serve=serve, progress=not quiet)
+    run_search_demo(root, port, model=model, serve=serve, progress=not quiet)
 
 
 def add_to(app: typer.Typer) -> None:

@@ -45,7 +45,7 @@ def check_pose(bundle: Bundle, pose: str | None) -> None:
 
 
 def index_pictures(
-    target: Path, pictures: Path, gallery: str, options: IndexOptions | None = None, **words: Any
+    target: str | Path, pictures: Path, gallery: str, options: IndexOptions | None = None, **words: Any
 ) -> Indexed:
     """Index a folder, a CSV or a video into a gallery, which is created if it does not exist; see ingest/index.py.
 
@@ -109,7 +109,12 @@ def index_parallel(
 
 
 def open_service(
-    target: Path, gallery: str, options: ServeOptions | None = None, *, examples: Sequence[Example] = (), **words: Any
+    target: str | Path,
+    gallery: str,
+    options: ServeOptions | None = None,
+    *,
+    examples: Sequence[Example] = (),
+    **words: Any,
 ) -> SearchService:
     """All that `create_app` needs; `words` are the fields of ServeOptions, `examples` queries that the page offers.
 
