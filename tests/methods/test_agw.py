@@ -39,6 +39,19 @@ def test_base_variant() -> None:
     assert not [name for name, _ in method.named_parameters() if "nonlocal" in name]
 
 
+def test_unit_triplet_compares_directions() -> None:
+    torch.manual_seed(0)
+    for triplet, loss in (
+        ("weighted", lambda x, label: weighted_regularized_triplet(x, label).loss),
+        ("hard", batch_hard_triplet),
+    ):
+        method, given = AGW(4, triplet=triplet, unit_triplet=True, **TINY), batch()
+        pooled = method.embedder.encode(given.images, given.modality).pooled
+        found = method.losses(given, Progress())["triplet"]
+        torch.testing.assert_close(found, loss(pooled / pooled.norm(dim=1, keepdim=True), given.label))
+        torch.testing.assert_close(method.triplet_loss(100 * pooled, given.label), found)  # length does not count
+
+
 def test_groups_hold_every_trainable_parameter_once() -> None:
     method = AGW(4, pooling="gem-learned", **TINY)
     groups = method.params()

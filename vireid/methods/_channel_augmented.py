@@ -9,13 +9,14 @@ from vireid.declaration import Number, settings
 from vireid.layers.two_stream import TwoStreamSettings
 from vireid.losses.enhanced_squared_difference import Beyond, enhanced_squared_difference
 from vireid.losses.label_smoothing import LabelSmoothing
+from vireid.losses.unit_triplet import UnitTriplet
 from vireid.losses.weighted_triplet import Softmax
 from vireid.method import Batch, Progress
 from vireid.methods._two_stream import TwoStreamMethod
 
 
 @settings
-class ChannelAugmentedSettings(LabelSmoothing, TwoStreamSettings):
+class ChannelAugmentedSettings(UnitTriplet, LabelSmoothing, TwoStreamSettings):
     """What CAJL and CAJ+ share: the network, and the enhanced squared difference over V, V' and I."""
 
     square: bool = True
@@ -51,7 +52,7 @@ class ChannelAugmented(TwoStreamMethod):
     def triplet_loss(self, pooled: Tensor, label: Tensor) -> Tensor:
         s = self.settings
         out = enhanced_squared_difference(
-            pooled, label, square=s.square, gamma=s.gamma, alpha=s.alpha, softmax=s.softmax, beyond=s.beyond
+            s.compared(pooled), label, square=s.square, gamma=s.gamma, alpha=s.alpha, softmax=s.softmax, beyond=s.beyond
         )
         self.watch.update(saturated=out.saturated, lost_negatives=out.lost, correct=out.correct)
         return out.loss

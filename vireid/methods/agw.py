@@ -24,6 +24,7 @@ from vireid.declaration import settings
 from vireid.layers.two_stream import TwoStreamSettings
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.label_smoothing import LabelSmoothing
+from vireid.losses.unit_triplet import UnitTriplet
 from vireid.losses.weighted_triplet import Softmax, weighted_regularized_triplet
 from vireid.method import Batch, Progress, Recipe, View
 from vireid.methods._two_stream import TwoStreamMethod
@@ -34,7 +35,7 @@ AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize())
 
 
 @settings
-class AGWSettings(LabelSmoothing, TwoStreamSettings):
+class AGWSettings(UnitTriplet, LabelSmoothing, TwoStreamSettings):
     """The released code's values; its `base` variant is attention=false, pooling=average, triplet=hard."""
 
     triplet: Literal["weighted", "hard"] = "weighted"
@@ -64,6 +65,7 @@ class AGW(TwoStreamMethod):
         return {"identity": identity, "triplet": self.triplet_loss(pooled, batch.label)}
 
     def triplet_loss(self, pooled: Tensor, label: Tensor) -> Tensor:
+        pooled = self.settings.compared(pooled)
         if self.settings.triplet == "hard":
             return batch_hard_triplet(pooled, label)
         loss, lost, correct = weighted_regularized_triplet(pooled, label, self.settings.softmax)
