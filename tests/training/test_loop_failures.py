@@ -125,3 +125,20 @@ def test_a_missing_tensorboard_is_reported_with_the_extra_that_has_it(tmp_path, 
     with pytest.raises(MissingPackage, match=r"pip install 'vireid\[log\]'") as caught:
         run(tmp_path, tensorboard=True)
     assert caught.value.name == "tensorboard"
+
+
+@pytest.mark.parametrize(
+    ("init", "factor", "warns"),
+    [("imagenet (sha256 1)", 100, True), ("imagenet (sha256 1)", 1, False), (None, 100, False)],
+)
+def test_first_losses_that_destroy_a_pretrained_start_are_warned_of(tmp_path, caplog, init, factor, warns):
+    method = small()
+    losses = method.losses
+    method.losses = lambda batch, at: {**losses(batch, at), "triplet": torch.tensor(0.3 * factor)}
+    stamp = {} if init is None else {"init": init}
+    run(tmp_path, method, recipes=recipe(2, sampler=Draw(batches=6)), stamp=stamp)
+    messages = [record.getMessage() for record in caplog.records]
+    assert [m for m in messages if "is 30.0, above 8" in m and "imagenet" in m and "pooling=average" in m] == (
+        messages[:1] if warns else []
+    )
+    assert len(messages) == int(warns)  # once, not at every step

@@ -31,12 +31,13 @@ from vireid.errors import ArgumentError
 from vireid.method import Batch, Method, Progress, Recipe
 from vireid.system import keep_freed_memory
 from vireid.training.failures import OutOfMemory, TrainingDiverged
+from vireid.training.first_losses import FirstLosses
 from vireid.training.frozen_backbone import check_frozen, hold, without_gradient
 from vireid.training.logger import Bar, Logger, Report
 from vireid.training.optim import LossNotFinite, Optimizers
 from vireid.training.options import LoopOptions
 from vireid.training.random_state import random_state, set_random_state
-from vireid.training.record import describe
+from vireid.training.record import FROM_SCRATCH, describe
 from vireid.training.reported import ReportedWeights, Tensors, start_of
 from vireid.training.run_folder import BEST, LAST, RunFolder
 from vireid.training.selection import LAST_EPOCH, Selection
@@ -123,7 +124,13 @@ class _Loop:
     at: Progress = field(default_factory=Progress)
     last: Batch | None = None  # of the epoch, for samples
     start: Tensors | None = None  # weights before the first step, where they are mixed in
+    first: FirstLosses = field(init=False)
     reported: ReportedWeights = field(init=False)  # of the stage
+
+    def __post_init__(self) -> None:
+        record = self.folder.record
+        pretrained = record.init != FROM_SCRATCH and record.base is None
+        self.first = FirstLosses(record.init if pretrained and distributed.is_main() else None)
 
     def run(self, state: Mapping[str, Any] | None) -> None:
         saved = None if state is None else state.get("reported")
@@ -168,6 +175,8 @@ class _Loop:
             method.after_step(at)
             self.reported.follow()
             self.last = batch
+            if at.stage == 0:
+                self.first.see(losses, at.iteration)
             at.iteration += 1
             self.past.total += 1
             images += len(batch) * distributed.world()

@@ -29,6 +29,7 @@ FORMER_NAMES = {  # by class: a setting's name in version 0.1 -> its name now
     "vireid.methods.d2rl.D2RL": {"smoothing": "label_smoothing"},
     "vireid.methods.nformer.NFormer": {"smoothing": "label_smoothing"},
 }
+FROM_SCRATCH = "from scratch"  # what `init` is without pretrained weights
 STAMPED = ("method", "dataset", "partition", "data", "seed", "init", "checkpoint", "precision")
 
 
@@ -102,7 +103,7 @@ class RunRecord(Frozen):
     world: int = 1
     checkpoint: str = "last epoch"
     settings: dict[str, Any] = {}
-    init: str = "from scratch"
+    init: str = FROM_SCRATCH
     base: BaseRecord | None = None
     source: SourceRecord = SourceRecord()
     trained_on: tuple[str, ...] | None = None  # splits; None where the record does not say
@@ -214,7 +215,7 @@ def describe(
     if taken:
         raise ArgumentError(f"stamp names {taken}, which train() records itself; leave them out")
     base = method.base_run()
-    content |= {"init": "from scratch"} if base is None else {"base": base.record, "init": base.init}
+    content |= {"init": FROM_SCRATCH} if base is None else {"base": base.record, "init": base.init}
     return RunRecord.model_validate(to_jsonable({**content, "settings": {}, **stamp}))
 
 
