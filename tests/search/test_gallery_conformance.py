@@ -316,7 +316,7 @@ def test_another_bundle_or_dimension_is_refused(driver, tmp_path):
         open_gallery(url)
     assert list(tmp_path.iterdir()) == []  # and none was begun
     open_gallery(url, dim=DIM, bundle_digest=DIGEST).close()
-    with pytest.raises(GalleryError, match=r"holds embeddings of bundle aaaaaaaaaaaa.*this is bbbbbbbbbbbb"):
+    with pytest.raises(GalleryError, match=r"holds embeddings of bundle aaaaaaaaaaaa.*this is bundle bbbbbbbbbbbb"):
         open_gallery(url, bundle_digest="b" * 64)
     with pytest.raises(GalleryError, match=f"vectors of {DIM} numbers, not {DIM + 1}"):
         open_gallery(url, dim=DIM + 1, bundle_digest=DIGEST)

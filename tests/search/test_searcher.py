@@ -326,7 +326,7 @@ def test_what_cannot_be_searched_is_said(gallery, searcher):
     with pytest.raises(SearchError, match="no extractor"):
         Searcher(None, gallery).search(1)
     other = SimpleNamespace(bundle=SimpleNamespace(config=SimpleNamespace(digest="b" * 64)))
-    with pytest.raises(GalleryError, match=r"bundle aaaaaaaaaaaa.*extractor has bbbbbbbbbbbb"):
+    with pytest.raises(GalleryError, match=r"bundle aaaaaaaaaaaa.*extractor is bundle bbbbbbbbbbbb"):
         Searcher(other, gallery)
     with pytest.raises(SearchError, match="calibration belongs to embedder bbbbbbbbbbbb"):
         Searcher(None, gallery, Calibrated(embedder="b" * 64))

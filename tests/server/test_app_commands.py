@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ pytest.importorskip("lancedb", reason="extra: search")
 from served import calibration, client, make_bundle
 from typer.testing import CliRunner, Result
 
+from vireid import models
 from vireid.cli.app import app
 from vireid.deploy.bundle import Bundle
+from vireid.deploy.model import bundle_of
+from vireid.errors import BundleError
 from vireid.search.drivers.open import open_gallery
 
 
@@ -50,14 +54,14 @@ def write_list(bundle: Bundle, path: Path) -> Path:
 def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run, place = bundle.path.parent / "run", tmp_path / "night"
     listed = write_list(bundle, tmp_path / "list.csv")
-    first = call("index", run, listed, "--gallery", place)
+    first = call("index", listed, "--gallery", place, "--model", run)
     assert first.exit_code == 0 and "added 4 pictures" in first.stdout, first.output
-    assert f"vireid serve {run} --gallery {place}" in first.stdout and (run / "bundle/config.json").is_file()
-    assert "added 0 pictures, 4 were in the gallery" in call("index", run, listed, "--gallery", place).stdout
+    assert f"vireid serve --gallery {place} --model {run}" in first.stdout and (run / "bundle/config.json").is_file()
+    assert "added 0 pictures, 4 were in the gallery" in call("index", listed, "--gallery", place, "--model", run).stdout
 
     served: dict[str, Any] = {}
     monkeypatch.setattr("vireid.server.run.run_app", lambda app, host, port, *more: served.update(app=app, host=host))
-    answer = call("serve", run, "--gallery", place, "--keep-days", 100_000, "--purpose")
+    answer = call("serve", "--model", run, "--gallery", place, "--keep-days", 100_000, "--purpose")
     assert answer.exit_code == 0, answer.output
     assert "vireid calibrate" in answer.stderr
     assert served["host"] == "127.0.0.1"
@@ -92,8 +96,11 @@ def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeyp
     served: dict[str, Any] = {}
     monkeypatch.setattr("vireid.server.run.run_app", lambda app, host, port, *more: served.update(app=app, host=host))
     place, tokens = tmp_path / "night", tmp_path / "tokens.json"
-    assert call("index", bundle.path, write_list(bundle, tmp_path / "list.csv"), "--gallery", place).exit_code == 0
-    words = ("serve", bundle.path, "--gallery", place, "--host", "0.0.0.0")
+    assert (
+        call("index", "--model", bundle.path, write_list(bundle, tmp_path / "list.csv"), "--gallery", place).exit_code
+        == 0
+    )
+    words = ("serve", "--model", bundle.path, "--gallery", place, "--host", "0.0.0.0")
     assert "--tokens" in told(call(*words)) and not served
     assert "no tokens at" in told(call(*words, "--tokens", tokens)) and not served
     assert "--role" in told(call("token", "desk", "--file", tokens), 2)
@@ -106,16 +113,50 @@ def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeyp
 
 
 def test_what_does_not_fit_is_told(bundle: Bundle, tmp_path: Path) -> None:
-    missing = call("index", bundle.path, tmp_path / "none", "--gallery", tmp_path / "g")
+    missing = call("index", "--model", bundle.path, tmp_path / "none", "--gallery", tmp_path / "g")
     assert "neither a folder, a .csv nor a video" in told(missing)
     assert not (tmp_path / "g").exists()
-    assert "there is no gallery" in told(call("serve", bundle.path, "--gallery", tmp_path / "g"))
+    assert "there is no gallery" in told(call("serve", "--model", bundle.path, "--gallery", tmp_path / "g"))
     (tmp_path / "list.csv").write_text("path,camera\n", encoding="utf-8")
-    assert "lists no picture" in told(call("index", bundle.path, tmp_path / "list.csv", "--gallery", tmp_path / "g"))
+    assert "lists no picture" in told(
+        call("index", "--model", bundle.path, tmp_path / "list.csv", "--gallery", tmp_path / "g")
+    )
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad/x.jpg").write_bytes(b"no picture")
-    assert "left out" in told(call("index", bundle.path, tmp_path / "bad", "--gallery", tmp_path / "g"))
+    assert "left out" in told(call("index", "--model", bundle.path, tmp_path / "bad", "--gallery", tmp_path / "g"))
     assert "--files" in told(call("audit", "--gallery", "milvus:http://nowhere"))
+
+
+def test_the_model_in_its_former_place_works_with_a_warning(bundle: Bundle, tmp_path: Path) -> None:
+    listed, place = write_list(bundle, tmp_path / "list.csv"), tmp_path / "night"
+    first = call("index", bundle.path, listed, "--gallery", place)
+    assert first.exit_code == 0 and f"now given as --model {bundle.path}" in first.stderr
+    wrong = told(call("serve", bundle.path, "--gallery", tmp_path / "none"))
+    assert "now given as --model" in wrong and "there is no gallery" in wrong
+    assert "named twice" in told(call("serve", bundle.path, "--model", "night", "--gallery", place), 2)
+
+
+def test_without_a_model_it_is_the_one_that_comes_with_vireid(bundle: Bundle, tmp_path: Path) -> None:
+    listed, place = write_list(bundle, tmp_path / "list.csv"), tmp_path / "night"
+    (tmp_path / "more").mkdir()
+    shutil.copy(bundle.path.parent / "data/5_1_0.png", tmp_path / "more")
+    done = call("index", listed, tmp_path / "more", "--gallery", place, "--device", "cpu")
+    assert done.exit_code == 0 and "added 5 pictures" in done.stdout, done.output
+    assert f"next: vireid serve --gallery {place}\n" in done.stdout
+    message = told(call("serve", "--model", bundle.path, "--gallery", place))
+    assert "of the model night (bundle " in message and "Give --model night" in message
+    again = told(call("index", listed, tmp_path / "none", "--gallery", place))
+    assert "neither a folder, a .csv nor a video" in again
+    same = told(call("index", tmp_path / "more", tmp_path / "x/more", "--gallery", place), 2)
+    assert "2 sources are called more" in same
+
+
+def test_a_folder_called_like_the_model_is_not_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "night").mkdir()  # a gallery, say
+    monkeypatch.chdir(tmp_path)
+    assert bundle_of("night").path == models.path_of("night")
+    with pytest.raises(BundleError, match=r"holds no config\.json"):
+        bundle_of("./night")
 
 
 @pytest.mark.slow

@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 import typer
 from typer.core import TyperCommand
 
-from vireid import methods
+from vireid import methods, models
 from vireid.data.datasets import names
+from vireid.errors import ArgumentError
 
 Form = Literal["table", "md", "csv", "json", "latex"]
 DATA_HELP = f"NAME=PATH with NAME {', '.join(names())} or ./your_file.py, or a bare PATH."
@@ -21,6 +22,14 @@ Trial = Annotated[
     int | None, typer.Option(help="Which split of the identities, where the data has several (RegDB: 0 to 9).")
 ]
 OwnMethod = Annotated[str | None, typer.Option("--method", help="Your method's file, if its network is your own.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        help=f"A model that comes with vireid ({', '.join(models.names())}), a run folder or a bundle; "
+        f"{models.DEFAULT} by default.",
+    ),
+]
 OutForm = Annotated[Form, typer.Option("--format", help="How the figures are printed.")]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -36,6 +45,21 @@ def complete_method(incomplete: str) -> list[str]:
 def complete_data(incomplete: str) -> list[str]:
     """Names of data sets that begin with what was typed, with the sign before the path."""
     return [f"{name}=" for name in names() if name.startswith(incomplete)]
+
+
+def chosen_model(former: Path | None, model: str | None) -> str | Path:
+    """The model of `--model`, or the default one; `former` is a run or bundle in the place where 0.1 had it."""
+    if former is None:
+        return model or models.DEFAULT
+    if model is not None:
+        raise ArgumentError(f"the model is named twice, {former} and --model {model}; leave {former} out")
+    note(f"warning: the model is now given as --model {former}; the former form will be removed")
+    return former
+
+
+def holds_model(path: Path) -> bool:
+    """Whether a folder is a run or a bundle, and so not a source of pictures."""
+    return any((path / name).is_file() for name in ("recipe.json", models.CONFIG))
 
 
 def note(text: str) -> None:

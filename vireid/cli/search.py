@@ -9,15 +9,11 @@ from typing import Annotated
 import typer
 
 from vireid.cli.from_settings import takes
-from vireid.cli.options import Quiet, note, renamed_options
+from vireid.cli.options import Model, Quiet, chosen_model, holds_model, note, renamed_options
 from vireid.models import DEFAULT
 from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
 
-Target = Annotated[Path, typer.Argument(metavar="RUN_OR_BUNDLE", help="A run folder, or what `vireid export` wrote.")]
-Model = Annotated[
-    str,
-    typer.Option("--model", help="A model that comes with vireid (`vireid models list`), a run folder or a bundle."),
-]
+Former = Annotated[Path | None, typer.Argument(hidden=True)]  # in 0.1 the model stood here
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
 Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
 FORMER_OPTIONS = {  # of version 0.1
@@ -32,20 +28,26 @@ FORMER_OPTIONS = {  # of version 0.1
 
 @takes(IndexOptions, names={"interval_s": "--interval"}, skip=("label", "margin", "segment_s"))
 def index(
-    target: Target,
-    source: Annotated[Path, typer.Argument(help="A folder of crops or videos, a CSV that lists them, or a video.")],
+    sources: Annotated[
+        list[Path],
+        typer.Argument(metavar="SOURCE...", help="Folders of crops or videos, CSVs that list them, or videos."),
+    ],
     gallery: GalleryUrl,
+    model: Model = None,
     *,
     options: IndexOptions,
 ) -> None:
-    """Index your own pictures and videos: vireid index RUN SOURCE --gallery PATH. Run again, it resumes."""
+    """Index your own pictures and videos: vireid index SOURCE --gallery PATH. Run again, it resumes."""
     from vireid.workflows.service import index_pictures
 
-    indexed = index_pictures(target, source, gallery, options)
+    former = sources[0] if len(sources) > 1 and holds_model(sources[0]) else None
+    target = chosen_model(former, model)
+    indexed = index_pictures(target, sources if former is None else sources[1:], gallery, options)
     print(
         f"added {indexed.added} pictures, {indexed.present} were in the gallery, {len(indexed.refused)} cannot be read"
     )
-    print(f"next: vireid serve {target} --gallery {gallery}")
+    named = "" if target == DEFAULT else f" --model {target}"
+    print(f"next: vireid serve --gallery {gallery}{named}")
     if indexed.failed:
         print(f"{len(indexed.failed)} pieces failed, the others are done; run the same command again")
         raise typer.Exit(1)
@@ -53,11 +55,11 @@ def index(
 
 
 @takes(ServeOptions, names={"names": "--name"})
-def serve(target: Target, gallery: GalleryUrl, *, options: ServeOptions) -> None:
+def serve(gallery: GalleryUrl, former: Former = None, model: Model = None, *, options: ServeOptions) -> None:
     """Serve the search page and its API on this machine."""
     from vireid.workflows.service import open_service, run_service
 
-    service = open_service(target, gallery, options)
+    service = open_service(chosen_model(former, model), gallery, options)
     run_service(service, options.host, options.port, options.certificate, options.key)
 
 
@@ -115,14 +117,14 @@ def audit(
 def search_demo(
     root: Annotated[Path, typer.Option(help="Folder of the demo's gallery.")] = Path("runs/demo"),
     port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
-    model: Model = DEFAULT,
+    model: Model = None,
     serve: Annotated[bool, typer.Option(help="Start the page at the end.")] = True,
     quiet: Quiet = False,
 ) -> None:
     """Index a synthetic night of six cameras with the model that comes with vireid, and open the search page."""
     from vireid.workflows.search_demo import run_search_demo
 
-    run_search_demo(root, port, model=model, serve=serve, progress=not quiet)
+    run_search_demo(root, port, model=model or DEFAULT, serve=serve, progress=not quiet)
 
 
 def add_to(app: typer.Typer) -> None:

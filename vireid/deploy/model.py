@@ -31,8 +31,12 @@ class Model:
         self.extractor = extractor
 
     @classmethod
-    def open(cls, target: str | Path, backend: Backend = "torch", device: str = "auto", **options: Any) -> Model:
+    def open(
+        cls, target: str | Path = models.DEFAULT, backend: Backend = "torch", device: str = "auto", **options: Any
+    ) -> Model:
         """A model by name, or the path of a run folder or a bundle; `options` are those of FeatureExtractor.
+
+        By default the model that comes with vireid. A folder that has its name is written ./NAME.
 
         Of a run folder the bundle RUN/bundle is used, and made or renewed where it is missing or older than the run's
         embedder. Raises BundleError, RunError.
@@ -88,8 +92,13 @@ class Model:
 
 
 def bundle_of(target: str | Path) -> Bundle:
-    """The bundle of a model by name, in a folder, or of a run; of a run it is exported where it is missing or old."""
+    """The bundle of a model by name, in a folder, or of a run; of a run it is exported where it is missing or old.
+
+    The name of a model that comes with vireid is that model, also where a folder has the same name.
+    """
     path = Path(target)
+    if isinstance(target, str) and target in models.names():
+        return Bundle.open(models.path_of(target))
     if not path.exists() and isinstance(target, str) and path.name == target:
         return Bundle.open(models.path_of(target))
     if (path / CONFIG).is_file() or not (path / RECIPE).is_file():

@@ -147,8 +147,9 @@ class Searcher:
         config = getattr(getattr(extractor, "bundle", None), "config", None)
         if config is not None and digest and config.digest != digest:
             raise GalleryError(
-                f"the gallery holds embeddings of bundle {digest[:12]}..., the extractor has {config.digest[:12]}...: "
-                "vectors of two networks are not comparable; open the bundle that the gallery was made with"
+                f"the gallery holds embeddings of {checks.named(digest)}, the extractor is "
+                f"{checks.named(config.digest)}: vectors of two networks are not comparable; open "
+                "the model that the gallery was made with"
             )
         made_for = getattr(calibration, "embedder", digest)
         if digest and made_for != digest:

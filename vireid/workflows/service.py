@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -45,9 +45,15 @@ def check_pose(bundle: Bundle, pose: str | None) -> None:
 
 
 def index_pictures(
-    target: str | Path, pictures: Path, gallery: str, options: IndexOptions | None = None, **words: Any
+    target: str | Path,
+    pictures: Path | Sequence[Path],
+    gallery: str,
+    options: IndexOptions | None = None,
+    **words: Any,
 ) -> Indexed:
-    """Index a folder, a CSV or a video into a gallery, which is created if it does not exist; see ingest/index.py.
+    """Index folders, CSVs or videos into a gallery, which is created if it does not exist; see ingest/index.py.
+
+    `target` is a model by name, a run folder or a bundle.
 
     `words` are the fields of IndexOptions. With `workers` or `ray` several processes do it; see ingest/ray.py. Raises
     SourceError where no picture can be read, ArgumentError, GalleryError, BundleError, BoxesError, DetectorError,
@@ -55,24 +61,40 @@ def index_pictures(
     """
     options = configured(IndexOptions, options, words)
     in_parallel = options.workers is not None or options.ray is not None
-    pictures = pictures.resolve() if in_parallel else pictures  # other processes start elsewhere
+    sources = [pictures] if isinstance(pictures, Path) else list(pictures)
+    sources = [source.resolve() for source in sources] if in_parallel else sources  # other processes start elsewhere
     place = files_of(gallery, options.files)
-    pieces = pieces_of(
-        pictures, file_time=options.file_time, modality=options.modality, videos=options.videos,
-        start_s=start_of(options), store=place / BOXES,
-    )  # fmt: skip
-    first = next(pieces, None)  # before anything is made
-    if first is None:
-        raise SourceError(f"{pictures} lists no picture; give one line for each")
+    pieces = pieces_of_all(sources, options, place)
     bundle = bundle_of(target)
     check_pose(bundle, options.pose)
-    indexed = (index_parallel if in_parallel else index_here)(bundle, gallery, place, chain([first], pieces), options)
+    indexed = (index_parallel if in_parallel else index_here)(bundle, gallery, place, pieces, options)
     for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
         for line in lines[:5]:
             log.warning("%s: %s", head, printable(line))
         if len(lines) > 5:
             log.warning("%s: %d more", head, len(lines) - 5)
     return indexed
+
+
+def pieces_of_all(sources: Sequence[Path], options: IndexOptions, place: Path) -> Iterator[Piece]:
+    """The pieces of all sources, whose beginnings are read before anything is made; SourceError, ArgumentError."""
+    names = [source.resolve().name for source in sources]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ArgumentError(
+            f"{len(twice)} sources are called {twice[0]}, and the ids of pictures begin with that name; index them "
+            "together by their parent folder, or list them in a CSV with a column `id`"
+        )
+    opened = []
+    for source in sources:
+        pieces = pieces_of(
+            source, file_time=options.file_time, modality=options.modality, videos=options.videos,
+            start_s=start_of(options), store=place / BOXES,
+        )  # fmt: skip
+        first = next(pieces, None)
+        if first is None:
+            raise SourceError(f"{source} lists no picture; give one line for each")
+        opened.append(chain([first], pieces))
+    return chain.from_iterable(opened)
 
 
 def start_of(options: IndexOptions) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Container, Iterable, Sequence
 
 import numpy as np
 
+from vireid import models
 from vireid.errors import GalleryError
 from vireid.search.gallery import FORMAT, Filter, Record
 
@@ -66,13 +67,22 @@ def deletion(ids: Sequence[str], where: Filter | None) -> None:
 def stored(url: str, dim: int | None, digest: str | None, stored_dim: int, stored_digest: str) -> None:
     """GalleryError if a gallery is not for vectors of this length or this bundle."""
     if digest is not None and digest != stored_digest:
-        whose = f"bundle {stored_digest[:12]}..." if stored_digest else "an unknown bundle"
+        made_with = models.name_of(stored_digest)
+        use = f"--model {made_with}" if made_with else "--model with the run or bundle that it was indexed with"
         raise GalleryError(
-            f"{url} holds embeddings of {whose}, this is {digest[:12]}...: vectors of two networks are not comparable. "
-            "Use that bundle, or index the pictures again into a new gallery"
+            f"{url} holds embeddings of {named(stored_digest)}, this is {named(digest)}: vectors of two networks are "
+            f"not comparable. Give {use}, or index the pictures again into a new gallery"
         )
     if dim is not None and dim != stored_dim:
         raise GalleryError(f"{url} holds vectors of {stored_dim} numbers, not {dim}; use the bundle it was made with")
+
+
+def named(digest: str) -> str:
+    """A bundle in words: the name of a model that comes with vireid, and the beginning of the digest."""
+    if not digest:
+        return "an unknown bundle"
+    name = models.name_of(digest)
+    return f"the model {name} (bundle {digest[:12]}...)" if name else f"bundle {digest[:12]}..."
 
 
 def description(digest: str) -> str:
