@@ -151,11 +151,15 @@ class Recipe:
     """Decay of averaged weights, which are what is saved and evaluated; 0: the weights of the last step are."""
     mix: Share = 1.0
     """Share of the trained weights in what is saved and evaluated; the rest are the weights of the start."""
+    pseudo_infrared: bool = False
+    """Whether training takes visible pictures alone and makes its infrared views of them."""
 
     @model_validator(mode="after")
     def sized(self) -> Self:
         if self.views and self.size is None:
             raise ArgumentError("a stage with views reads pictures and needs a `size`, e.g. size=[288,144]")
+        if self.pseudo_infrared and not self.views:
+            raise ArgumentError("pseudo_infrared makes views of pictures, and this stage reads none; leave it out")
         return self
 
     @property

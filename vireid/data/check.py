@@ -19,9 +19,13 @@ from vireid.data.datasets.files import some
 from vireid.data.table import Table
 from vireid.errors import PictureError
 from vireid.system import available_cores
-from vireid.types import MODALITIES
+from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 SYNTHETIC_MARK = "synthetic.json"
+VISIBLE_ONLY = {  # what to do with a part without infrared pictures
+    "train": "train with pseudo_infrared=true, which makes infrared views of visible pictures",
+    "test": "search between visible and infrared is measured on other data: `vireid evaluate RUN --data ... --cross`",
+}
 
 
 @dataclass(frozen=True)
@@ -181,7 +185,10 @@ def _modalities(table: Table) -> list[Fault]:
     splits = {"train": ("train",), "test": ("test", "query", "gallery")}
     for name, members in splits.items():
         part = table.where(members)
-        only = np.setxor1d(part.pid[part.modality == 0], part.pid[part.modality == 1])
+        if len(part) and (part.modality == VISIBLE).all():
+            faults.append(Fault("warning", f"the {name} part has visible pictures only", VISIBLE_ONLY[name]))
+            continue
+        only = np.setxor1d(part.pid[part.modality == VISIBLE], part.pid[part.modality == INFRARED])
         if len(only):
             faults.append(
                 Fault(

@@ -20,13 +20,15 @@ import torch
 from torch import Tensor
 
 from vireid.data import cache
+from vireid.data.pseudo_infrared import PseudoInfrared, sampled_rows
 from vireid.data.table import Table
 from vireid.data.transforms import COCO_MIRROR, RankGenerator, inputs_of, scale_keypoints
 from vireid.errors import ArgumentError, DataError
 from vireid.method import Batch, Progress, Recipe, Sampler, Transform
-from vireid.types import MODALITIES
+from vireid.types import INFRARED, MODALITIES
 
 RESIDENT_SHARE = 0.4  # of the device's free memory at most; the rest is for the network and its activations
+PSEUDO_INFRARED = PseudoInfrared()  # of a recipe that trains on visible pictures alone
 COPY_ROWS = 1024  # pictures per copy when the whole array goes to the device
 
 
@@ -62,7 +64,7 @@ class TrainingData:
         self._pixels: dict[tuple[tuple[int, int], str], np.ndarray | Tensor] = {}  # by size and filter of the stage
         self._lengths: dict[tuple[int, str], list[int]] = {}  # batches of each epoch, by stage and sampler
         self._sizes: np.ndarray | None = None
-        self._columns = {name: torch.from_numpy(getattr(table, name)) for name in ("label", "camid", "modality")}
+        self._sampled: dict[bool, tuple[Table, np.ndarray]] = {}  # rows to draw from, by recipe.pseudo_infrared
 
     def batches(self, recipe: Recipe, at: Progress) -> Iterator[Batch]:
         """The batches of epoch `at.epoch` from iteration `at.iteration` on; sets `at.iterations_per_epoch`.
@@ -78,8 +80,12 @@ class TrainingData:
         stage, epoch, sampler = at.stage, at.epoch, recipe.sampler
         if not isinstance(sampler, Sampler):
             raise ArgumentError(f"{type(sampler).__name__} draws no rows of pictures; give a sampler that has `epoch`")
-        rows = self._rows(sampler, stage, epoch)
-        start = at.iteration - self._first_iteration(sampler, stage, epoch)
+        pseudo = recipe.pseudo_infrared
+        if pseudo not in self._sampled:
+            self._sampled[pseudo] = sampled_rows(self.table, pseudo)
+        table = self._sampled[pseudo][0]
+        rows = self._rows(sampler, table, stage, epoch)
+        start = at.iteration - self._first_iteration(sampler, table, stage, epoch)
         if not 0 <= start <= len(rows):
             raise ArgumentError(
                 f"iteration {at.iteration} lies outside epoch {epoch}, which starts at {at.iteration - start} and has "
@@ -98,26 +104,26 @@ class TrainingData:
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
-    def _rows(self, sampler: Sampler, stage: int, epoch: int) -> list[np.ndarray]:
+    def _rows(self, sampler: Sampler, table: Table, stage: int, epoch: int) -> list[np.ndarray]:
         """The rows (2, n) of every batch of an epoch; the draws alone, a fraction of a second."""
         digest = _digest(f"{self.seed}/{stage}/{epoch}/sampler")
         random = np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
-        rows = list(sampler.epoch(self.table, random))
+        rows = list(sampler.epoch(table, random))
         if not rows:
             raise DataError(
-                f"{type(sampler).__name__} yields no batch from {len(self.table)} training images; "
+                f"{type(sampler).__name__} yields no batch from {len(table)} training images; "
                 "set fewer sampler.pids or sampler.images"
             )
         return rows
 
-    def _first_iteration(self, sampler: Sampler, stage: int, epoch: int) -> int:
+    def _first_iteration(self, sampler: Sampler, table: Table, stage: int, epoch: int) -> int:
         """Number of batches in the epochs before this one: their lengths may differ where no `iterations` says them."""
         length = getattr(sampler, "iterations", None)
         if length is not None:
-            return epoch * length(self.table)
+            return epoch * length(table)
         known = self._lengths.setdefault((stage, repr(sampler)), [])
         while len(known) < epoch:
-            known.append(len(self._rows(sampler, stage, len(known))))
+            known.append(len(self._rows(sampler, table, stage, len(known))))
         return sum(known[:epoch])
 
     def _part(self, rows: np.ndarray) -> slice:
@@ -194,19 +200,26 @@ class TrainingData:
 
     def _batch(self, recipe: Recipe, rows: np.ndarray, pixels: np.ndarray | Tensor, key: str) -> Batch:
         part = self._part(rows[0])
-        gathered = {line: self._gather(pixels, rows[line, part]) for line in {view.modality for view in recipe.views}}
+        table, origin = self._sampled[recipe.pseudo_infrared]
+        rows_of = {line: rows[line, part] for line in {view.modality for view in recipe.views}}
+        gathered = {line: self._gather(pixels, origin[chosen]) for line, chosen in rows_of.items()}
         samples: list[dict[str, Tensor]] = []
         for index, view in enumerate(recipe.views):
             generator = RankGenerator().of_batch(_seed(f"{key}/{index}"), whole=rows.shape[1], first=part.start)
-            inputs = self._inputs(view.transform, rows[view.modality, part], recipe)
-            sample = view.transform({"images": gathered[view.modality], **inputs}, generator)
+            sample = {"images": gathered[view.modality]}
+            sample |= self._inputs(view.transform, origin[rows_of[view.modality]], recipe)
+            if recipe.pseudo_infrared and view.modality == INFRARED:
+                sample = PSEUDO_INFRARED(sample, generator)
+            sample = view.transform(sample, generator)
             if sample["images"].dtype == torch.uint8:
                 raise ArgumentError(
                     f"view {index} ({MODALITIES[view.modality]}) leaves uint8 pixels; add Normalize() to its transform"
                 )
             samples.append(sample)
-        chosen = torch.from_numpy(np.concatenate([rows[view.modality, part] for view in recipe.views]))
-        columns = {name: column[chosen].to(self.device) for name, column in self._columns.items()}
+        chosen = np.concatenate([rows_of[view.modality] for view in recipe.views])
+        of_picture = {name: getattr(self.table, name)[origin[chosen]] for name in ("label", "camid")}
+        columns = {**of_picture, "modality": table.modality[chosen]}
+        columns = {name: torch.from_numpy(column).to(self.device) for name, column in columns.items()}
         view_of = torch.arange(len(samples)).repeat_interleave(len(chosen) // len(samples)).to(self.device)
         shared = [name for name in samples[0] if all(name in sample for sample in samples)]
         joined = {name: torch.cat([sample[name] for sample in samples]) for name in shared}

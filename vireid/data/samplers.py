@@ -40,9 +40,12 @@ def rows_of_pids(table: Table) -> tuple[dict[int, np.ndarray], dict[int, np.ndar
         alone = sorted(set(have) - set(missing))
         if alone:
             listed = ", ".join(map(str, alone[:10])) + (f" and {len(alone) - 10} more" if len(alone) > 10 else "")
+            to_do = f"Leave these out of the training split, or add their {name} images"
+            if not infrared:
+                to_do += "; pseudo_infrared=true trains on visible images alone"
             raise DataError(
                 f"training needs every identity in both modalities; {len(alone)} of {len(table.pids)} have no {name} "
-                f"image: pid {listed}. Leave these out of the training split, or add their {name} images"
+                f"image: pid {listed}. {to_do}"
             )
     return visible, infrared
 
@@ -224,7 +227,10 @@ class UnpairedBatches:
         for modality, name in ((VISIBLE, "visible"), (INFRARED, "infrared")):
             rows = np.flatnonzero(table.modality == modality)
             if not len(rows):
-                raise DataError(f"training needs images of both modalities, the training rows have no {name} image")
+                raise DataError(
+                    f"training needs images of both modalities, the training rows have no {name} image; "
+                    "pseudo_infrared=true trains on visible images alone"
+                )
             passes = [random.permutation(rows) for _ in range(-(-count // len(rows)))]  # as many as fill the epoch
             lines.append(np.concatenate(passes)[:count])
         yield from np.stack(lines).reshape(2, self.batches, self.images).swapaxes(0, 1)

@@ -48,6 +48,7 @@ class RecipeRecord(Frozen):
     similarity: Similarity = "cosine"
     ema: float = 0.0
     mix: float = 1.0
+    pseudo_infrared: bool = False
 
     @property
     def weights(self) -> str:
@@ -141,6 +142,8 @@ class RunRecord(Frozen):
             stamp["backbone"] = self.backbone
         if self.last_recipe.weights:
             stamp["weights"] = self.last_recipe.weights
+        if self.last_recipe.pseudo_infrared:
+            stamp["infrared in training"] = "made of visible pictures"
         if self.continued_from:
             stamp["continued"] = "after epoch " + " and ".join(map(str, self.continued_from))
         return stamp

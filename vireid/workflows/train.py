@@ -17,6 +17,7 @@ from vireid import distributed, methods
 from vireid.data import cache, datasets
 from vireid.data.pipeline import TrainingData
 from vireid.data.protocol import Protocol
+from vireid.data.pseudo_infrared import sampled_rows
 from vireid.data.table import Table
 from vireid.declaration import configured
 from vireid.errors import ArgumentError, DataError
@@ -197,6 +198,11 @@ def selection(table: Table, held_out: Table | None, select: str, recipe: Recipe)
     if select == "last":
         return None
     if held_out is not None:
+        if not (held_out.modality == INFRARED).any():
+            raise DataError(
+                "--select heldout looks for held-out people from infrared to visible, and they have no infrared "
+                "picture; leave --select out"
+            )
         rows, protocol, rule = held_out, _infrared_to_visible(), HELD_OUT
     else:
         rows = split_rows(table)
@@ -228,7 +234,8 @@ def check_batches(kind: type[Method], rows: Table, recipes: Sequence[Recipe]) ->
     for recipe in recipes:
         if kind.batches is not Method.batches or not isinstance(recipe.sampler, Sampler):
             continue
-        drawn = next(iter(recipe.sampler.epoch(rows, np.random.RandomState(0))), None)
+        table = sampled_rows(rows, recipe.pseudo_infrared)[0]
+        drawn = next(iter(recipe.sampler.epoch(table, np.random.RandomState(0))), None)
         if drawn is not None and drawn.shape[1] % distributed.world():
             raise ArgumentError(
                 f"{drawn.shape[1]} images of a view cannot be shared evenly by {distributed.world()} processes; "

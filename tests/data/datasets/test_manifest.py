@@ -48,6 +48,11 @@ def test_camera_is_optional(tmp_path):
     assert table.camid.tolist() == [1, 2]
 
 
+def test_training_pictures_may_all_be_visible(tmp_path):
+    table = manifest.load(write(tmp_path, GOOD.replace("b.jpg,1,5,infrared", "b.jpg,1,5,visible")))
+    assert table.where("train").modality.tolist() == [0, 0]
+
+
 def test_blank_number_is_nan(tmp_path):
     text = "path,pid,modality,split,time\na.jpg,1,visible,test,1.5\nb.jpg,1,infrared,test,\n"
     time = manifest.load(write(tmp_path, text)).extras["time"]
@@ -66,7 +71,8 @@ def test_blank_number_is_nan(tmp_path):
         ("f.jpg,3", "f.jpg,x3", r"`pid` must be an integer; not so in lines 7 \('x3'\)"),
         ("b.jpg", "a.jpg", r"listed once; again in lines 3 \(a\.jpg, first in 2\)"),
         ("a.jpg", "", "`path` must be a path; not so in lines 2"),
-        ("b.jpg,1,5,infrared", "b.jpg,1,5,visible", "1 have visible ones only: pid 1.*Add their infrared"),
+        ("a.jpg,1,4,visible", "a.jpg,1,4,infrared", "1 have infrared ones only: pid 1.*Add their visible"),
+        ("c.jpg,2,4,RGB,test", "c.jpg,7,4,RGB,train", "1 have visible ones only: pid 7.*Add their infrared"),
         ("e.jpg,2,5,thermal,test,21,\n", "e.jpg,2,5\n", "expected 7 cells a line .* lines 6"),
         ('gate\n', '"gate\n', "not a CSV"),
     ],

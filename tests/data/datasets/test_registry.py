@@ -60,7 +60,7 @@ def own(folder: Path, name: str, text: str = OWN) -> Path:
 
 
 def test_every_file_is_a_data_set_that_says_what_it_needs():
-    assert datasets.names() == ["llcm", "manifest", "regdb", "sysu"]
+    assert datasets.names() == ["llcm", "manifest", "market1501", "regdb", "sysu"]
     for name in datasets.names():
         dataset = datasets.find(name)
         assert dataset.name == name and dataset.file is None and dataset.layout and dataset.protocols

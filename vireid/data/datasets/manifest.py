@@ -47,7 +47,7 @@ def load(root: Path | str) -> Table:
     """One row per line of a manifest (a file, or the manifest.csv of a folder) or per picture of a folder tree.
 
     Raises DataError for an unknown or missing column, a bad value (with line numbers), a path listed twice, and an
-    identity whose training pictures are of one modality only.
+    identity whose training pictures are of one modality only, unless all training pictures are visible.
     """
     path = Path(root).expanduser()
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
@@ -186,6 +186,8 @@ def _check_duplicates(path: Path, paths: list[str], numbers: list[int]) -> None:
 
 def _check_training_modalities(table: Table) -> None:
     train = table.where("train")
+    if (train.modality == VISIBLE).all():
+        return  # trained on with pseudo_infrared=true
     for modality in (VISIBLE, INFRARED):
         only = np.setdiff1d(train.pid[train.modality == modality], train.pid[train.modality == 1 - modality])
         if len(only):
