@@ -85,17 +85,24 @@ def report(run: RunFolder) -> None:
 
 
 def compare(
-    data: Annotated[list[str], typer.Option(help=DATA_HELP + " Repeatable.")],
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="[METHOD]... [KEY=VALUE]...", help="Methods, and settings of all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[METHOD]... [KEY=VALUE]...", help="Methods, and settings of all; runs with --transfer."
+        ),
     ] = None,
+    data: Annotated[list[str] | None, typer.Option(help=DATA_HELP + " Repeatable.")] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Train nothing: test the runs RUN... on the data of all, or on --data.")
+    ] = False,
     plan: Annotated[Path | None, typer.Option(help="YAML: methods, their settings, seeds, protocols.")] = None,
     seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of each method; 3 by default.")] = None,
     protocol: Annotated[list[str] | None, typer.Option(help="By name, repeatable; the data's usual ones.")] = None,
-    run: Annotated[Path, typer.Option(help="Folder of the comparison; continues where it was stopped.")] = Path(
-        "runs/compare"
-    ),
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; they share the cores.")] = 1,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the comparison; continues where it was stopped. runs/compare or runs/transfer."),
+    ] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at a time, which share the cores; 1.")] = None,
     trial: Trial = None,
     device: Device = "auto",
     form: OutForm = "table",
@@ -103,14 +110,25 @@ def compare(
     """Train methods from several seeds, evaluate all and rank them: vireid compare agw cajl --data sysu=PATH."""
     from vireid.workflows.compare import Plan, compare_runs
 
+    if transfer:
+        if plan is not None or seeds is not None or jobs is not None:
+            raise ArgumentError("--transfer trains nothing; leave --plan, --seeds and --jobs out")
+        from vireid.workflows.transfer import transfer as tested
+
+        chosen = {"protocols": tuple(protocol or ()), "trial": trial, "device": device}
+        show(tested(words or (), data or (), run or "runs/transfer", **chosen), form)
+        return
+    if not data:
+        raise ArgumentError("name the data to compare on with --data NAME=PATH")
     names = [word for word in words or () if "=" not in word]
     if plan is None and not names:
         raise ArgumentError("name the methods to compare, or a file with --plan; `vireid methods` lists them")
-    chosen = (Plan.read(plan) if plan else Plan(methods={})).only(names)
+    whole = (Plan.read(plan) if plan else Plan(methods={})).only(names)
     changes = {"seeds": seeds, "protocols": tuple(protocol) if protocol else None}
-    chosen = chosen.model_copy(update={key: value for key, value in changes.items() if value is not None})
+    whole = whole.model_copy(update={key: value for key, value in changes.items() if value is not None})
     settings = [word for word in words or () if "=" in word]
-    show(compare_runs(chosen, data, run, settings=settings, jobs=jobs, device=device, trial=trial), form)
+    folder = run or Path("runs/compare")
+    show(compare_runs(whole, data, folder, settings=settings, jobs=jobs or 1, device=device, trial=trial), form)
 
 
 def results(

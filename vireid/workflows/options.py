@@ -97,6 +97,22 @@ class EvaluateOptions(RunOptions):
 
 
 @settings
+class TransferOptions:
+    """Under which protocols runs are tested on the data of others, and on what device."""
+
+    protocols: tuple[str, ...] = ()
+    """Protocol by name, repeatable; by default the main one of each data set."""
+    trial: Index | None = None
+    """Which split of the identities, where the data has several (RegDB: 0 to 9); by default that of the run."""
+    batch_size: Count = 64
+    """Images per forward pass."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    progress: bool = True
+    """Show progress bars."""
+
+
+@settings
 class IndexOptions(VideoOptions):
     """What is indexed, from where its time and modality come, and what computes the vectors."""
 

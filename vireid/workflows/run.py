@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -154,6 +154,17 @@ class Run:
         ArgumentError, SettingsError.
         """
         options = configured(EvaluateOptions, options, words)
+        measured = self.measured(options)
+        write_results(self.path, measured.results, refines=self.record.base is not None)
+        if options.open_set:
+            write_open_set(self.path, measured.vectors[0], measured.protocols, options.similarity)
+        for protocol in measured.protocols if options.pictures else ():
+            suffix = measured.rows.suffix() + ("" if options.refine is None else "@refined")
+            draw_ranked(self.folder, measured.vectors[0], protocol, measured.refiner, suffix, options)
+        return measured.results
+
+    def measured(self, options: EvaluateOptions) -> Measured:
+        """The figures of `evaluate` with what they were measured on; nothing but the embeddings is written."""
         refiner = self.refinement(options)
         rerank = self.reranking(options)
         if options.open_set and (rerank is not None or refiner is not None):
@@ -165,14 +176,8 @@ class Run:
         protocols = choose_protocols(rows.table, options)
         layers = choose_layers(run.embed_rows(rows, options), options.layer)
         vectors = [self.stamped(layer, rows, options.refine) for layer in layers.values()]
-        results, measured = measure(vectors, protocols, refiner, rerank, options)
-        write_results(self.path, results, refines=self.record.base is not None)
-        if options.open_set:
-            write_open_set(self.path, vectors[0], measured, options.similarity)
-        for protocol in measured if options.pictures else ():
-            suffix = rows.suffix() + ("" if options.refine is None else "@refined")
-            draw_ranked(self.folder, vectors[0], protocol, refiner, suffix, options)
-        return results
+        results, served = measure(vectors, protocols, refiner, rerank, options)
+        return Measured(results, served, vectors, rows, refiner)
 
     def refinement(self, options: EvaluateOptions) -> RefinedBy | None:
         """What refines the embeddings: the run's own refiner, or that of `refine`; RunError where it is unfit."""
@@ -239,6 +244,17 @@ class Run:
         """
         own = None if method is None else self.embedder(method)
         return export_bundle(self.folder, folder or self.path / RUN_BUNDLE, onnx=onnx, openvino=openvino, embedder=own)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Figures, the protocols that the data could serve, and the vectors by layer, the first one deployed."""
+
+    results: Results
+    protocols: list[Protocol]
+    vectors: list[Embeddings]
+    rows: RunRows
+    refiner: RefinedBy | None
 
 
 def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Embeddings]:

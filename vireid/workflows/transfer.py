@@ -1,0 +1,172 @@
+"""`vireid compare --transfer`: every run on every test set, as a table and a picture."""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vireid.data import datasets
+from vireid.data.table import Table
+from vireid.declaration import configured
+from vireid.deploy.onnx import examples
+from vireid.errors import ArgumentError
+from vireid.evaluation.results import Results
+from vireid.evaluation.transfer_matrix import Cell, TransferMatrix
+from vireid.figures.transfer import draw_transfer
+from vireid.system import choose_device, replacing
+from vireid.types import VISIBLE
+from vireid.workflows.compare import labels, protocols
+from vireid.workflows.options import EvaluateOptions, TransferOptions
+from vireid.workflows.run import Run
+from vireid.workflows.run_rows import belongs, load_table
+
+FILES = {"transfer.md": "markdown", "transfer.csv": "csv", "transfer.json": "json", "transfer.tex": "latex"}
+FIGURE = "transfer.png"
+TIMED_PICTURES, TIMED_PASSES = 16, 3
+log = logging.getLogger(__name__)
+
+
+def transfer(
+    runs: Sequence[str | Path],
+    data: Sequence[str | Path] = (),
+    folder: str | Path = "runs/transfer",
+    options: TransferOptions | None = None,
+    **words: Any,
+) -> TransferMatrix:
+    """Evaluate every run on every test set and write FOLDER/transfer.md, .csv, .json, .tex and .png.
+
+    The results of the runs themselves stay as they are; embeddings are kept in their folders.
+
+    `data` are NAME=PATH or paths; by default the data that the runs were trained on. `words` are the fields of
+    TransferOptions. Figures on data that are not a run's own are stamped with what it was trained on. Raises RunError,
+    DataError, ArgumentError.
+    """
+    options = configured(TransferOptions, options, words)
+    opened = [Run.open(run) for run in runs]
+    if not opened:
+        raise ArgumentError("name at least one run folder to test")
+    paths = [run.path.resolve() for run in opened]
+    if twice := [str(path) for path in dict.fromkeys(paths) if paths.count(path) > 1]:
+        raise ArgumentError(f"{', '.join(twice)} is given twice; name each run once")
+    tables = given_tables(opened, data, options) if data else own_tables(opened, options)
+    chosen = {label: chosen_protocols(table, options) for label, table in tables.items()}
+    cells: list[Cell] = []
+    for run, name in zip(opened, names(opened), strict=True):
+        ms = ms_per_picture(run, options)
+        for label, table in tables.items():
+            log.info("%s on %s", run.path, label)
+            cells += cells_of(run, name, trained_on(run, tables), ms, label, table, chosen[label], options)
+    matrix = TransferMatrix(tuple(cells))
+    write(matrix, Path(folder))
+    return matrix
+
+
+# --- rows and columns -------------------------------------------------------------------------------------------------
+
+
+def own_tables(runs: Sequence[Run], options: TransferOptions) -> dict[str, Table]:
+    """The data that the runs were trained on, each once, by the name of its folder."""
+    tables: dict[str, Table] = {}
+    for run in runs:
+        if any(belongs(run.record, table) for table in tables.values()):
+            continue
+        table = load_table(run.folder, None, options.trial)
+        label = data_label(table.source)
+        if label in tables:
+            label = f"{label} ({table.partition or run.path.name})"
+        tables[label] = table
+    return tables
+
+
+def given_tables(runs: Sequence[Run], data: Sequence[str | Path], options: TransferOptions) -> dict[str, Table]:
+    """The named data sets; RegDB in the split of the run that was trained on it, where none is given."""
+    tables: dict[str, Table] = {}
+    for label, spec in labels([str(spec) for spec in data]).items():
+        name, path = datasets.split_spec(spec)
+        kind = datasets.find(name).name
+        mine = [run for run in runs if run.record.dataset == kind and run.record.source.trial is not None]
+        trial = options.trial if options.trial is not None else next((r.record.source.trial for r in mine), None)
+        tables[label] = datasets.load(f"{name}={path}", **({} if trial is None else {"trial": trial}))
+    return tables
+
+
+def chosen_protocols(table: Table, options: TransferOptions) -> tuple[str, ...]:
+    """The named protocols of this data set, or its main one."""
+    if options.protocols:
+        return protocols(table, options.protocols)
+    dataset = datasets.find(table.dataset)
+    return (dataset.selection_protocol or next(iter(dataset.protocols)),)
+
+
+def names(runs: Sequence[Run]) -> list[str]:
+    """What the table calls the runs: their methods, with the folder where two have the same."""
+    methods = [run.record.method for run in runs]
+    return [m if methods.count(m) == 1 else f"{m} ({run.path.name})" for m, run in zip(methods, runs, strict=True)]
+
+
+def trained_on(run: Run, tables: dict[str, Table]) -> str:
+    """What the table calls the training data of a run: as the column where it is one, else by its folder."""
+    own = next((label for label, table in tables.items() if belongs(run.record, table)), None)
+    source = run.record.source.data
+    return own or (data_label(source) if source else run.record.trained_on_name)
+
+
+def data_label(source: str) -> str:
+    """The name of the folder of NAME=PATH."""
+    path = Path(source.partition("=")[2]).resolve()
+    return path.parent.name if path.suffix else path.name
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def cells_of(
+    run: Run,
+    name: str,
+    data_of_run: str,
+    ms: float,
+    label: str,
+    table: Table,
+    chosen: Sequence[str],
+    options: TransferOptions,
+) -> list[Cell]:
+    """The cells of a run on one data set, one for each protocol."""
+    words = {"device": options.device, "batch_size": options.batch_size, "progress": options.progress}
+    results = run.measured(EvaluateOptions(data=table, cross=True, protocols=tuple(chosen), **words)).results
+    own = belongs(run.record, table)
+    rows = {protocol: tuple(row for row in results.rows if row.protocol == protocol) for protocol in chosen}
+    return [Cell(name, data_of_run, label, protocol, own, ms, Results(rows[protocol])) for protocol in chosen]
+
+
+def ms_per_picture(run: Run, options: TransferOptions) -> float:
+    """Milliseconds in which the run's network embeds a picture: the median of TIMED_PASSES of TIMED_PICTURES."""
+    place = choose_device(options.device)
+    source = run.embedding_run
+    embedder = source.embedder().to(place).eval()
+    size = source.folder.deployment.size
+    images = torch.zeros(TIMED_PICTURES, 3, *size, dtype=torch.uint8, device=place)
+    modality = torch.full((TIMED_PICTURES,), VISIBLE, dtype=torch.int64, device=place)
+    inputs = [one[:1].expand(TIMED_PICTURES, *one.shape[1:]) for one in examples(embedder, size)]
+    seconds = []
+    with torch.no_grad():
+        for _ in range(1 + TIMED_PASSES):
+            started = time.perf_counter()
+            embedder(images, modality, *inputs).cpu()  # which waits for the device
+            seconds.append(time.perf_counter() - started)
+    return 1000 * statistics.median(seconds[1:]) / TIMED_PICTURES
+
+
+def write(matrix: TransferMatrix, folder: Path) -> None:
+    """The files of the matrix."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, form in FILES.items():
+        with replacing(folder / name) as partial:
+            partial.write_text(getattr(matrix, form)(), encoding="utf-8")
+    draw_transfer(matrix, folder / FIGURE)
+    log.info("wrote %s, .csv, .json, .tex and %s", folder / "transfer.md", FIGURE)
