@@ -151,6 +151,30 @@ def test_without_a_model_it_is_the_one_that_comes_with_vireid(bundle: Bundle, tm
     assert "2 sources are called more" in same
 
 
+def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:
+    calibration(bundle).save(bundle.path / "calibration.json")
+    listed, place, model = write_list(bundle, tmp_path / "list.csv"), tmp_path / "night", ("--model", bundle.path)
+    assert call("index", listed, "--gallery", place, *model).exit_code == 0
+    picture = bundle.path.parent / "data/4_3_0.png"
+    asked = ("search", picture, "--gallery", place, *model)
+    found = json.loads(call(*asked, "--k", 3, "--json", "--false-match-rate", 0.01).stdout)
+    assert len(found["hits"]) == 3 and found["nobody"] is False
+    first = found["hits"][0]
+    assert (first["rank"], first["camera"], first["pid"], first["modality"]) == (1, "gate 3", "p4", "infrared")
+    assert first["similarity"] == pytest.approx(1, abs=1e-3) and 0 < first["probability"] <= 1
+    assert first["time"] == "2023-11-14T22:13:24+00:00" and bundle.config.digest[:12] in found["stamp"]["model"]
+    page = tmp_path / "answer.html"
+    shown = call(*asked, "--only", "visible", "--camera", "gate 1", "--html", page)
+    assert shown.exit_code == 0 and "gate 1" in shown.stdout and "gate 3" not in shown.stdout, shown.output
+    text = page.read_text("utf-8")
+    assert text.count("data:image/jpeg;base64,") == 3 and "://" not in text  # the query and two hits
+    log = [json.loads(line) for line in call("audit", "--gallery", place).stdout.splitlines()]
+    assert [entry["what"] for entry in log] == ["search", "search", "index"] and log[0]["hits"] == 2
+    assert "of the model night" not in told(call("search", picture, "--gallery", place))
+    assert "there is no gallery" in told(call("search", picture, "--gallery", tmp_path / "none", *model))
+    assert "--false-match-rate" in told(call(*asked, "--false-match-rate", 2), 2)
+
+
 def test_a_folder_called_like_the_model_is_not_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "night").mkdir()  # a gallery, say
     monkeypatch.chdir(tmp_path)

@@ -11,7 +11,7 @@ import typer
 from vireid.cli.from_settings import takes
 from vireid.cli.options import Model, Quiet, chosen_model, holds_model, note, renamed_options
 from vireid.models import DEFAULT
-from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
+from vireid.workflows.options import ForgetOptions, IndexOptions, QueryOptions, ServeOptions, TokenOptions
 
 Former = Annotated[Path | None, typer.Argument(hidden=True)]  # in 0.1 the model stood here
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
@@ -52,6 +52,30 @@ def index(
         print(f"{len(indexed.failed)} pieces failed, the others are done; run the same command again")
         raise typer.Exit(1)
     raise typer.Exit(1 if indexed.refused and not indexed.added and not indexed.present else 0)
+
+
+@takes(QueryOptions, names={"cameras": "--camera"})
+def search(
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="One or more pictures of one person.")],
+    gallery: GalleryUrl,
+    model: Model = None,
+    html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    *,
+    options: QueryOptions,
+) -> None:
+    """Search a gallery for the person of a picture: vireid search PICTURE --gallery PATH."""
+    from rich.console import Console
+
+    from vireid.workflows.search import search_pictures
+
+    answer = search_pictures(pictures, gallery, model or DEFAULT, options)
+    if as_json:
+        print(answer.json())
+    else:
+        Console().print(answer)
+    if html is not None:
+        note(f"wrote {answer.html(html)}")
 
 
 @takes(ServeOptions, names={"names": "--name"})
@@ -130,7 +154,7 @@ def search_demo(
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
     app.command("index", cls=renamed_options(FORMER_OPTIONS), rich_help_panel="Search")(index)
-    for verb in (serve, search_demo):
+    for verb in (search, serve, search_demo):
         app.command(verb.__name__.replace("_", "-"), rich_help_panel="Search")(verb)
     for verb in (forget, token, audit):
         app.command(verb.__name__, rich_help_panel="Administration")(verb)

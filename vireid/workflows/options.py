@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from vireid.declaration import Count, Index, Integer, Positive, settings
+from vireid.declaration import Count, Index, Integer, Number, Positive, settings
 from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
 from vireid.training.options import LoopOptions
-from vireid.types import Backend, ModalityOrAuto, Role, Similarity
+from vireid.types import Backend, Modality, ModalityOrAuto, Role, Similarity
 
 Port = Annotated[Integer, Field(ge=0, le=65535)]
 
@@ -145,6 +145,32 @@ class IndexOptions(VideoOptions):
         if self.detector is None and self.boxes is None:
             return None
         return VideoSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(VideoSettings)})
+
+
+@settings
+class QueryOptions:
+    """Which hits of one search are wanted, and what computes the vectors."""
+
+    k: Count = 10
+    """Hits."""
+    modality: ModalityOrAuto = "auto"
+    """Of the pictures; auto decides from the picture."""
+    only: Modality | None = None
+    """Search the pictures of this modality alone."""
+    cameras: tuple[str, ...] = ()
+    """Search this camera alone, repeatable."""
+    false_match_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """Say whether somebody matches, at this rate of false matches of one comparison."""
+    per_track: bool = False
+    """The most similar hit of each track alone."""
+    files: Path | None = None
+    """Thumbnails and audit log; PATH.files by default."""
+    pose: str | None = None
+    """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
+    backend: Backend = "torch"
+    """What computes the vectors."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
 
 
 @settings
