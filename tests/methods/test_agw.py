@@ -8,10 +8,13 @@ import torch.nn.functional as F
 from golden_files import GOLDEN
 from small_batch import TINY, batch
 
+from vireid.errors import SettingsError
+from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.weighted_triplet import weighted_regularized_triplet
 from vireid.method import Progress
 from vireid.methods.agw import AGW
+from vireid.methods.msclnet import MSCLNet
 
 
 def test_losses_are_cross_entropy_and_wrt() -> None:
@@ -50,6 +53,25 @@ def test_unit_triplet_compares_directions() -> None:
         found = method.losses(given, Progress())["triplet"]
         torch.testing.assert_close(found, loss(pooled / pooled.norm(dim=1, keepdim=True), given.label))
         torch.testing.assert_close(method.triplet_loss(100 * pooled, given.label), found)  # length does not count
+
+
+def test_stripes_are_averaged_and_joined(tmp_path) -> None:
+    torch.manual_seed(0)
+    method, given = AGW(4, stripes=2, pooling="average", **TINY), batch()
+    encoded = method.embedder.encode(given.images, given.modality)
+    upper, lower = encoded.maps.chunk(2, dim=2)
+    stripes = torch.stack([upper.mean((2, 3)), lower.mean((2, 3))], dim=2)
+    torch.testing.assert_close(encoded.pooled, stripes.flatten(1))
+    assert method.classifier.weight.shape == (4, 256)
+    method.losses(given, Progress())["identity"].backward()
+    save_embedder(method.eval().embedder, tmp_path / "embedder.safetensors")
+    loaded = load_embedder(tmp_path / "embedder.safetensors")
+    again = loaded.layers(given.images, given.modality)["neck"]
+    torch.testing.assert_close(again, method.embedder.layers(given.images, given.modality)["neck"])
+    with pytest.raises(SettingsError, match="stripes=2 are averaged: set pooling=average, not gem"):
+        AGW(4, stripes=2, **TINY)
+    with pytest.raises(SettingsError, match="`stripes`"):
+        MSCLNet(4, (1, 2), stripes=2, pooling="average", **TINY)
 
 
 def test_groups_hold_every_trainable_parameter_once() -> None:

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.declaration import Number, settings
-from vireid.layers.two_stream import TwoStreamSettings
+from vireid.layers.two_stream_stripes import StripesSettings
 from vireid.losses.enhanced_squared_difference import Beyond, enhanced_squared_difference
 from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.unit_triplet import UnitTriplet
@@ -16,7 +16,7 @@ from vireid.methods._two_stream import TwoStreamMethod
 
 
 @settings
-class ChannelAugmentedSettings(UnitTriplet, LabelSmoothing, TwoStreamSettings):
+class ChannelAugmentedSettings(UnitTriplet, LabelSmoothing, StripesSettings):
     """What CAJL and CAJ+ share: the network, and the enhanced squared difference over V, V' and I."""
 
     square: bool = True

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from vireid.layers.neck import classifier
 from vireid.layers.two_stream import TwoStream, TwoStreamSettings
+from vireid.layers.two_stream_stripes import two_stream
 from vireid.layers.two_stream_weights import load_two_stream
 from vireid.method import Method
 from vireid.training.optim import split_by_module
@@ -25,7 +26,7 @@ class TwoStreamMethod(Method[TwoStream]):
 
     def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
         super().__init__(num_pids, camids, settings, **words)
-        self.embedder = TwoStream(self.settings)
+        self.embedder = two_stream(self.settings)
         self.classifier = classifier(self.embedder.dim, num_pids)
 
     def params(self) -> dict[str, list[nn.Parameter]]:

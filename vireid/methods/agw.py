@@ -21,7 +21,7 @@ from torch import Tensor
 from vireid.data.samplers import IdentityBatches
 from vireid.data.transforms import Chain, Flip, Normalize, PadCrop
 from vireid.declaration import settings
-from vireid.layers.two_stream import TwoStreamSettings
+from vireid.layers.two_stream_stripes import StripesSettings
 from vireid.losses.hard_triplet import batch_hard_triplet
 from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.losses.unit_triplet import UnitTriplet
@@ -35,7 +35,7 @@ AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize())
 
 
 @settings
-class AGWSettings(UnitTriplet, LabelSmoothing, TwoStreamSettings):
+class AGWSettings(UnitTriplet, LabelSmoothing, StripesSettings):
     """The released code's values; its `base` variant is attention=false, pooling=average, triplet=hard."""
 
     triplet: Literal["weighted", "hard"] = "weighted"

@@ -19,11 +19,11 @@ Where a printed equation has no lower bound, repels or cannot be computed, this 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
-from pydantic import model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from vireid.data.samplers import IdentityBatches
@@ -74,6 +74,8 @@ class WarmupFactors:
 class MSCLNetSettings(AGWSettings):
     """Our reading of the published equations, with AGW's settings; a weight of 0 leaves its loss out."""
 
+    stripes: Annotated[Count, Field(le=1)] = 1
+    """AGW's maps are pooled as a whole; the stripes of this method are `parts`."""
     agw_weight: Weight = 1.0
     """Weight of AGW's identity and triplet losses; 0 as printed."""
     div_weight: Weight = 0.5
