@@ -53,6 +53,7 @@ TRIPLET = (  # of AGW and CAJL, whose own values are for the long, positive vect
     *SETTINGS,
     "attention=false",
     "pooling=average",
+    "stripes=8",
     "unit_triplet=true",
     "sampler.pids=16",
     "sampler.images=2",
