@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from vireid.cli.from_settings import takes
-from vireid.cli.options import OwnMethod, RunFolder
+from vireid.cli.options import Model, OwnMethod, RunFolder, To, run_or_model
 from vireid.workflows.options import RunOptions
 
 
@@ -28,7 +28,11 @@ def export(
 
 @takes(RunOptions, skip=("flip",))
 def calibrate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, or a bundle together with --data.")],
+    run: Annotated[
+        Path | None, typer.Argument(metavar="[RUN]", help="A run folder, or a bundle together with --data.")
+    ] = None,
+    model: Model = None,
+    to: To = None,
     split: Annotated[
         str | None, typer.Option(help="Held-out people by default, else val where it was not trained on, else test.")
     ] = None,
@@ -36,10 +40,17 @@ def calibrate(
     *,
     options: RunOptions,
 ) -> None:
-    """Measure above which similarity two pictures show one person; writes calibration.json into RUN and its bundle."""
-    from vireid.workflows.calibrate import calibrate_run
+    """Measure above which similarity two pictures show one person; writes calibration.json into RUN and its bundle.
 
-    print(calibrate_run(run, options, split=split, ignore=ignore or ()).markdown())
+    Without RUN a copy of --model is calibrated on --data.
+    """
+    from vireid.workflows.calibrate import calibrate_run
+    from vireid.workflows.model_use import calibrate_with
+
+    run, name = run_or_model(run, model, to)
+    more = {"split": split, "ignore": ignore or ()}
+    made = calibrate_with(name, options, to, **more) if run is None else calibrate_run(run, options, **more)
+    print(made.markdown())
 
 
 def add_to(app: typer.Typer) -> None:

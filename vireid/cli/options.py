@@ -18,6 +18,9 @@ from vireid.errors import ArgumentError
 Form = Literal["table", "md", "csv", "json", "latex"]
 DATA_HELP = f"NAME=PATH with NAME {', '.join(names())} or ./your_file.py, or a bare PATH."
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `vireid train` wrote.")]
+RunOrModel = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="A run folder that `vireid train` wrote; else --model is taken.")
+]
 Trial = Annotated[
     int | None, typer.Option(help="Which split of the identities, where the data has several (RegDB: 0 to 9).")
 ]
@@ -30,6 +33,7 @@ Model = Annotated[
         f"{models.DEFAULT} by default.",
     ),
 ]
+To = Annotated[Path | None, typer.Option(help="With --model: folder to write; below runs/DATASET/MODEL by default.")]
 OutForm = Annotated[Form, typer.Option("--format", help="How the figures are printed.")]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -55,6 +59,17 @@ def chosen_model(former: Path | None, model: str | None) -> str | Path:
         raise ArgumentError(f"the model is named twice, {former} and --model {model}; leave {former} out")
     note(f"warning: the model is now given as --model {former}; the former form will be removed")
     return former
+
+
+def run_or_model(run: Path | None, model: str | None, to: Path | None) -> tuple[Path | None, str]:
+    """The run folder that a verb works on, in its place or by `--model`; None where it is another model, the second."""
+    if run is not None and model is not None:
+        raise ArgumentError(f"name the run {run} or --model {model}, not both")
+    if model not in models.names() and model is not None and (Path(model) / "recipe.json").is_file():
+        run = Path(model)
+    if run is not None and to is not None:
+        raise ArgumentError(f"--to belongs to --model; what is made of a run goes into {run}")
+    return run, model or models.DEFAULT
 
 
 def holds_model(path: Path) -> bool:

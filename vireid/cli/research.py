@@ -13,13 +13,17 @@ from vireid.cli.options import (
     DATA_HELP,
     Device,
     Form,
+    Model,
     OutForm,
     Quiet,
     RunFolder,
+    RunOrModel,
+    To,
     Trial,
     complete_data,
     complete_method,
     flag_with_value,
+    run_or_model,
     show,
 )
 from vireid.errors import ArgumentError
@@ -61,20 +65,27 @@ def train(
 
 
 @takes(EmbedOptions)
-def embed(run: RunFolder, *, options: EmbedOptions) -> None:
-    """Write RUN/embeddings/LAYER.npz; files that are up to date are left alone."""
+def embed(run: RunOrModel = None, model: Model = None, to: To = None, *, options: EmbedOptions) -> None:
+    """Write RUN/embeddings/LAYER.npz; files that are up to date are left alone. Without RUN it embeds with --model."""
+    from vireid.workflows.model_use import embed_with
     from vireid.workflows.run import Run
 
-    for path, embeddings in Run.open(run).embed_files(options).items():
+    run, name = run_or_model(run, model, to)
+    files = embed_with(name, options, to) if run is None else Run.open(run).embed_files(options)
+    for path, embeddings in files.items():
         print(f"{embeddings.stamp['layer']}: {len(embeddings)} x {embeddings.vectors.shape[1]} in {path}")
 
 
 @takes(EvaluateOptions, names=PROTOCOL)
-def evaluate(run: RunFolder, form: OutForm = "table", *, options: EvaluateOptions) -> None:
-    """Evaluate a run; writes results.json, table.md and pictures of ranked lists into it."""
+def evaluate(
+    run: RunOrModel = None, model: Model = None, to: To = None, form: OutForm = "table", *, options: EvaluateOptions
+) -> None:
+    """Evaluate a run, or --model on --data; writes results.json, table.md and pictures of ranked lists."""
+    from vireid.workflows.model_use import evaluate_with
     from vireid.workflows.run import Run
 
-    show(Run.open(run).evaluate(options), form)
+    run, name = run_or_model(run, model, to)
+    show(evaluate_with(name, options, to) if run is None else Run.open(run).evaluate(options), form)
 
 
 def report(run: RunFolder) -> None:

@@ -160,7 +160,7 @@ class Run:
             write_open_set(self.path, measured.vectors[0], measured.protocols, options.similarity)
         for protocol in measured.protocols if options.pictures else ():
             suffix = measured.rows.suffix() + ("" if options.refine is None else "@refined")
-            draw_ranked(self.folder, measured.vectors[0], protocol, measured.refiner, suffix, options)
+            draw_ranked(self.path, self.record.method, measured.vectors[0], protocol, measured.refiner, suffix, options)
         return measured.results
 
     def measured(self, options: EvaluateOptions) -> Measured:

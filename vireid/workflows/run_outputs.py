@@ -21,7 +21,6 @@ from vireid.evaluation.refine import RefinedBy
 from vireid.evaluation.results import Results
 from vireid.figures.ranked import choose_queries, ranked_list
 from vireid.system import replacing
-from vireid.training.run_folder import RunFolder
 from vireid.types import Similarity
 
 RESULTS, TABLE, OPEN_SET = "results.json", "table.md", "open_set.json"
@@ -85,14 +84,15 @@ def write_open_set(
 
 
 def draw_ranked(
-    run: RunFolder,
+    folder: Path,
+    model: str,
     embeddings: Embeddings,
     protocol: Protocol,
     refine: RefinedBy | None,
     suffix: str,
     options: PictureOptions,
 ) -> None:
-    """Write the ranked lists of trial 0 as RUN/figures/ranked-PROTOCOL.png."""
+    """Write the ranked lists of trial 0 as FOLDER/figures/ranked-PROTOCOL.png; `model` stands in the title."""
     similarity = options.similarity or embeddings.similarity
     embeddings = embeddings if refine is None else refined(embeddings, protocol, refine)
     queries = np.asarray(protocol.trials(embeddings.table)[0][0])
@@ -103,8 +103,8 @@ def draw_ranked(
     stamp = {"protocol": protocol.name, "trial": "0", **embeddings.stamp, **protocol.stamp, "rerank": "none"}
     stamp["refine"] = "none" if refine is None else refine.stamp
     name = "ranked-" + protocol.name.replace("/", "-").replace(":", "-") + f"{suffix}.png"
-    title = f"{run.record.method}  {protocol.name}"
-    path = run.path / "figures" / name
+    title = f"{model}  {protocol.name}"
+    path = folder / "figures" / name
     drawn = ranked_list(embeddings.table, queries, ranked, values, path, title=title, stamp=stamp, lang=options.lang)
     log.info("wrote %s%s", drawn.path, f" ({drawn.note})" if drawn.note else "")
 
