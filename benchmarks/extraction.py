@@ -1,7 +1,7 @@
 """Images a second of one bundle through torch, onnxruntime and OpenVINO, the three in turn in one run.
 
 `network` is a batch of pixels to vectors; `files` is FeatureExtractor from JPEG files of 256 x 128: decode, resize,
-network, normalize. The networks are AGW at its published size and at that of `make demo`, with random weights: time
+network, normalize. The networks are AGW at its published size and a small one, with random weights: time
 does not depend on them. Of the rounds, in which the runtimes take turns, the best counts. `difference` is the largest
 from torch in a coordinate of the L2-normalized vectors.
 
@@ -31,7 +31,7 @@ from small_run import make_run, write_people  # noqa: E402
 
 NETWORKS = {
     "AGW, ResNet-50, 288 x 144": ("size=[288,144]",),
-    "AGW of the demo, width 16, 96 x 48": ("width=16", "size=[96,48]"),
+    "small AGW, width 16, 96 x 48": ("width=16", "size=[96,48]"),
 }
 BATCHES = (1, 32)
 
