@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import typer
 
 from vireid.cli.options import DATA_HELP, Device, Quiet
+from vireid.synthetic.layouts import Layout
 
 data = typer.Typer(no_args_is_help=True, help="Make, check and decode data.")
 
-Layout = Literal["sysu", "regdb", "llcm"]
 NoPose = Literal["error", "zeros"]
 
 

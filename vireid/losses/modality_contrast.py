@@ -29,10 +29,8 @@ def modality_contrast(
     same = visible_label[:, None] == infrared_label[None, :]
     loss = directed(similarity, same) + directed(similarity.T, same.T)
     with torch.no_grad():
-        found = [
-            pairs.gather(1, s.argmax(1, keepdim=True)) for s, pairs in ((similarity, same), (similarity.T, same.T))
-        ]
-    return loss, torch.cat(found).float().mean()
+        hits = [pairs.gather(1, s.argmax(1, keepdim=True)) for s, pairs in ((similarity, same), (similarity.T, same.T))]
+    return loss, torch.cat(hits).float().mean()
 
 
 def directed(similarity: Tensor, same: Tensor) -> Tensor:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from vireid import models
 from vireid.data import datasets
 from vireid.declaration import Count, Index, configured, settings, value_text
 from vireid.deploy.bundle_config import PLAN
 from vireid.errors import BundleError, SettingsError
+from vireid.synthetic.layouts import Layout
 from vireid.synthetic.make import MARK, make
 from vireid.system import replacing
 from vireid.training.key_values import flat, read_yaml
@@ -33,7 +34,7 @@ class SyntheticSet:
     """Another seed draws other people."""
     size: tuple[Count, Count]
     """Height and width in pixels."""
-    layout: Literal["sysu", "regdb", "llcm"] = "sysu"
+    layout: Layout = "sysu"
     """Whose cameras and folders."""
 
     def render(self, root: Path) -> Path:
