@@ -24,7 +24,6 @@ from vireid.layers.weights import locate
 from vireid.synthetic.make import make
 from vireid.workflows.compare import chance
 from vireid.workflows.options import TrainOptions
-from vireid.workflows.run import Run
 from vireid.workflows.run_rows import split_rows
 from vireid.workflows.side_by_side import results_of
 from vireid.workflows.train import train_with
@@ -77,8 +76,14 @@ def run_demo(root: Path, progress: bool = True) -> Results:
     """
     began = time.monotonic()
     locate(START)  # before minutes of work
-    rows = split_rows(datasets.load(f"sysu={make_data(root)}"))
-    runs = [train_method(method, root, progress) for method in METHODS]
+    data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
+    log.info("wrote %s: %d synthetic identities, six cameras", data, PEOPLE)
+    rows = split_rows(datasets.load(f"sysu={data}"))
+    options = TrainOptions(resume=True, progress=progress, weights="imagenet")
+    runs = [
+        train_with(method, f"sysu={data}", root / method, options, words, as_recorded=False)
+        for method, words in METHODS.items()
+    ]
     for run in runs:
         run.evaluate(protocols=PROTOCOLS, progress=progress)
     table = chance(runs[0].path / "embeddings" / "neck.npz", PROTOCOLS, SEED)
@@ -91,20 +96,6 @@ def run_demo(root: Path, progress: bool = True) -> Results:
             log.info("picture: %s", picture)
     log.info("done in %.0f s; data, runs, tables and pictures are in %s", time.monotonic() - began, root)
     return table
-
-
-def make_data(root: Path) -> Path:
-    """The synthetic set of the demo, made now if it is not there."""
-    data = make(root / "data", "sysu", people=PEOPLE, images_per_camera=IMAGES, seed=SEED, masks=False)
-    log.info("wrote %s: %d synthetic identities, six cameras", data, PEOPLE)
-    return data
-
-
-def train_method(method: str, root: Path, progress: bool = True) -> Run:
-    """A method's run of the demo, trained now if it is not there."""
-    options = TrainOptions(resume=True, progress=progress, weights="imagenet")
-    data = f"sysu={make_data(root)}"
-    return train_with(method, data, root / method, options, METHODS[method], as_recorded=False)
 
 
 def shipped(rows: Table, progress: bool) -> Embeddings:
