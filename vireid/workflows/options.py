@@ -23,7 +23,7 @@ class TrainOptions(LoopOptions):
     trial: Index | None = None
     """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
     weights: str | None = None
-    """What to start from: imagenet (weights of the backbone), a file or an address."""
+    """What to start from: imagenet (of the backbone), a name, a file, an address, a run folder or a model."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     config: Path | None = None

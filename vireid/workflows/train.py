@@ -25,26 +25,21 @@ from vireid.evaluation.embed import embed
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.frozen import Frozen
 from vireid.evaluation.refine import RefinedBy
-from vireid.layers.backbones.choice import full_name
 from vireid.layers.refiner import Refiner
-from vireid.layers.weights import load_state, locate
 from vireid.method import Method, Progress, Recipe, Sampler
-from vireid.system import choose_device, file_digest
+from vireid.system import choose_device
 from vireid.training.loop import train as run_loop
 from vireid.training.record import RunRecord
 from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.training.selection import HELD_OUT, TEST_SET, Selection
 from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
+from vireid.workflows.initial_weights import initial_weights
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.repeat import method_of, recorded_settings
 from vireid.workflows.run import Run
 from vireid.workflows.run_rows import split_rows, training_splits
 
-SCRATCH = (
-    "no --weights: training starts from scratch (random weights), which costs much accuracy. Published figures start "
-    "from ImageNet: --weights imagenet, or the path of resnet50-19c8e357.pth"
-)
 log = logging.getLogger(__name__)
 
 
@@ -108,7 +103,7 @@ def train_with(
             len(rows.pids), tuple(rows.camids.tolist()), **words
         )  # a method without settings has no `settings`
         stamp = {"settings": words, "source": source(table, options), **training_stamp(table, options, held_out)}
-        stamp |= {"init": former.init} if former else initial_weights(model, recipes, options)
+        stamp |= {"init": former.init} if former else initial_weights(model, recipes, options.weights)
         check_batches(kind, rows, recipes)
         if distributed.is_main():
             people = f"{len(rows)} images of {len(rows.pids)} people"
@@ -241,23 +236,6 @@ def check_batches(kind: type[Method], rows: Table, recipes: Sequence[Recipe]) ->
                 f"{drawn.shape[1]} images of a view cannot be shared evenly by {distributed.world()} processes; "
                 "set sampler.pids to a multiple of the number of processes"
             )
-
-
-def initial_weights(model: Method[Any], recipes: Sequence[Recipe], options: TrainOptions) -> dict[str, str]:
-    """Load the initial weights into a method; how they are called in the stamp."""
-    if options.weights is None:
-        if distributed.is_main() and any(recipe.views for recipe in recipes):
-            log.warning("%s", SCRATCH)
-        return {}
-    if not distributed.is_main():  # the first process's weights are copied to all
-        return {"init": options.weights}
-    path = locate(full_name(options.weights, model.settings), options.progress)
-    unused = model.load_weights(load_state(path))
-    if unused:
-        listed = ", ".join(unused[:3]) + (" ..." if unused[3:] else "")
-        log.info("%s: %d tensors were not used (%s)", path.name, len(unused), listed)
-    name = options.weights if options.weights == "imagenet" else path.name
-    return {"init": f"{name} (sha256 {file_digest(path)[:8]})"}
 
 
 def source(table: Table, options: TrainOptions) -> dict[str, Any]:
