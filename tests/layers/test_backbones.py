@@ -338,3 +338,17 @@ def test_a_seed_gives_a_resnet_the_weights_that_it_always_gave() -> None:
         own = part.state_dict()
         assert list(own) == list(expected.state_dict())
         assert all(own[name].equal(value) for name, value in expected.state_dict().items())
+
+
+def test_position_codes_of_other_grids() -> None:
+    backbone = BackboneSettings(backbone="vit-small").chosen()
+    rows = torch.arange(128.0).view(1, 128, 1)  # 16 rows of 8 patches, of pictures of people
+    for before in (0, 1, 2):
+        code = backbone.adapted("stem.positions", torch.cat([torch.full((1, before, 1), -1000.0), rows], 1))
+        assert code.shape == (1, 1, 14, 14)
+        across, down = code.diff(dim=3).mean(), code.diff(dim=2).mean()  # a step to the right is 1, one down is 8
+        assert across > 0 and down == pytest.approx(8 * 16 / 14, rel=0.1) and float(code.min()) >= 0
+    square = torch.rand(1, 198, 2)
+    assert backbone.adapted("stem.positions", square)[0, :, 0, 1].equal(square[0, 3])
+    with pytest.raises(ValueError, match=r"197 or 129 rows\), got 112 rows"):
+        backbone.adapted("stem.positions", torch.zeros(1, 112, 2))

@@ -16,6 +16,7 @@ small networks that start from random weights, which such files do not fit.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any, Literal
 
 import torch
@@ -54,6 +55,20 @@ def token_grid(image_size: tuple[int, int], patch: int, stride: int, stem: VitSt
             f"images of {image_size[0]}x{image_size[1]} hold no patch of {patch} pixels; take a smaller one"
         )
     return (image_size[0] - patch) // stride + 1, (image_size[1] - patch) // stride + 1
+
+
+def position_grid(rows: int) -> tuple[int, int] | None:
+    """(n_y, n_x) of a position code of `rows` patches: a square, or twice as high as wide, as for pictures of people.
+
+    None for other numbers.
+
+    >>> position_grid(196), position_grid(128), position_grid(130)
+    ((14, 14), (16, 8), None)
+    """
+    square, half = math.isqrt(rows), math.isqrt(rows // 2)
+    if square * square == rows:
+        return square, square
+    return (2 * half, half) if 2 * half * half == rows else None
 
 
 @settings

@@ -13,7 +13,6 @@ size, so that a network takes images of any size. Class token and classifier of 
 from __future__ import annotations
 
 import itertools
-import math
 import re
 from collections.abc import Mapping
 from typing import ClassVar
@@ -24,7 +23,7 @@ from torch import Tensor, nn
 
 from vireid.errors import ArgumentError
 from vireid.layers.backbones.backbone import Backbone
-from vireid.layers.backbones.vit import EPS, STD, Block, VisionTransformerSettings
+from vireid.layers.backbones.vit import EPS, STD, Block, VisionTransformerSettings, position_grid
 from vireid.layers.pooling import at_least_float32
 
 PATCH, GRID = 16, 14
@@ -116,11 +115,21 @@ class VisionTransformerMaps(Backbone):
         return names
 
     def adapted(self, name: str, tensor: Tensor) -> Tensor:
-        """The position code without the class token's, as a grid of 14 x 14; other tensors as they are."""
+        """The position code without the class token's, as a grid of 14 x 14; other tensors as they are.
+
+        The grid of the file is a square or twice as high as wide (16 x 8, of pictures of people); ArgumentError else.
+        """
         if name != "stem.positions" or tensor.dim() != 3:
             return tensor
-        side = math.isqrt(tensor.shape[1])  # of a square grid; what is left over stands for tokens before it
-        grid = tensor[:, -side * side :].transpose(1, 2).unflatten(2, (side, side))
-        if side == GRID:
+        rows = tensor.shape[1]
+        before = next((n for n in (1, 2, 0) if position_grid(rows - n)), 0)  # class token, DeiT's second, neither
+        own = position_grid(rows - before)
+        if own is None:
+            raise ArgumentError(
+                f"expected a position code of 14 x 14 or 16 x 8 patches behind a class token (197 or 129 rows), got "
+                f"{rows} rows"
+            )
+        grid = tensor[:, before:].transpose(1, 2).unflatten(2, own)
+        if own == (GRID, GRID):
             return grid
         return F.interpolate(at_least_float32(grid), (GRID, GRID), mode="bilinear", align_corners=False)

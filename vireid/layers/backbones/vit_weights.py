@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -10,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.errors import ArgumentError
-from vireid.layers.backbones.vit import VisionTransformer
+from vireid.layers.backbones.vit import VisionTransformer, position_grid
 from vireid.layers.embedder import Embedder
 from vireid.layers.pooling import at_least_float32
 from vireid.layers.weights import fill
@@ -40,17 +39,17 @@ def load_vit(network: Embedder, state: Mapping[str, Tensor]) -> list[str]:
 
 
 def resized_positions(positions: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Position code (1, 1 + s s, D) of a square grid for `grid` (n_y, n_x): (1, 1 + n_y n_x, D).
+    """Position code (1, 1 + h w, D) of a square grid, or one of h = 2 w, for `grid` (n_y, n_x): (1, 1 + n_y n_x, D).
 
     Bilinear with half-pixel centers and without antialiasing, the class token's row copied, as TransReID's released
-    code does it. Raises ValueError where the grid is not square.
+    code does it. Raises ArgumentError for another grid.
     """
-    side = math.isqrt(positions.shape[1] - 1)
-    if 1 + side * side != positions.shape[1]:
+    own = position_grid(positions.shape[1] - 1)
+    if own is None:
         raise ArgumentError(
-            f"expected the position code of a class token and a square grid of patches, such as 1 + 14 x 14 = 197 "
-            f"rows; got {positions.shape[1]} rows"
+            "expected the position code of a class token and a square grid of patches, such as 1 + 14 x 14 = 197 "
+            f"rows, or one twice as high as wide (1 + 16 x 8 = 129); got {positions.shape[1]} rows"
         )
-    plane = at_least_float32(positions[:, 1:]).transpose(1, 2).unflatten(2, (side, side))  # (1, D, s, s)
+    plane = at_least_float32(positions[:, 1:]).transpose(1, 2).unflatten(2, own)  # (1, D, h, w)
     plane = F.interpolate(plane, grid, mode="bilinear", align_corners=False, antialias=False)
     return torch.cat([positions[:, :1].to(plane.dtype), plane.flatten(2).transpose(1, 2)], 1)
