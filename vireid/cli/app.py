@@ -13,6 +13,7 @@ from vireid.cli import models, research, search
 from vireid.cli.data import data
 from vireid.cli.options import note, show_log
 from vireid.cli.shipped import shipped
+from vireid.cli.weights import weights
 from vireid.errors import VireidError
 from vireid.own_files import own_error
 
@@ -91,6 +92,7 @@ research.add_to(app)
 app.add_typer(data, name="data", rich_help_panel="Research")
 models.add_to(app)
 app.add_typer(shipped, name="models", rich_help_panel="Models")
+app.add_typer(weights, name="weights", rich_help_panel="Models")
 search.add_to(app)
 
 

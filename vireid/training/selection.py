@@ -11,6 +11,7 @@ from vireid.errors import ArgumentError
 from vireid.method import Method, Progress
 
 LAST_EPOCH, HELD_OUT, TEST_SET = "last epoch", "held-out identities", "test set (not for publication)"
+AS_RELEASED = "as released, not trained here"  # of weights that were imported
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from vireid.errors import RunError
 from vireid.method import Method
 from vireid.training.kinds import kind_name
 from vireid.training.record import RunRecord, to_jsonable
+from vireid.training.selection import AS_RELEASED
 from vireid.training.settings import Setting, describe
 from vireid.workflows.options import TrainOptions
 
@@ -77,6 +78,11 @@ def recorded_value(recipe: Any, name: str, default: Any) -> Any:
     return kind_name(value["class"]) if isinstance(value, dict) and "class" in value else value
 
 
+def weights_of(record: RunRecord) -> str:
+    """What the run started from, as `--weights` takes it."""
+    return record.init.partition(" (sha256")[0]
+
+
 def command_of(record: RunRecord) -> str:
     """The command line that repeats a training; settings at their defaults are left out.
 
@@ -84,13 +90,15 @@ def command_of(record: RunRecord) -> str:
     """
     own = not record.class_name.startswith("vireid.methods.")
     name = "./" + record.class_name.partition(":")[0] if own else method_of(record)
-    words = ["vireid", "train", name, "--data", str(record.source.data or f"{record.dataset}=PATH")]
+    released = record.checkpoint == AS_RELEASED
+    words = ["vireid", *(("weights", "import", weights_of(record)) if released else ("train",)), name]
+    words += ["--data", str(record.source.data or f"{record.dataset}=PATH")]
     plain = {field.name: field.default for field in dataclasses.fields(TrainOptions)}
     for option, value in record.options.items():
         if option in plain and value != plain[option]:
             words += [f"--{option}", str(value)]
-    if record.base is None and record.init != "from scratch":
-        words += ["--weights", record.init.partition(" (sha256")[0]]
+    if record.base is None and record.init != "from scratch" and not released:
+        words += ["--weights", weights_of(record)]
     if own:
         values = record.settings
     else:
