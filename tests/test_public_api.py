@@ -183,5 +183,18 @@ def test_a_calibration_of_another_network_is_refused(place: Place, tmp_path: Pat
         _ = vireid.Model.open(bundle.path, device="cpu").calibration
 
 
+def test_without_a_name_the_model_is_the_one_that_comes_with_vireid(place: Place) -> None:
+    model = vireid.Model.open(device="cpu")
+    assert model.bundle.path.name == "night" and model.digest != place.model.digest
+    gallery = vireid.open_gallery("memory:", model=model)
+    fill(gallery, model, pictures_of(place))
+    picture = pictures_of(place)[3]
+    answer = vireid.Searcher(model, gallery).search(picture, k=10, false_match_rate=1e-3)
+    assert answer.hits[0].record.id == picture.name and answer.nobody is False
+    assert all(hit.probability is not None for hit in answer.hits)
+    with pytest.raises(GalleryError, match="the model night"):
+        vireid.Searcher(place.model, gallery)
+
+
 def test_public_names_of_0_1_are_there() -> None:
     assert all(getattr(vireid, name) is not None for name in NAMES_OF_0_1)
