@@ -67,9 +67,14 @@ class SearchReport:
         return json.dumps(content, indent=1, ensure_ascii=False)
 
     def __rich__(self) -> Table:
-        table = Table(*COLUMNS, caption=self.verdict, caption_justify="left")
-        for row in self.rows():
-            table.add_row(*(text_of(value) for value in row.values()))
+        """The columns that hold anything; a long path is continued on the next line."""
+        rows = self.rows()
+        table = Table(caption=self.verdict, caption_justify="left")
+        names = [name for name in COLUMNS if any(row[name] not in (None, "") for row in rows)]
+        for name in names:
+            table.add_column(name, overflow="fold", no_wrap=name != "path")
+        for row in rows:
+            table.add_row(*(text_of(row[name]) for name in names))
         return table
 
     def html(self, path: Path) -> Path:
