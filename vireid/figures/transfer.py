@@ -87,7 +87,7 @@ class _Sheet:
         text = " / ".join(percent(cell.results.mean[column]) for column in SHOWN)
         place = left + (SCALE * CELL[0] - width(text, self.text)) // 2
         middle = top + SCALE * (CELL[1] - LINE) // 2
-        self.write(place, middle, [(text, self.text)], PAPER if share > 0.45 else INK)
+        self.write(place, middle, [(text, self.text)], PAPER if share > 0.6 else INK)
 
     def write(self, left: int, top: int, lines: list[tuple[str, Font]], color: tuple[int, int, int]) -> None:
         for number, (text, chosen) in enumerate(lines):
