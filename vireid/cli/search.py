@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from vireid.cli.from_settings import takes
-from vireid.cli.options import Model, Quiet, chosen_model, holds_model, note, renamed_options
+from vireid.cli.options import Model, Quiet, chosen_model, holds_model, note, renamed_options, show
 from vireid.models import DEFAULT
 from vireid.workflows.options import ForgetOptions, IndexOptions, QueryOptions, ServeOptions, TokenOptions
 
@@ -65,15 +65,13 @@ def search(
     options: QueryOptions,
 ) -> None:
     """Search a gallery for the person of a picture: vireid search PICTURE --gallery PATH."""
-    from rich.console import Console
-
     from vireid.workflows.search import search_pictures
 
     answer = search_pictures(pictures, gallery, model or DEFAULT, options)
     if as_json:
         print(answer.json())
     else:
-        Console().print(answer)
+        show(answer, "table")
     if html is not None:
         note(f"wrote {answer.html(html)}")
 

@@ -12,12 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
 from vireid import images
 from vireid.declaration import configured
 from vireid.deploy.model import Model
 from vireid.errors import ArgumentError
+from vireid.evaluation.results import TerminalTable, markdown_table
 from vireid.figures.answer_page import Shown, answer_page
 from vireid.models import DEFAULT
 from vireid.search.archive import THUMBNAIL_PX, Archive, files_of
@@ -66,16 +65,18 @@ class SearchReport:
         }
         return json.dumps(content, indent=1, ensure_ascii=False)
 
-    def __rich__(self) -> Table:
-        """The columns that hold anything; a long path is continued on the next line."""
+    def markdown(self) -> str:
+        """The table as Markdown, the verdict below it."""
+        return markdown_table(*self._cells(), [self.verdict])
+
+    def __rich__(self) -> TerminalTable:
+        return TerminalTable(*self._cells(), [self.verdict])
+
+    def _cells(self) -> tuple[list[str], list[list[str]]]:
+        """The names of the columns that hold anything, and the text of every hit in them."""
         rows = self.rows()
-        table = Table(caption=self.verdict, caption_justify="left")
         names = [name for name in COLUMNS if any(row[name] not in (None, "") for row in rows)]
-        for name in names:
-            table.add_column(name, overflow="fold", no_wrap=name != "path")
-        for row in rows:
-            table.add_row(*(text_of(row[name]) for name in names))
-        return table
+        return names, [[text_of(row[name]) for name in names] for row in rows]
 
     def html(self, path: Path) -> Path:
         """Write one page that holds the pictures of the query and the thumbnails of the hits."""
