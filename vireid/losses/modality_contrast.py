@@ -16,6 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from vireid.distributed import gather
+from vireid.layers.pooling import at_least_float32
+
 
 def modality_contrast(
     visible: Tensor, infrared: Tensor, visible_label: Tensor, infrared_label: Tensor, temperature: float
@@ -25,7 +28,9 @@ def modality_contrast(
 
     Every label has to occur in both modalities.
     """
-    similarity = F.normalize(visible.float(), dim=1) @ F.normalize(infrared.float(), dim=1).T / temperature
+    visible, infrared = (F.normalize(at_least_float32(gather(x)), dim=1) for x in (visible, infrared))
+    visible_label, infrared_label = gather(visible_label), gather(infrared_label)
+    similarity = visible @ infrared.T / temperature
     same = visible_label[:, None] == infrared_label[None, :]
     loss = directed(similarity, same) + directed(similarity.T, same.T)
     with torch.no_grad():
@@ -35,5 +40,5 @@ def modality_contrast(
 
 def directed(similarity: Tensor, same: Tensor) -> Tensor:
     """Cross-entropy of rows (A, B) of similarities against their `same` columns, evenly shared."""
-    target = same / same.sum(1, keepdim=True)
+    target = same.to(similarity) / same.sum(1, keepdim=True)
     return -(torch.log_softmax(similarity, dim=1) * target).sum(1).mean()
