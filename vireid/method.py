@@ -131,8 +131,8 @@ class Recipe:
     """Which rows make each batch."""
     views: tuple[View, ...]
     """The image streams of a batch."""
-    epochs: Count
-    """Length of the stage."""
+    epochs: Index
+    """Length of the stage; 0: nothing is trained, and the last stage saves the start."""
     optimizers: dict[str, Annotated[OptimizerSpec, SkipValidation]]
     """One optimizer for each named group of parameters."""
     schedule: Annotated[Schedule, SkipValidation]

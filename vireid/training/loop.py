@@ -72,7 +72,7 @@ def train(
     """
     keep_freed_memory()
     options = configured(LoopOptions, options, words)
-    stages = _stages(method, recipes)
+    stages = _stages(method, recipes, select)
     for recipe in stages:
         check_frozen(method, recipe)
     _check_data(method, data)
@@ -157,6 +157,8 @@ class _Loop:
         for epoch in range(at.epoch, recipe.epochs):
             at.epoch = epoch
             self.end_epoch(recipe, optim, self.epoch(recipe, optim))
+        if recipe.epochs == 0 and stage + 1 == len(self.stages):
+            self.save(optim, random_state(), better=True, epochs=0)
 
     def epoch(self, recipe: Recipe, optim: Optimizers) -> dict[str, Any]:
         """Take the steps of one epoch and return its record."""
@@ -224,17 +226,23 @@ class _Loop:
             with self.reported.applied():
                 better = self.show(record)
         set_random_state(randoms)
-        all_randoms = distributed.gather_objects(randoms)
         self.report.log(record)
         if main:
             self.report.bar.end(record)
+        self.save(optim, randoms, better, at.epoch + 1)
+
+    def save(self, optim: Optimizers, randoms: Any, better: bool, epochs: int) -> None:
+        """Write the checkpoint after `epochs` of the stage, and what is used of the run if that is `better`."""
+        at = self.at
+        all_randoms = distributed.gather_objects(randoms)
+        if distributed.is_main():
             if better:
                 with self.reported.applied():
                     self.save_reported()
             self.past.elapsed_s, self.past.log_bytes = self.report.elapsed_s, self.report.log_bytes
-            state = {"method": method.state_dict(), "optimizers": optim.state_dict(), "random": all_randoms}
-            finished = at.epoch + 1 == recipe.epochs and at.stage + 1 == len(self.stages)
-            progress = asdict(replace(at, epoch=at.epoch + 1))
+            state = {"method": self.method.state_dict(), "optimizers": optim.state_dict(), "random": all_randoms}
+            finished = epochs == at.epochs and at.stage + 1 == len(self.stages)
+            progress = asdict(replace(at, epoch=epochs))
             state |= {"progress": progress, "past": asdict(self.past), "finished": finished}
             self.folder.save({**state, **self.reported.state_dict(self.start)})
         distributed.barrier()
@@ -315,11 +323,13 @@ def _prepare(method: Method, state: Mapping[str, Any] | None, compile: bool) -> 
         _compile(method)
 
 
-def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None) -> tuple[Recipe, ...]:
+def _stages(method: Method, recipes: Recipe | Sequence[Recipe] | None, select: Selection | None) -> tuple[Recipe, ...]:
     chosen = method.recipe if recipes is None else recipes
     stages = (chosen,) if isinstance(chosen, Recipe) else tuple(chosen)
     if not stages:
         raise ArgumentError("a training needs at least one recipe, got none")
+    if select is not None and not stages[-1].epochs:
+        raise ArgumentError("a selected epoch is reported, and epochs=0 trains none; leave --select out")
     for stage, recipe in enumerate(stages):
         if not callable(getattr(method, recipe.step, None)):
             raise ArgumentError(

@@ -144,6 +144,8 @@ class RunRecord(Frozen):
             stamp["weights"] = self.last_recipe.weights
         if self.last_recipe.pseudo_infrared:
             stamp["infrared in training"] = "made of visible pictures"
+        if not any(recipe.epochs for recipe in self.recipes):
+            stamp["checkpoint"] = "the start, not trained"
         if self.continued_from:
             stamp["continued"] = "after epoch " + " and ".join(map(str, self.continued_from))
         return stamp

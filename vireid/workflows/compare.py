@@ -310,7 +310,7 @@ def _trained(job: Job) -> Trained:
         job.seed,
         named,
         pictures=sum(record["pictures"] for record in epochs),
-        train_s=epochs[-1]["elapsed_s"],
+        train_s=epochs[-1]["elapsed_s"] if epochs else 0.0,
         parameters=deployed_parameters(run),
         notes=(f"{job.line}: {job.entry.note}",) if job.entry.note else (),
     )

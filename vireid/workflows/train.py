@@ -152,7 +152,7 @@ def load_data(data: str | Path, trial: int | None) -> Table:
 def training_data(rows: Table, recipes: Sequence[Recipe], place: torch.device, options: TrainOptions) -> TrainingData:
     """The rows with their pictures decoded; an unreadable picture stops here, before the run folder is made."""
     progress = options.progress and distributed.is_main()
-    for recipe in (recipe for recipe in recipes if recipe.views):
+    for recipe in (recipe for recipe in recipes if recipe.views and recipe.epochs):
         cache.pixels(rows, recipe.picture_size, progress=progress, filter=recipe.filter)
     rank, world = distributed.rank(), distributed.world()
     return TrainingData(rows, device=place, seed=options.seed, rank=rank, world=world, progress=progress)
@@ -227,7 +227,7 @@ def _infrared_to_visible() -> Protocol:
 def check_batches(kind: type[Method], rows: Table, recipes: Sequence[Recipe]) -> None:
     """Draw one batch of every stage: rows or settings that give none stop here, before the run folder is made."""
     for recipe in recipes:
-        if kind.batches is not Method.batches or not isinstance(recipe.sampler, Sampler):
+        if kind.batches is not Method.batches or not isinstance(recipe.sampler, Sampler) or not recipe.epochs:
             continue
         table = sampled_rows(rows, recipe.pseudo_infrared)[0]
         drawn = next(iter(recipe.sampler.epoch(table, np.random.RandomState(0))), None)
