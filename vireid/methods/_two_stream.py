@@ -26,8 +26,12 @@ class TwoStreamMethod(Method[TwoStream]):
 
     def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
         super().__init__(num_pids, camids, settings, **words)
-        self.embedder = two_stream(self.settings)
+        self.embedder = self.build_embedder()
         self.classifier = classifier(self.embedder.dim, num_pids)
+
+    def build_embedder(self) -> TwoStream:
+        """The network that is trained and deployed; one of your own has `dim`, `neck` and `encode` as TwoStream has."""
+        return two_stream(self.settings)
 
     def params(self) -> dict[str, list[nn.Parameter]]:
         """Neck and classifier are the "head" with ten times the learning rate; non-local blocks are in the backbone."""
