@@ -249,7 +249,7 @@ def test_a_network_of_ones_own_serves_through_onnx(place: Path, tmp_path: Path) 
     run.save_artifact(model.embedder)
     run.save({"method": model.state_dict(), "finished": True})
     result = CliRunner().invoke(app, ["export", str(run.path)])
-    assert result.exit_code == 1 and "export ONNX" in result.stderr
+    assert result.exit_code == 1 and "pass --method FILE" in result.stderr
     result = CliRunner().invoke(app, ["export", str(run.path), "--method", str(tmp_path / "own.py")])
     assert result.exit_code == 0, result.output
     bundle = Bundle.open(run.path / "bundle")
@@ -258,8 +258,10 @@ def test_a_network_of_ones_own_serves_through_onnx(place: Path, tmp_path: Path) 
     with torch.no_grad():
         expected = model.eval().embedder(torch.from_numpy(images), torch.from_numpy(modality)).numpy()
     np.testing.assert_allclose(bundle.embedder("onnxruntime", "cpu")(images, modality), expected, atol=1e-5)
-    with pytest.raises(ValueError, match=r"only embedders of vireid\.layers"):
+    with pytest.raises(ValueError, match="pass --method FILE"):
         bundle.embedder("torch")
+    named = Bundle.open(bundle.path, tmp_path / "own.py").embedder("torch", "cpu")
+    np.testing.assert_array_equal(named(images, modality), expected)
 
 
 class WithHeatmaps(Embedder):
@@ -273,9 +275,10 @@ class WithHeatmaps(Embedder):
         return {"mean": self.linear(images.mean((2, 3))) + inputs[0].mean((1, 2, 3))[:, None]}
 
 
-def test_inputs_of_unknown_shape_are_told(place: Path, tmp_path: Path) -> None:
+def test_inputs_of_unknown_shape_are_told(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(RunFolder, "embedder", lambda run, device="cpu", method=None: WithHeatmaps())
     with pytest.raises(BundleError, match="also takes heatmaps, whose shape is not known"):
-        export_bundle(place / "run", tmp_path / "bundle", embedder=WithHeatmaps())
+        export_bundle(place / "run", tmp_path / "bundle")
     assert not list(tmp_path.iterdir())
 
 

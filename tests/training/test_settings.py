@@ -197,7 +197,7 @@ def test_every_fault_is_told_at_once_with_the_closest_name() -> None:
         "did you mean `gamma`",
         "`optimizers.backbone.lr` or `optimizers.head.lr`",
         "did you mean `sampler.pids`",
-        "expected whole number >= 1, got many",
+        "expected whole number >= 0, got many",
         "`sampler` is a group (Draw); set `sampler.pids`, `sampler.images`",
         "did you mean `schedule.milestones`",
         "`zzz` is unknown",
@@ -271,7 +271,7 @@ def test_yaml_nested_and_dotted_and_words_win(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("gamma: 1\nepochs: many\n", "a.yaml line 2: `epochs`: expected whole number >= 1, got many"),
+        ("gamma: 1\nepochs: many\n", "a.yaml line 2: `epochs`: expected whole number >= 0, got many"),
         ("sampler:\n  pids: 4\n  images: 0\n", "a.yaml line 3: `sampler.images`: expected whole number >= 1, got 0"),
         ("sampler:\n  pid: 4\n", "a.yaml line 2: `sampler.pid` is unknown; did you mean `sampler.pids`"),
         ("gamma: 2\n\nblocks: [1, x]\n", "a.yaml line 3: `blocks`: expected list of whole numbers >= 1, got [1,x]"),

@@ -78,13 +78,16 @@ def test_more_epochs_continue_a_finished_run_and_the_record_says_so(data: Path, 
     assert "epochs: 3 -> 2" in message
 
 
-def test_a_run_of_your_own_method_needs_its_file(data: Path, tmp_path: Path) -> None:
+def test_a_run_of_your_own_method_remembers_its_file(data: Path, tmp_path: Path) -> None:
     mine = tmp_path / "mine.py"
     mine.write_text("from vireid.methods.agw import AGW\n\n\nclass Mine(AGW):\n    pass\n")
     train(mine, "--data", data, "--run", tmp_path / "run", *TINY)
-    assert "name its file" in error_of(call("train", "--resume", "--run", tmp_path / "run", *SHARED), 1)
-    train(mine, "--resume", "--run", tmp_path / "run", "epochs=2")
+    train("--resume", "--run", tmp_path / "run", "epochs=2")
     assert progress(tmp_path / "run") == (True, 0, 2)
+    moved = mine.rename(tmp_path / "moved.py")
+    assert "name its file" in error_of(call("train", "--resume", "--run", tmp_path / "run", *SHARED), 1)
+    message = error_of(call("train", moved, "--resume", "--run", tmp_path / "run", *SHARED), 1)
+    assert "class: mine.py:Mine -> moved.py:Mine" in message
 
 
 def test_a_refining_run_of_two_stages_continues_in_its_last(data: Path, tmp_path: Path) -> None:

@@ -24,7 +24,9 @@ RunOrModel = Annotated[
 Trial = Annotated[
     int | None, typer.Option(help="Which split of the identities, where the data has several (RegDB: 0 to 9).")
 ]
-OwnMethod = Annotated[str | None, typer.Option("--method", help="Your method's file, if its network is your own.")]
+OwnMethod = Annotated[
+    str | None, typer.Option("--method", help="File of a network of your own, where it is not that of the run.")
+]
 Model = Annotated[
     str | None,
     typer.Option(

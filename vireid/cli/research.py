@@ -59,8 +59,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":
         return
     if evaluate:
-        own = method if method is not None and method.endswith(".py") else None  # its network may be its own too
-        show(finished.evaluate(device=options.device, progress=options.progress, method=own), form)
+        show(finished.evaluate(device=options.device, progress=options.progress), form)
     print(f"wrote {finished.path}")
 
 

@@ -47,7 +47,8 @@ def index(
         f"added {indexed.added} pictures, {indexed.present} were in the gallery, {len(indexed.refused)} cannot be read"
     )
     named = "" if target == DEFAULT else f" --model {target}"
-    print(f"next: vireid serve --gallery {gallery}{named}")
+    method = f" --method {options.method}" if options.method else ""
+    print(f"next: vireid serve --gallery {gallery}{named}{method}")
     if indexed.failed:
         print(f"{len(indexed.failed)} pieces failed, the others are done; run the same command again")
         raise typer.Exit(1)

@@ -1,6 +1,7 @@
 """Bundle: a trained embedder as a folder that serves without its method's code.
 
-    embedder.safetensors   the weights, and how to rebuild the network from vireid.layers
+    embedder.safetensors   the weights, and how to rebuild the network from vireid.layers; for a network of your own
+                           torch needs its Python file too, the other runtimes do not
     config.json            what a server must know: size, filter, layer, dimension, what it was trained on, digest
     README.md              the model card
     embedder.onnx          pixels in, vectors out: normalization inside, any batch, any mixture of modalities (optional)
@@ -44,6 +45,7 @@ from vireid.deploy.runtimes import BACKENDS, Embed, open_onnxruntime, open_openv
 from vireid.errors import ArgumentError, BundleError
 from vireid.json_file import JsonFile
 from vireid.layers.embedder import Embedder, load_embedder
+from vireid.own_files import Code, file_of, is_own
 from vireid.system import choose_device, file_digest, remove_partials, replacing
 from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.types import INFRARED, VISIBLE, Backend
@@ -54,14 +56,18 @@ CONFIGURATION = JsonFile(CONFIG, BundleConfig, FORMAT, BundleError, "export the 
 
 @dataclass(frozen=True)
 class Bundle:
-    """An opened bundle: the folder and what its config.json says."""
+    """An opened bundle: the folder and what its config.json says; `method` defines a network of your own."""
 
     path: Path
     config: BundleConfig
+    method: Code | None = None
 
     @classmethod
-    def open(cls, folder: str | Path) -> Bundle:
-        """The bundle in a folder, its weights checked against their digest; BundleError where it is none or damaged."""
+    def open(cls, folder: str | Path, method: Code | None = None) -> Bundle:
+        """The bundle in a folder, its weights checked against their digest; BundleError where it is none or damaged.
+
+        `method` is the Python file of a network of your own, which is executed when torch computes the vectors.
+        """
         folder = Path(folder)
         if not (folder / CONFIG).is_file():
             raise BundleError(_no_bundle(folder))
@@ -73,7 +79,7 @@ class Bundle:
                 f"{folder / WEIGHTS} was changed after the export: its sha256 is {actual[:12]}..., config.json says "
                 f"{config.digest[:12]}...; export the run again"
             )
-        return cls(folder, config)
+        return cls(folder, config, method)
 
     @property
     def parity(self) -> dict[str, Any]:
@@ -82,6 +88,10 @@ class Bundle:
             return json.loads((self.path / PARITY).read_text(encoding="utf-8"))["runtimes"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BundleError(f"{self.path / PARITY} is missing or damaged; export the run again") from error
+
+    def network(self, device: str | torch.device = "cpu") -> Embedder:
+        """The network of torch; WeightsError for one of your own where its code is not given."""
+        return load_embedder(self.path / WEIGHTS, device, self.method)
 
     def embedder(self, backend: Backend = "torch", device: str = "auto") -> Embed:
         """A function from uint8 images (N, 3, H, W), int64 modality (N,) and the declared inputs to float32 (N, D).
@@ -93,7 +103,7 @@ class Bundle:
         if backend not in BACKENDS:
             raise ArgumentError(f"backend is one of {', '.join(BACKENDS)}, got {backend!r}")
         if backend == "torch":
-            return torch_embed(load_embedder(self.path / WEIGHTS, choose_device(device)))
+            return torch_embed(self.network(choose_device(device)))
         names = {"onnxruntime": (ONNX,), "openvino": (OPENVINO, OPENVINO_WEIGHTS)}[backend]
         missing = [name for name in names if not (self.path / name).is_file()]
         if missing:
@@ -115,18 +125,19 @@ def export_bundle(
     *,
     onnx: bool = True,
     openvino: bool = False,
-    embedder: Embedder | None = None,
+    method: Code | None = None,
 ) -> Bundle:
     """Write the embedder that a run reports as a bundle into `folder`, compare every runtime with torch and open it.
 
-    An earlier bundle in the folder is replaced; its calibration stays if the weights are the same. `embedder` is
-    needed where the network is the user's own class: such a bundle serves through ONNX alone. Raises BundleError
-    where a runtime differs from torch by more than LIMIT (nothing is written then), and RunError.
+    An earlier bundle in the folder is replaced; its calibration stays if the weights are the same. `method` is the
+    file of a network of your own, where it is not the one that the run recorded. Raises BundleError where a runtime
+    differs from torch by more than LIMIT or a network of your own cannot be exported (nothing is written then), and
+    RunError.
     """
     opened, folder = run if isinstance(run, RunFolder) else RunFolder.open(run), Path(folder)
     if openvino and not onnx:
         raise ArgumentError("the OpenVINO file is made from the ONNX file; leave --no-onnx out")
-    network = opened.embedder() if embedder is None else embedder
+    network = opened.embedder(method=method)
     size = opened.deployment.size
     with new_bundle(folder) as draft:
         shutil.copyfile(opened.path / WEIGHTS, draft / WEIGHTS)
@@ -134,12 +145,14 @@ def export_bundle(
         config = config_of(opened, network, file_digest(draft / WEIGHTS))
         report = {"format": FORMAT, "limit": LIMIT, "torch": torch.__version__, "runtimes": runtimes}
         _write(draft / PARITY, json.dumps(report, indent=2) + "\n")
-        _write(draft / CARD, model_card(config, runtimes, figures_of(opened.path, config.digest)))
+        file = file_of(type(network)) if is_own(type(network)) else None
+        figures = figures_of(opened.path, config.digest)
+        _write(draft / CARD, model_card(config, runtimes, figures, file and file.name))
         for place in (opened.path, folder):
             if _calibrated_for(place / CALIBRATION, config.digest):
                 shutil.copyfile(place / CALIBRATION, draft / CALIBRATION)
         write_config(draft, config)
-    return Bundle.open(folder)
+    return Bundle.open(folder, method or opened.code)
 
 
 # --- making a bundle --------------------------------------------------------------------------------------------------

@@ -16,23 +16,26 @@ cameras, clothes and places do worse. Choose a threshold with `vireid calibrate`
 a person decide. Searching for people needs a lawful purpose and the right to process the pictures."""
 
 
-def model_card(config: BundleConfig, runtimes: Mapping[str, Any], figures: str) -> str:
-    """README.md of a bundle."""
+def model_card(config: BundleConfig, runtimes: Mapping[str, Any], figures: str, own: str | None = None) -> str:
+    """README.md of a bundle; `own` is the name of the file that defines a network of your own."""
     served = "\n".join(
         f"| {name} | {about['version']} | {max(line['largest_difference'] for line in about['batches']):.1e} |"
         for name, about in runtimes.items()
     )
+    method = f', method="{own}"' if own else ""
+    code = f"\n- torch needs `{own}`, which defines the network; the runtimes below do not" if own else ""
     return f"""# {config.method}: a bundle of vireid
 
 Finds a person seen by a visible camera among the pictures of infrared cameras, and the other way round.
 
 {facts(config)}
-- trained on: {config.trained_on}
+- trained on: {config.trained_on}{code}
 
 ```python
 from vireid.deploy.extractor import FeatureExtractor
 
-vectors = FeatureExtractor("THIS FOLDER")(["one.jpg", "other.jpg"], modality="auto")  # (2, {config.dim}), L2-normalized
+extract = FeatureExtractor("THIS FOLDER"{method})
+vectors = extract(["one.jpg", "other.jpg"], modality="auto")  # (2, {config.dim}), L2-normalized
 ```
 
 ## How it was trained

@@ -22,6 +22,7 @@ from vireid.deploy.infrared_detection import is_infrared
 from vireid.deploy.pose_input import HEATMAPS, Poser, Seen, to_do
 from vireid.errors import ArgumentError, PictureError
 from vireid.images import STRETCH, GrayRule, resize
+from vireid.own_files import Code
 from vireid.system import available_cores, keep_freed_memory
 from vireid.types import INFRARED, VISIBLE, Backend, ModalityOrAuto
 
@@ -35,7 +36,8 @@ class FeatureExtractor:
 
     `bundle` is a Bundle or its folder; `backend` torch, onnxruntime or openvino; `device` auto, cpu, cuda or cuda:N.
     `pose` says where the heat maps of a network that takes them come from (see deploy/pose_input.py), `gray` how gray
-    pictures of more than 8 bits become 8; take the rule of the training.
+    pictures of more than 8 bits become 8; take the rule of the training. `method` is the Python file of a network of
+    your own, for the folder of a bundle.
     """
 
     def __init__(
@@ -46,11 +48,12 @@ class FeatureExtractor:
         batch_size: int = 64,
         pose: str | None = None,
         gray: GrayRule = STRETCH,
+        method: Code | None = None,
     ) -> None:
         if batch_size < 1:
             raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
         keep_freed_memory()
-        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle)
+        self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, method)
         self.batch_size, self.gray = batch_size, gray
         self._poser = None if pose is None else Poser(pose, self.bundle, device)
         self._embed = self.bundle.embedder(backend, device)

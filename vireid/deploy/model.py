@@ -16,6 +16,7 @@ from vireid.deploy.bundle_config import CALIBRATION, CONFIG
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor, Picture
 from vireid.images import GrayRule
+from vireid.own_files import Code
 from vireid.system import file_digest
 from vireid.training.run_folder import EMBEDDER, RECIPE, RunFolder
 from vireid.types import Backend, ModalityOrAuto
@@ -32,16 +33,22 @@ class Model:
 
     @classmethod
     def open(
-        cls, target: str | Path = models.DEFAULT, backend: Backend = "torch", device: str = "auto", **options: Any
+        cls,
+        target: str | Path = models.DEFAULT,
+        backend: Backend = "torch",
+        device: str = "auto",
+        method: Code | None = None,
+        **options: Any,
     ) -> Model:
         """A model by name, or the path of a run folder or a bundle; `options` are those of FeatureExtractor.
 
         By default the model that comes with vireid. A folder that has its name is written ./NAME.
 
         Of a run folder the bundle RUN/bundle is used, and made or renewed where it is missing or older than the run's
-        embedder. Raises BundleError, RunError.
+        embedder. `method` is the Python file of a network of your own: a bundle needs it, a run has recorded it. Raises
+        BundleError, RunError, WeightsError.
         """
-        return cls(FeatureExtractor(bundle_of(target), backend, device, **options))
+        return cls(FeatureExtractor(bundle_of(target, method), backend, device, **options))
 
     @property
     def bundle(self) -> Bundle:
@@ -91,10 +98,11 @@ class Model:
         return self.extractor.batches(pictures, modality, **inputs)
 
 
-def bundle_of(target: str | Path) -> Bundle:
+def bundle_of(target: str | Path, method: Code | None = None) -> Bundle:
     """The bundle of a model by name, in a folder, or of a run; of a run it is exported where it is missing or old.
 
-    The name of a model that comes with vireid is that model, also where a folder has the same name.
+    The name of a model that comes with vireid is that model, also where a folder has the same name. `method` is the
+    file of a network of your own, where it is not the one that the run recorded.
     """
     path = Path(target)
     if isinstance(target, str) and target in models.names():
@@ -102,12 +110,12 @@ def bundle_of(target: str | Path) -> Bundle:
     if not path.exists() and isinstance(target, str) and path.name == target:
         return Bundle.open(models.path_of(target))
     if (path / CONFIG).is_file() or not (path / RECIPE).is_file():
-        return Bundle.open(path)
+        return Bundle.open(path, method)
     run = RunFolder.open(path)
     inner = run.path / RUN_BUNDLE
     if (inner / CONFIG).is_file():
-        bundle = Bundle.open(inner)
+        bundle = Bundle.open(inner, method or run.code)
         if not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER):
             return bundle
     log.info("exporting %s (without ONNX; `vireid export %s` writes that too)", run.path, run.path)
-    return export_bundle(run, inner, onnx=False)
+    return export_bundle(run, inner, onnx=False, method=method)

@@ -21,8 +21,9 @@ from vireid.deploy.runtimes import (
     open_openvino,
     torch_embed,
 )
-from vireid.errors import BundleError
+from vireid.errors import BundleError, VireidError
 from vireid.layers.embedder import Embedder
+from vireid.own_files import is_own
 from vireid.system import file_digest
 from vireid.types import INFRARED, VISIBLE
 
@@ -40,7 +41,15 @@ def export_runtimes(
     from vireid.deploy.onnx import export_onnx
 
     network.eval()
-    export_onnx(network, size, draft / ONNX, example_inputs(network, size))
+    try:
+        export_onnx(network, size, draft / ONNX, example_inputs(network, size))
+    except Exception as error:  # torch raises many kinds
+        if isinstance(error, VireidError) or not is_own(type(network)):
+            raise
+        raise BundleError(
+            f"torch cannot export {type(network).__name__} as ONNX ({type(error).__name__}: "
+            f"{str(error).strip().partition(chr(10))[0]}); export with --no-onnx to serve through torch"
+        ) from error
     names = ("images", "modality", *network.inputs)
     made: list[tuple[str, tuple[str, ...], Callable[..., Embed]]] = [("onnxruntime", (ONNX,), open_onnxruntime)]
     if openvino:

@@ -23,9 +23,7 @@ from vireid.data.pose.heatmaps import POINTS, HeatMaps, PoseEstimator, template
 from vireid.data.pose.sources import keypoints_of, letterbox
 from vireid.data.transforms import scale_keypoints
 from vireid.deploy.bundle import Bundle
-from vireid.deploy.bundle_config import WEIGHTS
 from vireid.errors import PoseError
-from vireid.layers.embedder import load_embedder
 from vireid.system import choose_device
 
 HEATMAPS = "heatmaps"
@@ -52,7 +50,7 @@ class Poser:
         if HEATMAPS not in config.inputs:
             raise PoseError(f"{config.method} takes pictures alone; leave --pose out")
         self.choice, self.size = choice, config.size
-        self.draws = HeatMaps(**(load_embedder(bundle.path / WEIGHTS).heatmaps or {}))
+        self.draws = HeatMaps(**(bundle.network().heatmaps or {}))
         self.estimator = _estimator(choice, device)
 
     def look(self, picture: Image.Image) -> Seen:

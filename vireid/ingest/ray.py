@@ -61,11 +61,14 @@ class Job:
     pose: str | None = None
     rows: Rows = "crops"
     overwrite: bool = False
+    method: str | None = None  # the file of a network of your own
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", self.bundle.resolve())
         object.__setattr__(self, "gallery", _for_many(self.gallery))
         object.__setattr__(self, "files", self.files.resolve())
+        if self.method is not None:
+            object.__setattr__(self, "method", str(Path(self.method).expanduser().resolve()))
         kind, colon, place = (self.pose or "").partition(":")
         if colon:
             object.__setattr__(self, "pose", f"{kind}:{Path(place).expanduser().resolve()}")
@@ -137,7 +140,8 @@ class Worker:
     def _opened(self) -> tuple[Archive, FeatureExtractor]:
         """Opened with the first piece, so that what is missing on this machine is reported like any other fault."""
         job = self._job
-        extractor = FeatureExtractor(job.bundle, job.backend, job.device, job.batch_size, job.pose)
+        bundle = Bundle.open(job.bundle, job.method)
+        extractor = FeatureExtractor(bundle, job.backend, job.device, job.batch_size, job.pose)
         return Archive(job.gallery_opened(), job.files), extractor
 
 

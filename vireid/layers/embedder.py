@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vireid.declaration import NoSettings, configured
 from vireid.layers.saved import load_network, save_network
+from vireid.own_files import Code
 from vireid.types import IMAGENET_MEAN, IMAGENET_STD, ResizeFilter, Similarity, Size
 
 
@@ -78,9 +79,13 @@ def save_embedder(embedder: Embedder, path: Path, deployment: Deployment | None 
     save_network(embedder, embedder.settings, "embedder", path, {} if use is None else {"deployment": asdict(use)})
 
 
-def load_embedder(path: Path, device: str | torch.device = "cpu") -> Embedder:
-    """Rebuild an embedder in evaluation mode. Only classes of vireid.layers are built: a file names no foreign code."""
-    embedder, about = load_network(path, "embedder", device)
+def load_embedder(path: Path, device: str | torch.device = "cpu", method: Code | None = None) -> Embedder:
+    """Rebuild an embedder in evaluation mode.
+
+    A file runs no foreign code: for a network of your own `method` is the Python file (or a class in it) that defines
+    it. Raises WeightsError, OwnFileError.
+    """
+    embedder, about = load_network(path, "embedder", Embedder, device, method)
     if use := about.get("deployment"):
         embedder.deployment = Deployment(tuple(use["size"]), use["filter"], use["similarity"])
     return embedder

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from vireid.declaration import NoSettings, configured
 from vireid.layers.saved import load_network, save_network
+from vireid.own_files import Code
 
 Apart = Callable[[Tensor], Tensor | None]  # rows (n,) -> mask (n, N) of images that they must not look at
 
@@ -43,6 +44,6 @@ def save_refiner(refiner: Refiner, path: Path) -> None:
     save_network(refiner, refiner.settings, "refiner", path)
 
 
-def load_refiner(path: Path, device: str | torch.device = "cpu") -> Refiner:
-    """Rebuild a refiner in evaluation mode; only classes of vireid.layers are built."""
-    return load_network(path, "refiner", device)[0]
+def load_refiner(path: Path, device: str | torch.device = "cpu", method: Code | None = None) -> Refiner:
+    """Rebuild a refiner in evaluation mode; `method` as in load_embedder. Raises WeightsError, OwnFileError."""
+    return load_network(path, "refiner", Refiner, device, method)[0]

@@ -17,11 +17,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from vireid.deploy.bundle import Bundle
-from vireid.deploy.bundle_config import WEIGHTS
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.errors import ArgumentError, VireidError
 from vireid.images import resize
-from vireid.layers.embedder import load_embedder
 
 MIN_PLACES = 6  # of a map that is worth drawing
 # black, purple, red, orange, yellow: brightness grows all the way, so it reads without color too
@@ -39,7 +37,7 @@ class Attention:
         try:
             if bundle.config.inputs:
                 raise ArgumentError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}")
-            self._network = load_embedder(bundle.path / WEIGHTS)
+            self._network = bundle.network()
             self.energy(Image.new("RGB", (self.size[1], self.size[0]), "gray"), 0)
         except VireidError as error:
             self.reason = str(error)

@@ -20,12 +20,10 @@ import numpy as np
 from PIL import Image
 
 from vireid.deploy.bundle import Bundle
-from vireid.deploy.bundle_config import WEIGHTS
 from vireid.deploy.calibration import NEEDED, Calibration
-from vireid.errors import ArgumentError, CalibrationError, SearchError
+from vireid.errors import ArgumentError, CalibrationError, SearchError, WeightsError
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.rerank import KReciprocal
-from vireid.layers.embedder import load_embedder
 from vireid.search.archive import Archive
 from vireid.search.gallery import Facets, Record
 from vireid.search.gallery_refiner import open_refiner
@@ -262,8 +260,9 @@ class SearchService:
 def load_rerankers(bundle: Bundle, refine: Path | None = None) -> dict[str, Rerank]:
     """The re-rankings by name that suit a bundle's network, and that of the run `refine`, trained on its embeddings."""
     rerankers: dict[str, Rerank] = {"k-reciprocal": KReciprocal()}
-    with contextlib.suppress(ArgumentError):  # a network without stripes has no path to compare them by
-        rerankers["shortest-path"] = LocalShortestPath.of(load_embedder(bundle.path / WEIGHTS))
+    # a network without stripes has no path to compare them by, and one of your own may be served without its code
+    with contextlib.suppress(ArgumentError, WeightsError):
+        rerankers["shortest-path"] = LocalShortestPath.of(bundle.network())
     if refine is not None:
         refiner = open_refiner(refine, bundle)
         rerankers[refiner.name] = refiner

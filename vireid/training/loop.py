@@ -28,7 +28,11 @@ from torch import Tensor
 from vireid import distributed
 from vireid.declaration import configured, defaults
 from vireid.errors import ArgumentError
+from vireid.layers.embedder import Embedder
+from vireid.layers.refiner import Refiner
+from vireid.layers.saved import check_rebuilds
 from vireid.method import Batch, Method, Progress, Recipe
+from vireid.own_files import is_own
 from vireid.system import keep_freed_memory
 from vireid.training.failures import OutOfMemory, TrainingDiverged
 from vireid.training.first_losses import FirstLosses
@@ -76,6 +80,7 @@ def train(
     for recipe in stages:
         check_frozen(method, recipe)
     _check_data(method, data)
+    _check_own_networks(method)
     main = distributed.is_main()
     how = {"seed": options.seed, "precision": options.precision, "compile": options.compile, **_selected_by(select)}
     folder = _begin(method, stages, data, Path(run), how, stamp or {}, options.resume)
@@ -350,6 +355,13 @@ def _check_data(method: Method, data: TrainingData) -> None:
     if there is not None and torch.device(there).type != device.type:
         raise ArgumentError(f"the method is on {device}, the data come to {there}; put both on one device")
     method.check(data.table)
+
+
+def _check_own_networks(method: Method) -> None:
+    """Networks of the user's own class, or of vireid's in a method of the user, have to load from their files."""
+    for network in method.artifacts().values():
+        if isinstance(network, Embedder | Refiner) and (is_own(type(network)) or is_own(type(method))):
+            check_rebuilds(network, network.settings)
 
 
 def _seed(seed: int) -> None:

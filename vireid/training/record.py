@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import os
 import platform
 import subprocess
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from vireid.errors import ArgumentError, RunError
 from vireid.layers.embedder import Deployment
 from vireid.method import Method, Recipe
+from vireid.own_files import digest_of, file_of, is_own, qualified_name
 from vireid.types import ResizeFilter, Similarity, Size
 from vireid.version import __version__
 
@@ -83,6 +83,13 @@ class SourceRecord(Frozen):
     sha256: str | None = None  # of the file of your own data set
 
 
+class FileRecord(Frozen):
+    """A Python file of the user as it was at the training."""
+
+    path: str
+    sha256: str
+
+
 class RunRecord(Frozen):
     """recipe.json, read and written."""
 
@@ -107,6 +114,7 @@ class RunRecord(Frozen):
     init: str = FROM_SCRATCH
     base: BaseRecord | None = None
     source: SourceRecord = SourceRecord()
+    method_file: FileRecord | None = None  # of a method of your own, where it stands in a file
     trained_on: tuple[str, ...] | None = None  # splits; None where the record does not say
     held_out_pids: tuple[int, ...] = ()
     continued_from: tuple[int, ...] = ()  # epochs of the last stage before more were added; the schedule was of these
@@ -205,7 +213,7 @@ def describe(
     content = {
         "format": FORMAT,
         "method": kind.__name__,
-        "class": class_name(kind),
+        "class": qualified_name(kind),
         "num_pids": method.num_pids,
         "camids": method.camids,
         "dataset": table.dataset,
@@ -219,16 +227,11 @@ def describe(
     taken = sorted(set(stamp) & set(content))
     if taken:
         raise ArgumentError(f"stamp names {taken}, which train() records itself; leave them out")
+    if (file := file_of(kind)) is not None and is_own(kind):
+        content["method_file"] = {"path": str(file), "sha256": digest_of(file)}
     base = method.base_run()
     content |= {"init": FROM_SCRATCH} if base is None else {"base": base.record, "init": base.init}
     return RunRecord.model_validate(to_jsonable({**content, "settings": {}, **stamp}))
-
-
-def class_name(kind: type) -> str:
-    """`module.Class` inside vireid; `file.py:Class` for a user's own, whose module may be called anything."""
-    if kind.__module__.partition(".")[0] == "vireid":
-        return f"{kind.__module__}.{kind.__qualname__}"
-    return f"{Path(inspect.getfile(kind)).name}:{kind.__qualname__}"
 
 
 def to_jsonable(value: Any) -> Any:

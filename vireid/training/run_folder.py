@@ -14,6 +14,7 @@ Every file is written under a temporary name, flushed to the disk and renamed: a
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,11 +29,14 @@ from vireid.json_file import JsonFile, check_format
 from vireid.layers.embedder import Deployment, Embedder, load_embedder, save_embedder
 from vireid.layers.refiner import Refiner, load_refiner, save_refiner
 from vireid.method import Method, Recipe
+from vireid.own_files import Code
 from vireid.system import file_digest, remove_partials, replacing
 from vireid.training.record import FORMAT, BaseRecord, RunRecord
 from vireid.training.reported import load_reported
 from vireid.training.samples import sheet
 from vireid.training.selection import LAST_EPOCH
+
+log = logging.getLogger(__name__)
 
 RECIPE, LAST, BEST = "recipe.json", "last.pt", "best.pt"
 EMBEDDER, REFINER = "embedder.safetensors", "refiner.safetensors"
@@ -85,6 +89,10 @@ class RunFolder:
             former = cls.open(path)
             new = {name: value for name, value in (defaults or {}).items() if name in record.settings}
             recorded = former.record.completed(new, recipes)
+            if had := former.record.method_file:
+                now = record.method_file
+                if now is None or now.sha256 != had.sha256:
+                    log.warning("%s has changed since the training of %s began", had.path, path)
             differences = recorded.differences(record)
             if recorded.is_longer(record):
                 before = (*recorded.continued_from, recorded.last_recipe.epochs)
@@ -166,10 +174,18 @@ class RunFolder:
             with replacing(self.path / REFINER) as partial:
                 save_refiner(network, partial)
 
-    def embedder(self, device: str | torch.device = "cpu") -> Embedder:
-        """The embedder that the run reports, in evaluation mode; of its last checkpoint if it is unfinished."""
+    @property
+    def code(self) -> str | None:
+        """The file of a method of your own, which networks of your own are rebuilt by."""
+        return None if self.record.method_file is None else self.record.method_file.path
+
+    def embedder(self, device: str | torch.device = "cpu", method: Code | None = None) -> Embedder:
+        """The embedder that the run reports, in evaluation mode; of its last checkpoint if it is unfinished.
+
+        One of your own class is rebuilt by the file of the method that was trained, or by `method`, which is executed.
+        """
         if (self.path / EMBEDDER).exists():
-            return load_embedder(self.path / EMBEDDER, device)
+            return load_embedder(self.path / EMBEDDER, device, method or self.code)
         if self.record.base is not None:
             raise RunError(
                 f"{self.path} has no embedder: it refines the embeddings of another run, {self.record.base.path}, "
@@ -192,12 +208,12 @@ class RunFolder:
             self.embedder()  # raises what there is to say
         return file_digest(self.path / EMBEDDER)[:8]
 
-    def refiner(self, device: str | torch.device = "cpu") -> Refiner:
+    def refiner(self, device: str | torch.device = "cpu", method: Code | None = None) -> Refiner:
         """The refiner that the run reports, in evaluation mode; RunError where the run refines nothing."""
         self.base  # noqa: B018 (raises where the run refines nothing)
         if not (self.path / REFINER).exists():
             raise RunError(f"{self.path} holds no {REFINER} yet: its first epoch has not ended; resume the training")
-        return load_refiner(self.path / REFINER, device)
+        return load_refiner(self.path / REFINER, device, method or self.code)
 
     @property
     def base(self) -> BaseRecord:

@@ -16,13 +16,12 @@ from vireid.data.protocol import ignore_nothing
 from vireid.data.table import Table
 from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle
-from vireid.deploy.bundle_config import CALIBRATION, CONFIG, WEIGHTS, TrainedOn
+from vireid.deploy.bundle_config import CALIBRATION, CONFIG, TrainedOn
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.calibration_fit import calibrate
 from vireid.deploy.model import RUN_BUNDLE
 from vireid.errors import ArgumentError, CalibrationError
 from vireid.evaluation.embed import embed
-from vireid.layers.embedder import load_embedder
 from vireid.system import choose_device, file_digest
 from vireid.training.run_folder import EMBEDDER, RECIPE
 from vireid.workflows.options import RunOptions
@@ -77,14 +76,14 @@ def calibrate_run(
         if (inner / CONFIG).is_file() and Bundle.open(inner).config.digest == digest:
             folders.append(inner)
     else:
-        bundle = Bundle.open(target)
+        bundle = Bundle.open(target, options.method)
         if data is None:
             raise ArgumentError(f"{target} is a bundle, which does not say where pictures lie; pass --data NAME=PATH")
         trial = {} if options.trial is None else {"trial": options.trial}
         table = data if isinstance(data, Table) else datasets.load(data, **trial)
         chosen = choose_people(table, bundle.config.trained_on, split)
         warn(chosen.people)
-        network = load_embedder(bundle.path / WEIGHTS, choose_device(device))
+        network = bundle.network(choose_device(device))
         embeddings = embed(network, chosen.rows, bundle.config.size, filter=bundle.config.filter, **shared)
         folders, digest = [bundle.path], bundle.config.digest
     rule, ignored = ignore_rule(table, ignore)

@@ -22,7 +22,8 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -225,7 +226,7 @@ def _jobs(
 ) -> Iterator[Job]:
     for seed in range(plan.seeds):  # seed by seed, so that a comparison that is stopped has whole seeds
         for label, spec in specs.items():
-            runs = {line: folder / label / _file_name(line) / str(seed) for line in plan.methods}
+            runs = {line: folder / label / name / str(seed) for line, name in _file_names(plan.methods).items()}
             for line, entry in plan.methods.items():
                 if entry.seeds is not None and seed >= entry.seeds:
                     continue
@@ -336,8 +337,24 @@ def _is_reference(value: object) -> bool:
     return isinstance(value, str) and value.startswith(OF_RUN)
 
 
-def _file_name(line: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in Path(line).stem)
+def _file_names(lines: Iterable[str]) -> dict[str, str]:
+    """The folder of each line; where files of one name lie in several folders, that of the file is in the name."""
+    plain = {line: _file_name(Path(line).stem) for line in lines}
+    counts = Counter(plain.values())
+    names = {
+        line: name if counts[name] == 1 else f"{_file_name(Path(line).resolve().parent.name)}-{name}"
+        for line, name in plain.items()
+    }
+    if len(set(names.values())) < len(names):
+        raise ArgumentError(
+            f"lines {', '.join(names)} would share a folder ({', '.join(names.values())}); give them names in a plan, "
+            "each with `method: FILE`"
+        )
+    return names
+
+
+def _file_name(text: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_." else "-" for letter in text)
 
 
 def _trial(trial: int | None) -> dict[str, int]:

@@ -50,8 +50,8 @@ class RunOptions:
     """Images per forward pass."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
-    method: str | None = None
-    """Your method's file, if its network is your own; its code is executed."""
+    method: str | Path | type | None = None
+    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
     progress: bool = True
     """Show progress bars."""
 
@@ -134,6 +134,8 @@ class IndexOptions(VideoOptions):
     """Images per forward pass."""
     pose: str | None = None
     """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
+    method: str | None = None
+    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
     workers: Count | None = None
     """Processes that share the work, by Ray."""
     ray: str | None = None
@@ -205,6 +207,8 @@ class ServeOptions:
     """What computes the vectors."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    method: str | None = None
+    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
 
 
 @settings

@@ -6,6 +6,7 @@ import dataclasses
 import json
 import shlex
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vireid import methods
@@ -19,11 +20,15 @@ from vireid.workflows.options import TrainOptions
 
 
 def method_of(record: RunRecord) -> str:
-    """The name of the run's method; RunError for a method of your own file, which has to be given."""
+    """The name of the run's method, or its file where it is your own; RunError where that is not known or missing."""
     module, _, _ = record.class_name.rpartition(".")
-    if not module.startswith("vireid.methods."):
-        raise RunError(f"this run was trained with a method of your own, {record.class_name}; name its file")
-    return module.rpartition(".")[2]
+    if module.startswith("vireid.methods."):
+        return module.rpartition(".")[2]
+    file = record.method_file
+    if file is None or not Path(file.path).is_file():
+        lost = "" if file is None else f" of {file.path}, which is not there"
+        raise RunError(f"this run was trained with a method of your own, {record.class_name}{lost}; name its file")
+    return file.path
 
 
 def recorded_settings(record: RunRecord, kind: type[Method[Any]], overrides: Sequence[str]) -> list[str]:
@@ -86,10 +91,11 @@ def weights_of(record: RunRecord) -> str:
 def command_of(record: RunRecord) -> str:
     """The command line that repeats a training; settings at their defaults are left out.
 
-    Of your own method all recorded settings are named, since its file, and so its defaults, are not at hand.
+    Of your own method all recorded settings are named, since its file is not read.
     """
     own = not record.class_name.startswith("vireid.methods.")
-    name = "./" + record.class_name.partition(":")[0] if own else method_of(record)
+    file = record.method_file.path if record.method_file else "./" + record.class_name.partition(":")[0]
+    name = file if own else method_of(record)
     released = record.checkpoint == AS_RELEASED
     words = ["vireid", *(("weights", "import", weights_of(record)) if released else ("train",)), name]
     words += ["--data", str(record.source.data or f"{record.dataset}=PATH")]

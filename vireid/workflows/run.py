@@ -13,7 +13,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vireid import methods
 from vireid.data import datasets
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table
@@ -30,6 +29,7 @@ from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import Results
 from vireid.figures.report import write_report
 from vireid.layers.embedder import Embedder
+from vireid.own_files import Code
 from vireid.system import choose_device, file_digest
 from vireid.training.record import RunRecord, data_name
 from vireid.training.run_folder import REFINER, RunFolder
@@ -42,10 +42,14 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """A training in a folder; `record` says what it was."""
+    """A training in a folder; `record` says what it was.
 
-    def __init__(self, folder: RunFolder) -> None:
-        self.folder = folder
+    A network of your own is rebuilt by the file of the method that was trained, as recorded, or by `method`: a file, or
+    a class.
+    """
+
+    def __init__(self, folder: RunFolder, method: Code | None = None) -> None:
+        self.folder, self.method = folder, method
 
     @classmethod
     def open(cls, path: str | Path) -> Run:
@@ -83,13 +87,9 @@ class Run:
             )
         return run
 
-    def embedder(self, method: str | None = None) -> Embedder:
-        """The network that embeds, from its file, or built by the named method and filled from the checkpoint."""
-        if method is None:
-            return self.folder.embedder()
-        record = self.record
-        built = methods.find(method)(record.num_pids, record.camids, **record.settings)
-        return self.folder.load(built).eval().embedder
+    def embedder(self, method: Code | None = None) -> Embedder:
+        """The network that embeds; `method` is the file of one of your own, which is executed."""
+        return self.folder.embedder(method=method or self.method)
 
     def table(self, options: RunOptions) -> Table:
         """The whole table that the options name; RunError for data that are not the run's own without `cross`."""
@@ -195,7 +195,7 @@ class Run:
             raise ArgumentError(
                 "what is refined is the deployed layer, which the refiner was trained on; leave --layer out"
             )
-        refiner = by.refiner(choose_device(options.device))
+        refiner = by.refiner(choose_device(options.device), None if own is None else options.method or self.method)
         for name in ("dataset", "partition", "data"):
             mine, other = getattr(self.record, name), getattr(by.record, name)
             if mine != other and not options.cross:
@@ -236,14 +236,14 @@ class Run:
     # --- deployment ---------------------------------------------------------------------------------------------------
 
     def export(
-        self, folder: str | Path | None = None, *, onnx: bool = True, openvino: bool = False, method: str | None = None
+        self, folder: str | Path | None = None, *, onnx: bool = True, openvino: bool = False, method: Code | None = None
     ) -> Bundle:
         """Write the bundle of the run into `folder`, by default RUN/bundle; RunError, BundleError.
 
-        `method` is the file of your own method whose network is not one of vireid's.
+        `method` is the file of a network of your own, where it is not the one that the run recorded.
         """
-        own = None if method is None else self.embedder(method)
-        return export_bundle(self.folder, folder or self.path / RUN_BUNDLE, onnx=onnx, openvino=openvino, embedder=own)
+        to, code = folder or self.path / RUN_BUNDLE, method or self.method
+        return export_bundle(self.folder, to, onnx=onnx, openvino=openvino, method=code)
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def index_pictures(
     sources = [source.resolve() for source in sources] if in_parallel else sources  # other processes start elsewhere
     place = files_of(gallery, options.files)
     pieces = pieces_of_all(sources, options, place)
-    bundle = bundle_of(target)
+    bundle = bundle_of(target, options.method)
     check_pose(bundle, options.pose)
     indexed = (index_parallel if in_parallel else index_here)(bundle, gallery, place, pieces, options)
     for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
@@ -123,7 +123,7 @@ def index_parallel(
 
     job = Job(
         bundle.path, gallery, place, options.backend, options.device, options.batch_size, options.pose, options.rows,
-        options.overwrite,
+        options.overwrite, None if bundle.method is None else str(bundle.method),
     )  # fmt: skip
     indexed = index_with_ray(job, pieces, workers=options.workers, address=options.ray)
     Audit(place / AUDIT).write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
@@ -149,7 +149,7 @@ def open_service(
     options = configured(ServeOptions, options, words)
     tokens = None if options.tokens is None else Tokens(options.tokens)
     check_binding(options.host, tokens)
-    bundle = bundle_of(target)
+    bundle = bundle_of(target, options.method)
     check_pose(bundle, options.pose)
     extractor = FeatureExtractor(bundle, options.backend, options.device, pose=options.pose)
     rerankers = load_rerankers(bundle, options.refine)

@@ -119,7 +119,7 @@ def train_with(
         )
     finally:
         distributed.stop()
-    return Run.open(path)
+    return Run(RunFolder.open(path), kind if isinstance(method, type) else None)
 
 
 # --- continuing a run -------------------------------------------------------------------------------------------------
