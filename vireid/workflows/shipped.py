@@ -30,8 +30,9 @@ from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.results import Results
 from vireid.layers.embedder import load_embedder
 from vireid.layers.saved import write_half
+from vireid.own_files import qualified_name
 from vireid.system import choose_device, file_digest, replacing
-from vireid.training.record import RunRecord, class_name, to_jsonable
+from vireid.training.record import RunRecord, to_jsonable
 from vireid.training.run_folder import EMBEDDER, RunFolder
 from vireid.training.settings import resolve
 from vireid.workflows.calibrate import ignore_rule
@@ -99,7 +100,7 @@ def check_run(run: RunFolder, plan: ModelPlan) -> None:
         raise BundleError(f"{run.path} is not finished; continue it with `vireid train --resume --run {run.path}`")
     record, kind, options = run.record, methods.find(plan.method), plan.options
     recipes, settings = resolve(kind, record.dataset, plan.words)
-    values = {"class": class_name(kind), "recipes": recipes, "settings": vars(settings)}
+    values = {"class": qualified_name(kind), "recipes": recipes, "settings": vars(settings)}
     expected = RunRecord.model_validate({**record.plain(), **to_jsonable(values)})
     faults = expected.differences(record.completed(defaults(kind.Settings), recipes))
     for option in ("seed", "select", "holdout"):
