@@ -21,6 +21,24 @@ from vireid.server.search_service import SearchService
 
 AXE = Path(__file__).parents[1] / "server/axe/axe.min.js.gz"
 HANG_S = 300.0  # ends a test that hangs; no test's result depends on how long anything takes
+COUNT_REQUESTS = """
+  const send = window.fetch;
+  window.requests = { open: 0, last: performance.now() };
+  window.fetch = async (...asked) => {
+    window.requests.open += 1;
+    try {
+      return await send(...asked);
+    } finally {
+      window.requests.open -= 1;
+      window.requests.last = performance.now();
+    }
+  };
+"""
+IDLE = """() =>
+  window.requests.open === 0 && performance.now() - window.requests.last > 300
+  && !document.body.classList.contains("busy")
+  && [...document.images].every((one) => one.complete || one.loading === "lazy")
+"""
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
 expect.set_options(timeout=HANG_S * 1000)
 
@@ -87,12 +105,17 @@ class Tab:
         tab.page.on("pageerror", lambda error: tab.faults.append(f"error: {error}"))
         tab.page.on("console", note_message)
         tab.page.on("request", note_request)
+        tab.page.add_init_script(COUNT_REQUESTS)
         tab.page.goto(url)
         return tab
 
     def idle(self) -> None:
-        """Wait until no request of the page is open."""
-        self.page.wait_for_load_state("networkidle")
+        """Wait until no request of the page is open and every picture in sight is there.
+
+        Playwright's own "networkidle" comes once for each navigation, and not at all where a picture
+        that was still loading left the page.
+        """
+        self.page.wait_for_function(IDLE)
 
     def soon(self, happens: Callable[[], bool]) -> None:
         """Wait for a condition that Playwright's `expect` has no word for; events of the page are handled meanwhile."""
