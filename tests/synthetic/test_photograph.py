@@ -88,6 +88,15 @@ def test_leaves_are_bright_and_sky_is_dark_under_the_lamp() -> None:
     assert infrared[green].mean() > 2 * garden[green].mean()
 
 
+def test_passes_are_before_several_scenes() -> None:
+    who, camera = person(3, 0), _still(VISIBLE)
+    one, many = ([photograph(who, 3, camera, 5 * n, size=SIZE, scenes=s) for n in range(5)] for s in (1, 8))
+    for single, several in zip(one, many, strict=True):
+        assert np.array_equal(single.parts, several.parts) and np.array_equal(single.keypoints, several.keypoints)
+    moved = [bool((single.image != several.image).any()) for single, several in zip(one, many, strict=True)]
+    assert sum(moved) >= 3  # one in eight keeps the first scene
+
+
 @pytest.mark.parametrize("camera", [VISIBLE, NEAR_INFRARED, THERMAL], ids=lambda c: c.spectrum)
 def test_visible_keypoints_lie_on_their_part(camera: Camera) -> None:
     expected = {"left_knee": ("left_leg", "right_leg", "hips", "torso"), "nose": ("head", "hair"),

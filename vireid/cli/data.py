@@ -24,12 +24,20 @@ def data_make(
     seed: int = 0,
     size: Annotated[tuple[int, int] | None, typer.Option(help="Height and width in pixels.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
+    scenes: Annotated[int, typer.Option(min=1, help="Backgrounds of each camera.")] = 1,
     masks: Annotated[bool, typer.Option(help="Write part masks too.")] = True,
 ) -> None:
     """Make the synthetic visible-infrared set in an official layout."""
     from vireid.synthetic.make import make
 
-    settings = {"images_per_camera": images, "seed": seed, "size": size, "workers": workers, "masks": masks}
+    settings = {
+        "images_per_camera": images,
+        "seed": seed,
+        "size": size,
+        "workers": workers,
+        "scenes": scenes,
+        "masks": masks,
+    }
     print(f"wrote {make(root, layout, people=people, **settings)}")
 
 

@@ -71,6 +71,7 @@ class _Job:
     shots: list[_Shot]
     seed: int
     size: tuple[int, int]
+    scenes: int
     masks: bool
 
 
@@ -83,31 +84,38 @@ def make(
     seed: int = 0,
     size: tuple[int, int] | None = None,
     workers: int | None = None,
+    scenes: int = 1,
     masks: bool = True,
     trials: int = 10,
 ) -> Path:
     """Write a synthetic set at `root` in the layout "sysu", "regdb" or "llcm", and return the root.
 
     people and images_per_camera default to a set that two cores make in under a minute; size is (height, width) and
-    defaults to (288, 144), for RegDB to (128, 64) as in the release; workers to all cores. Beside the official files:
-    keypoints.npz, masks/ with the same names as the pictures (.png, indices into PARTS) and synthetic.json. The tree is
-    built beside `root` and renamed when it is whole. A synthetic tree of the same arguments is left as it is, one of
-    other arguments is replaced. Raises ValueError for an unknown layout or too few people, FileExistsError if `root`
-    holds anything else.
+    defaults to (288, 144), for RegDB to (128, 64) as in the release; workers to all cores. With more than one of
+    `scenes` a camera has so many backgrounds, and each pass of a person is before one of them: a training set of many
+    people in which nobody can be known by the place.
+
+    Beside the official files: keypoints.npz, masks/ with the same names as the pictures (.png, indices into PARTS) and
+    synthetic.json. The tree is built beside `root` and renamed when it is whole. A synthetic tree of the same arguments
+    is left as it is, one of other arguments is replaced. Raises ValueError for an unknown layout or too few people,
+    FileExistsError if `root` holds anything else.
     """
     if layout not in CAMERAS:
         raise ArgumentError(f"expected layout sysu, regdb or llcm, came {layout!r}")
     people = PEOPLE[layout][0] if people is None else people
     images = PEOPLE[layout][1] if images_per_camera is None else images_per_camera
     height, width = SIZES[layout] if size is None else size
-    if people < 4 or images < 1 or trials < 1 or height < 32 or width < 16:
+    if people < 4 or images < 1 or scenes < 1 or trials < 1 or height < 32 or width < 16:
         raise ArgumentError(
-            "expected people >= 4, images_per_camera >= 1, trials >= 1 and a size of at least (32, 16), "
-            f"came people={people}, images_per_camera={images}, trials={trials}, size=({height}, {width})"
+            "expected people >= 4, images_per_camera >= 1, scenes >= 1, trials >= 1 and a size of at least (32, 16), "
+            f"came people={people}, images_per_camera={images}, scenes={scenes}, trials={trials}, "
+            f"size=({height}, {width})"
         )
     root = Path(root).expanduser().absolute()
-    options = {"renderer": VERSION, "layout": layout, "people": people, "images_per_camera": images, "seed": seed,
-            "size": [height, width], "masks": masks, "trials": trials, "parts": list(PARTS)}  # fmt: skip
+    options = {
+        "renderer": VERSION, "layout": layout, "people": people, "images_per_camera": images, "seed": seed,
+        "size": [height, width], "scenes": scenes, "masks": masks, "trials": trials, "parts": list(PARTS),
+    }  # fmt: skip
     if _standing(root) == options:
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +124,7 @@ def make(
     try:
         building.mkdir()
         plan = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}[layout](building, people, images, seed, trials)
-        jobs = [_Job(building, pid, shots, seed, (height, width), masks) for pid, shots in plan.items()]
+        jobs = [_Job(building, pid, shots, seed, (height, width), scenes, masks) for pid, shots in plan.items()]
         paths, keypoints = _render(jobs, workers or available_cores())
         np.savez(building / "keypoints.npz", path=np.array(paths), keypoints=np.stack(keypoints))
         (building / MARK).write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
@@ -185,7 +193,7 @@ def _serve() -> None:
 def _write_person(job: _Job) -> list[tuple[str, np.ndarray]]:
     who, out = person(job.pid, job.seed), []
     for item in job.shots:
-        shown = photograph(who, job.pid, item.camera, item.shot, job.seed, job.size)
+        shown = photograph(who, job.pid, item.camera, item.shot, job.seed, job.size, job.scenes)
         data = io.BytesIO()
         kind = {"quality": JPEG_QUALITY} if item.path.endswith(".jpg") else {}
         Image.fromarray(shown.image).save(data, "JPEG" if kind else "BMP", **kind)

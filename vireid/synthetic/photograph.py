@@ -90,10 +90,10 @@ def _keypoints(who: Person, joints: dict, view: View, raster: Raster, covered: n
     return out
 
 
-def _background(camera: Camera, size: tuple[int, int], x: float, y: float, seed: int) -> np.ndarray:
+def _background(camera: Camera, size: tuple[int, int], x: float, y: float, seed: int, scene: int) -> np.ndarray:
     """A crop (H, W, C) float32 of the place, a copy; x, y in 0..1 choose it."""
     height, width = size
-    wide = panorama(camera.place, camera.spectrum, height, seed)
+    wide = panorama(camera.place, camera.spectrum, height, seed, scene)
     top = int((0.1 + 0.42 * y) * height)
     left = int(x * (wide.shape[1] - width))
     top = min(top, wide.shape[0] - height)
@@ -171,12 +171,15 @@ def _illumination(camera: Camera, size: tuple[int, int], gain: float, aside: flo
 
 
 def photograph(
-    who: Person, pid: int, camera: Camera, shot: int, seed: int = 0, size: tuple[int, int] = (288, 144)
+    who: Person, pid: int, camera: Camera, shot: int, seed: int = 0, size: tuple[int, int] = (288, 144), scenes: int = 1
 ) -> Photograph:
-    """Render one person; pid, camera.rig and shot choose pose and crop, camera.camid the sensor's draws."""
+    """Render one person; pid, camera.rig and shot choose pose and crop, camera.camid the sensor's draws.
+
+    Each pass of a person is before one of `scenes` backgrounds of the camera.
+    """
     height, width = size
     outfit, sheet = _dressed(who, pid, camera.rig, seed)
-    walk = np.random.default_rng((seed, pid, camera.rig, shot // SHOTS_PER_PASS, 4)).random(8)
+    walk = np.random.default_rng((seed, pid, camera.rig, shot // SHOTS_PER_PASS, 4)).random(9)
     rng = np.random.default_rng((seed, pid, camera.rig, shot, 5))
     sensor = np.random.default_rng((seed, pid, camera.camid, camera.modality, shot, 6))
     draws, jitter = rng.random(12), rng.normal(size=8) * camera.jitter
@@ -195,7 +198,7 @@ def photograph(
 
     # The way of a pass crosses a part of the place; its pictures lie along it.
     along, down = 0.85 * walk[7] + 0.15 * draws[9], 0.7 * walk[5] + 0.3 * draws[10]
-    scene = _background(camera, size, along, down, seed)
+    scene = _background(camera, size, along, down, seed, int(walk[8] * scenes))
     light = camera.light
     tubes = tubes_of(who.body, outfit, joints)
     raster = rasterize(tubes, view, size, light)

@@ -193,10 +193,13 @@ def _draw(place: str, c: _Canvas) -> None:
         )
 
 
-@lru_cache(maxsize=24)
-def panorama(place: str, spectrum: str, height: int, seed: int) -> np.ndarray:
-    """The place in one spectrum: (1.6 height, 5 height, C) float32; reflectance, for "thermal" kelvin above the air."""
-    rng = np.random.default_rng((seed, sum(place.encode()), 5))
+@lru_cache(maxsize=256)  # of 0.6 MB a channel at 128 pixels
+def panorama(place: str, spectrum: str, height: int, seed: int, scene: int = 0) -> np.ndarray:
+    """The place in one spectrum: (1.6 height, 5 height, C) float32; reflectance, for "thermal" kelvin above the air.
+
+    Another `scene` is another place of this kind, with the same spectrum.
+    """
+    rng = np.random.default_rng((seed, sum(place.encode()), 5) + ((scene,) if scene else ()))
     canvas = _Canvas(height, rng)
     _draw(place, canvas)
     index = np.asarray(canvas.image)
@@ -210,6 +213,6 @@ def panorama(place: str, spectrum: str, height: int, seed: int) -> np.ndarray:
     else:
         look = np.array([[SURFACES[n][2]] for n in NAMES])
         texture = 1.0 + 0.5 * (texture - 1.0)
-    scene = look.astype(np.float32)[index] * texture
+    shown = look.astype(np.float32)[index] * texture
     blur = 0.004 * height  # the place lies beyond the person, a little out of focus
-    return np.stack([gaussian_filter(scene[..., k], blur) for k in range(scene.shape[2])], 2)
+    return np.stack([gaussian_filter(shown[..., k], blur) for k in range(shown.shape[2])], 2)

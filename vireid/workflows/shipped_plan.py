@@ -36,6 +36,8 @@ class SyntheticSet:
     """Height and width in pixels."""
     layout: Layout = "sysu"
     """Whose cameras and folders."""
+    scenes: Count = 1
+    """Backgrounds of each camera."""
 
     def render(self, root: Path) -> Path:
         """Draw the set at `root`, or keep the one that is there."""
@@ -46,6 +48,7 @@ class SyntheticSet:
             images_per_camera=self.images,
             seed=self.seed,
             size=self.size,
+            scenes=self.scenes,
             masks=False,
         )
 
@@ -54,19 +57,21 @@ class SyntheticSet:
         if not (root / MARK).is_file():
             return False
         mark = json.loads((root / MARK).read_text(encoding="utf-8"))
-        drawn = {name: mark.get(name) for name in ("people", "images_per_camera", "seed", "layout")}
+        drawn = {name: mark.get(name) for name in ("people", "images_per_camera", "seed", "scenes", "layout")}
         return tuple(mark.get("size", ())) == self.size and drawn == {
             "people": self.people,
             "images_per_camera": self.images,
             "seed": self.seed,
+            "scenes": self.scenes,
             "layout": self.layout,
         }
 
     def __str__(self) -> str:
         height, width = self.size
+        scenes = f"{self.scenes} backgrounds a camera, " if self.scenes > 1 else ""
         return (
             f"{self.people} people, {self.images} pictures of each by each camera ({self.layout}), {height}x{width}, "
-            f"seed {self.seed}"
+            f"{scenes}seed {self.seed}"
         )
 
 
