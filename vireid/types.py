@@ -6,6 +6,11 @@ from typing import Literal
 
 VISIBLE, INFRARED = 0, 1
 MODALITIES = ("visible", "infrared")  # by number
+MODALITY_WORDS = {  # in tables and names of folders, in lower case
+    "visible": VISIBLE, "0": VISIBLE, "rgb": VISIBLE, "vis": VISIBLE, "color": VISIBLE,
+    "infrared": INFRARED, "1": INFRARED, "ir": INFRARED, "nir": INFRARED, "thermal": INFRARED, "tir": INFRARED,
+    "lwir": INFRARED,
+}  # fmt: skip
 
 Modality = Literal["visible", "infrared"]
 ModalityOrAuto = Literal["visible", "infrared", "auto"]  # auto: decided from the picture

@@ -97,6 +97,25 @@ def test_gaps_in_the_numbering(tmp_path):
     assert "image numbers do not run 1..n in 1 folders: cam3/0001" in warnings
 
 
+def test_a_camera_without_pictures_is_named(tmp_path):
+    root = small_sysu(tmp_path, pictures=1)
+    for path in sorted((root / "cam1").rglob("*.jpg")):
+        path.rename(path.with_stem(path.stem + "_v"))
+    for path in (root / "cam4").rglob("*.jpg"):
+        path.unlink()
+    (root / "cam2/²").mkdir()
+    report = examine(root, pictures=False)
+    assert "cam1, cam4 hold no picture PPPP/IIII.jpg of a listed identity" in messages(report, "error")
+    assert "5 files in the folders of listed identities" in messages(report, "warning")
+    assert "cam1/0001/0001_v.jpg" in messages(report, "warning")
+
+
+def test_a_set_without_a_test_part_is_told(tmp_path):
+    lines = [f"{pid}{kind[0]}.jpg,{pid},{kind},train" for pid in (1, 2) for kind in ("visible", "infrared")]
+    (tmp_path / "m.csv").write_text("\n".join(["path,pid,modality,split", *lines]))
+    assert "there is no test part" in messages(examine(tmp_path / "m.csv", pictures=False), "warning")
+
+
 def test_recorded_galleries_of_the_release_are_compared(tmp_path, monkeypatch):
     root = small_sysu(tmp_path)
     cells = {("train", c): (2, 20) for c in range(1, 7)} | {("val", c): (1, 10) for c in range(1, 7)}
@@ -120,7 +139,7 @@ def test_regdb_lists(tmp_path):
     (tmp_path / "idx").mkdir()
     for folder in ("Visible", "Thermal"):
         (tmp_path / folder).mkdir()
-    for trial, order in ((1, (1, 2, 3, 4)), (2, (3, 1, 2, 5)), (3, (1, 1, 1, 1))):
+    for trial, order in ((1, (1, 2, 3, 4)), (2, (3, 1, 2, 5)), (3, (1, 2, 2, 3))):
         for split, half in (("train", order[:2]), ("test", order[2:])):
             for kind in ("visible", "thermal"):
                 lines = [

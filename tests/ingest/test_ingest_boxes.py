@@ -41,7 +41,7 @@ def test_frames_are_counted_by_the_times_of_the_video(tmp_path: Path) -> None:
     mot = write(tmp_path / "gt.txt", "1,7,10,20,30,60,1,-1,-1\n4,-1,10,20,30,60,0.4,-1\n2,7,1,2,3,4,0,1,1\n")
     assert boxes_of(mot, video, ("a.mkv",)) == [Box(0, 10, 20, 40, 80, "7"), Box(2.0, 10, 20, 40, 80, "", 0.4)]
     beyond = write(tmp_path / "beyond.txt", "5,7,10,20,30,60\n")
-    with pytest.raises(BoxesError, match=r"boxes in frame 4 and .* has 4"):
+    with pytest.raises(BoxesError, match=r"boxes in frame 4 \(the first is 0\) and .* has 4; .* counted from 1"):
         boxes_of(beyond, video, ("a.mkv",))
 
 
@@ -70,10 +70,12 @@ HEAD = "time,left,top,right,bottom\n"
         ("time,frame,left,top,right,bottom\n", "time or frame"),
         ("time,left,top,right,bottom,who\n", "has the columns"),
         (HEAD + "\n0,1,2,3,4\n0,5,2,3,4\n", "line 4: a box has left < right"),
-        (HEAD + "0,1,2,3\n", "line 2: bottom is a number, got ''"),
-        (HEAD + "x,1,2,3,4\n", "line 2: time is a number, got 'x'"),
+        (HEAD + "0,1,2,3\n", "line 2: expected 5 cells like the header, came 4"),
+        (HEAD + "x,1,2,3,4\n", "line 2: time is a number with a decimal point, got 'x'"),
         (HEAD + "-1,1,2,3,4\n", "line 2: time is in seconds"),
         (HEAD + "nan,1,2,3,4\n", "line 2: time is a number"),
+        (HEAD.replace(",", ";") + "0,5;1;2;3;4\n", "line 2: time is a number with a decimal point, got '0,5'"),
+        (HEAD + "0,200,100,60,160\n", "line 2: .* right and bottom are places and not width and height"),
         ("frame,left,top,right,bottom\n1.5,1,2,3,4\n", "line 2: frame is a number from 0"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from served import client, make_bundle, make_service, search, stripes
 from vireid.deploy.bundle import Bundle
 from vireid.errors import GalleryError, SourceError
 from vireid.ingest.index import crops_of, index
+from vireid.ingest.times import seconds
 from vireid.search.archive import Archive, files_of
 from vireid.search.drivers.open import open_gallery
 
@@ -60,20 +62,71 @@ def test_a_list_says_camera_time_modality_and_more(bundle: Bundle, tmp_path: Pat
     assert second.camera == "list" and second.time_s == 1795500000.5 and second.modality == "auto"
     for text, told in (
         ("file\nx.jpg\n", "no column `path`"),
-        ("path,kamera\nx.jpg,1\n", "unknown columns kamera"),
+        ("Path,Camera\nx.jpg,1\n", r"no column `path` \(is it `Path`\? rename it\)"),
+        ("path,kamera\nx.jpg,1\n", "unknown columns `kamera`"),
+        ("path,camera,camera\nx.jpg,1,2\n", "two columns `camera`"),
         ("path,time\nx.jpg,yesterday\n", "line 2: time is like"),
         ("path,modality\nx.jpg,thermal2\n", "line 2: modality is"),
-        ("path,camera\n,a\n", "line 2: there is no path"),
+        ("path,camera\n,a\n", "line 2: expected a path"),
+        ("path,camera\nx.jpg\n", "line 2: expected 2 cells"),
+        ("path,id\nx.jpg,a\n./x.jpg,b\n", "line 3: .*x.jpg is listed twice, first in line 2"),
     ):
         (tmp_path / "bad.csv").write_text(text, encoding="utf-8")
         with pytest.raises(SourceError, match=told):
             list(crops_of(tmp_path / "bad.csv"))
+    for delimiter, word in ((";", "thermal"), ("\t", "IR")):
+        (tmp_path / "words.tsv").write_text(f"path,modality\nday\\x.jpg,{word}\n".replace(",", delimiter))
+        [crop] = crops_of(tmp_path / "words.tsv")
+        assert crop.modality == "infrared" and crop.id == "day/x.jpg"
+    (tmp_path / "late.csv").write_text("path,time\n" + "x.jpg,\n" + "y.jpg,later\n")
+    with pytest.raises(SourceError, match="line 3"):  # before the first line is given
+        next(iter(crops_of(tmp_path / "late.csv")))
     for nothing in (tmp_path / "absent", tmp_path / "files.zip"):
         with pytest.raises(SourceError, match=r"neither a folder, a \.csv nor a video"):
             list(crops_of(nothing))
     (tmp_path / "empty").mkdir()
     with pytest.raises(SourceError, match="holds no picture"):
         list(crops_of(tmp_path / "empty"))
+
+
+@pytest.mark.parametrize(
+    ("text", "unix"),
+    [
+        ("2026-11-24T20:04:11Z", 1795550651.0),
+        ("20261124T200411Z", 1795550651.0),
+        ("2026-11-24 21:04:11+01:00", 1795550651.0),
+        ("1795550651", 1795550651.0),
+        ("1795550651.25", 1795550651.25),
+    ],
+)
+def test_times_are_unix_seconds_or_dates(text: str, unix: float) -> None:
+    assert seconds(text, "here") == unix
+
+
+def test_compact_dates_are_dates_and_no_seconds() -> None:
+    for text, date in (("20261124210411", datetime(2026, 11, 24, 21, 4, 11)), ("20261124", datetime(2026, 11, 24))):
+        assert seconds(text, "here") == date.timestamp()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("1795550651000", "look like milliseconds: divide"),
+        ("1795550651000000", "look like microseconds"),
+        ("1795550651000000000", "look like nanoseconds"),
+        ("12.5", "not a time between 1990 and 2100"),
+        ("0", "not a time between"),
+        ("1e400", "time is like"),
+        ("nan", "time is like"),
+        ("-1795550651", "not a time between"),
+        ("24.11. 21:04:11", "time is like"),
+        ("11/24/2026 9:04:11 PM", "time is like"),
+        ("20261324210411", "time is like"),
+    ],
+)
+def test_what_is_no_time_is_told(text: str, told: str) -> None:
+    with pytest.raises(SourceError, match=told):
+        seconds(text, "list.csv, line 2")
 
 
 def test_where_the_files_lie(tmp_path: Path) -> None:

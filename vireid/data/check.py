@@ -185,6 +185,10 @@ def _modalities(table: Table) -> list[Fault]:
     splits = {"train": ("train",), "test": ("test", "query", "gallery")}
     for name, members in splits.items():
         part = table.where(members)
+        if not len(part) and name == "test":
+            what = f"there is no test part (split {' or '.join(members)})"
+            faults.append(Fault("warning", what, "no figure can be measured on it; look at the names of its splits"))
+            continue
         if len(part) and (part.modality == VISIBLE).all():
             faults.append(Fault("warning", f"the {name} part has visible pictures only", VISIBLE_ONLY[name]))
             continue

@@ -91,8 +91,15 @@ class Table:
 
 
 def table_from_columns(root: Path, columns: Mapping[str, object], dataset: str, partition: str = "") -> Table:
-    """Build a Table from lists; names beyond the five columns become extras."""
+    """Build a Table from lists; names beyond the five columns become extras. DataError for an integer over 64 bits."""
     kinds = {"path": np.str_, "pid": np.int64, "camid": np.int64, "modality": np.int64, "split": np.str_}
-    fixed: dict[str, Any] = {name: np.asarray(columns[name], dtype=kind) for name, kind in kinds.items()}
+    try:
+        fixed: dict[str, Any] = {name: np.asarray(columns[name], dtype=kind) for name, kind in kinds.items()}
+    except OverflowError:
+        numbers = [(name, max(columns[name], key=abs)) for name in ("pid", "camid", "modality")]  # pyright: ignore
+        name, value = max(numbers, key=lambda each: abs(each[1]))
+        raise DataError(
+            f"{root}: `{name}` is an integer of at most 64 bits, came {value}; number them again from 1"
+        ) from None
     extras = {name: np.asarray(value) for name, value in columns.items() if name not in kinds}
     return Table(Path(root), **fixed, extras=extras, dataset=dataset, partition=partition)

@@ -1,6 +1,6 @@
 """Boxes of people in videos, from a file: those of your own detector, and those found here, in one form.
 
-CSV with a header; lines that begin with # are left out:
+CSV (also with semicolons or tabs) with a header; lines that begin with # are left out:
 
     video    its path as below the indexed folder, or as in the list; may be left out where there is one video
     time     seconds since the first moment of the video, the nearest frame is taken; or `frame`, counted from 0
@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from vireid.errors import BoxesError
 from vireid.ingest.video import frame_times
 from vireid.system import replacing
+from vireid.table_file import headless, number, read_table
 
 PLACES = ("left", "top", "right", "bottom")
 COLUMNS = ("video", "time", "frame", *PLACES, "track", "score", "pid")
@@ -63,7 +64,11 @@ def boxes_of(source: Path, video: Path, names: Sequence[str]) -> list[Box]:
     if any(each.frame is not None for each in entries):
         times = frame_times(video)
         if (last := max(each.frame or 0 for each in entries)) >= len(times):
-            raise BoxesError(f"{file} has boxes in frame {last} and {video} has {len(times)}; are they of this video?")
+            first = "1" if file.suffix.lower() == ".txt" else "0"
+            raise BoxesError(
+                f"{file} has boxes in frame {last} (the first is 0) and {video} has {len(times)}; are they of this "
+                f"video? In a {file.suffix} frames are counted from {first}"
+            )
         entries = [each if each.frame is None else _Listed(None, each.box._replace(time_s=float(times[each.frame])))
                  for each in entries]  # fmt: skip
     return sorted(each.box for each in entries)
@@ -104,7 +109,7 @@ def read_written(path: Path) -> tuple[list[Box], dict[str, Any]]:
 
 def _file_for(folder: Path, names: Sequence[str]) -> Path:
     for name in names:
-        for suffix in (".csv", ".txt"):
+        for suffix in (".csv", ".tsv", ".txt"):
             for file in (folder / Path(name).with_suffix(suffix), folder / (name + suffix)):
                 if file.is_file() and file.resolve().is_relative_to(folder.resolve()):
                     return file
@@ -115,33 +120,19 @@ def _file_for(folder: Path, names: Sequence[str]) -> Path:
 def _read(path: Path, size: int, mtime_ns: int) -> dict[str, list[_Listed]]:
     """The boxes of a file by the video's name, "" where it has no such column."""
     boxes: dict[str, list[_Listed]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = ((number, line) for number, line in enumerate(file, 1) if line.strip() and not line.startswith("#"))
-            numbers: list[int] = []
-
-            def lines() -> Iterable[str]:
-                for number, line in rows:
-                    numbers.append(number)
-                    yield line
-
-            if path.suffix.lower() == ".txt":
-                for cells in csv.reader(lines()):
-                    if (one := _of_mot(cells, f"{path}, line {numbers[-1]}")) is not None:
-                        boxes.setdefault("", []).append(one)
-                return boxes
-            reader = csv.DictReader(lines(), strict=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            _check_header(path, header)
-            reader.fieldnames = header
-            if "video" not in header:
-                boxes[""] = []
-            for row in reader:
-                cells = {key: (value or "").strip() for key, value in row.items() if key}
-                name = Path(cells.get("video", "")).as_posix() if "video" in header else ""
-                boxes.setdefault(name, []).append(_of_csv(cells, f"{path}, line {numbers[-1]}"))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BoxesError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
+    if path.suffix.lower() == ".txt":
+        for line, cells in headless(path, BoxesError):
+            if (one := _of_mot(cells, f"{path}, line {line}")) is not None:
+                boxes.setdefault("", []).append(one)
+        return boxes
+    table = read_table(path, BoxesError, comments=True)
+    _check_header(path, table.header)
+    named = "video" in table.header
+    if not named:
+        boxes[""] = []
+    for line, cells in table.rows():
+        name = Path(cells["video"].replace("\\", "/")).as_posix() if named else ""
+        boxes.setdefault(name, []).append(_of_csv(cells, f"{path}, line {line}"))
     return boxes
 
 
@@ -158,7 +149,10 @@ def _check_header(path: Path, header: list[str]) -> None:
 def _of_csv(cells: dict[str, str], where: str) -> _Listed:
     left, top, right, bottom = (_number(cells[name], name, where) for name in PLACES)
     if not (left < right and top < bottom):
-        raise BoxesError(f"{where}: a box has left < right and top < bottom, got {left}, {top}, {right}, {bottom}")
+        raise BoxesError(
+            f"{where}: a box has left < right and top < bottom, got {left}, {top}, {right}, {bottom}; right and bottom "
+            "are places and not width and height"
+        )
     score = _number(cells["score"], "score", where) if cells.get("score") else 1.0
     box = Box(math.nan, left, top, right, bottom, cells.get("track", ""), score, cells.get("pid", ""))
     if "frame" in cells:
@@ -188,9 +182,6 @@ def _of_mot(cells: list[str], where: str) -> _Listed | None:
 
 def _number(text: str, name: str, where: str) -> float:
     try:
-        number = float(text)
+        return number(text)
     except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise BoxesError(f"{where}: {name} is a number, got {text[:40]!r}")
-    return number
+        raise BoxesError(f"{where}: {name} is a number with a decimal point, got {text[:40]!r}") from None

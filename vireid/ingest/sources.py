@@ -4,24 +4,23 @@ Folder: every picture below it, by vireid.images.SUFFIXES, and videos. The first
 
     PICTURES/gate/2026-11-24/0001.jpg      camera "gate"; a picture that lies in PICTURES itself has camera "PICTURES"
 
-List: a CSV with a header; `path` is needed, everything else may be left out:
+List: a CSV (also with semicolons or tabs) with a header; `path` is needed, everything else may be left out:
 
     path       relative to the list, or absolute          camera     any text
     time       2026-11-24T21:04:11+01:00, or Unix seconds; without a zone it is this machine's
-    modality   visible, infrared or auto                  track, pid any text
-    tags       separated by |                             id         the path by default
+    modality   auto, or visible or infrared in the words of a manifest (rgb, ir, thermal, ...)
+    tags       separated by |                             track, pid any text
+    id         the path by default
 
 The path may be that of a video, and time its first moment; how people are found in it stands in segments.py.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -30,11 +29,13 @@ from PIL import Image
 from vireid.errors import SourceError
 from vireid.images import STRETCH, SUFFIXES, GrayRule, read
 from vireid.ingest import video
+from vireid.ingest.times import seconds
 from vireid.search.gallery import NO_VECTOR, Record
-from vireid.types import VISIBLE, ModalityOrAuto
+from vireid.table_file import SUFFIXES as LIST_SUFFIXES
+from vireid.table_file import ListedFiles, file_path, nearest, read_table
+from vireid.types import MODALITIES, MODALITY_WORDS, VISIBLE, ModalityOrAuto
 
 COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")
-MODALITIES: tuple[ModalityOrAuto, ...] = ("visible", "infrared", "auto")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ def crops_of(
     """The files of a folder, a CSV or a single video; `file_time` takes the time of a file for that of its picture."""
     if source.is_dir():
         crops = _of_folder(source, suffixes)
-    elif source.suffix.lower() == ".csv" and source.is_file():
+    elif source.suffix.lower() in LIST_SUFFIXES and source.is_file():
         crops = _of_list(source)
     elif source.suffix.lower() in suffixes and source.suffix.lower() not in SUFFIXES and source.is_file():
         crops = iter([Crop(source.name, source.resolve(), _camera_of(source))])
@@ -142,48 +143,50 @@ def _of_folder(root: Path, suffixes: tuple[str, ...]) -> Iterator[Crop]:
 
 
 def _of_list(path: Path) -> Iterator[Crop]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, strict=True)
-            header = [name.strip() for name in reader.fieldnames or ()]
-            if "path" not in header or (unknown := sorted(set(header) - set(COLUMNS))):
-                fault = f"unknown columns {', '.join(unknown)}" if "path" in header else "no column `path`"
-                raise SourceError(f"{path} has {fault}; a list has {', '.join(COLUMNS)}, of which only path is needed")
-            reader.fieldnames = header
-            for line in reader:
-                yield _crop(path, reader.line_num, {key: (value or "").strip() for key, value in line.items() if key})
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SourceError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
+    """The lines of a list, which is checked to its end first: nothing is indexed of one with a fault."""
+    for _ in _lines_of(path):
+        pass
+    yield from _lines_of(path)
+
+
+def _lines_of(path: Path) -> Iterator[Crop]:
+    table, listed = read_table(path, SourceError), ListedFiles(path.parent)
+    _check_columns(path, table.header)
+    for line, cells in table.rows():
+        crop = _crop(path, line, cells)
+        if (first := listed.first_line(str(crop.path), line)) != line:
+            raise SourceError(f"{path}, line {line}: {crop.path} is listed twice, first in line {first}; remove one")
+        yield crop
+
+
+def _check_columns(path: Path, header: list[str]) -> None:
+    unknown = [name for name in header if name not in COLUMNS]
+    twice = [name for name in COLUMNS if header.count(name) > 1]
+    if "path" in header and not unknown and not twice:
+        return
+    near = nearest("path", unknown)
+    fault = f"unknown columns {', '.join(f'`{name}`' for name in unknown)}" if unknown else f"two columns `{twice[0]}`"
+    if "path" not in header:
+        fault = "no column `path`" + (f" (is it `{near}`? rename it)" if near else "")
+    raise SourceError(f"{path} has {fault}; a list has {', '.join(COLUMNS)}, of which only path is needed")
 
 
 def _crop(list_path: Path, number: int, cells: dict[str, str]) -> Crop:
-    modality = cells.get("modality", "").lower() or "auto"
-    if modality not in MODALITIES:
-        raise SourceError(f"{list_path}, line {number}: modality is {', '.join(MODALITIES)}, got {modality!r}")
-    if not cells["path"]:
-        raise SourceError(f"{list_path}, line {number}: there is no path")
+    where, word = f"{list_path}, line {number}", cells.get("modality", "").lower() or "auto"
+    if word != "auto" and word not in MODALITY_WORDS:
+        raise SourceError(f"{where}: modality is visible, infrared or auto, got {word!r}")
+    try:
+        place = file_path(cells["path"])
+    except ValueError as error:
+        raise SourceError(f"{where}: {error}") from None
     tags: Sequence[str] = [tag.strip() for tag in cells.get("tags", "").split("|") if tag.strip()]
     return Crop(
-        id=cells.get("id") or Path(cells["path"]).as_posix(),
-        path=list_path.parent / cells["path"],
+        id=cells.get("id") or Path(place).as_posix(),
+        path=list_path.parent / place,
         camera=cells.get("camera") or list_path.stem,
-        time_s=seconds(cells.get("time", ""), f"{list_path}, line {number}"),
-        modality=modality,
+        time_s=seconds(cells.get("time", ""), where),
+        modality="auto" if word == "auto" else MODALITIES[MODALITY_WORDS[word]],  # pyright: ignore[reportArgumentType]
         track=cells.get("track", ""),
         pid=cells.get("pid", ""),
         tags=tuple(dict.fromkeys(tags)),
     )
-
-
-def seconds(text: str, where: str) -> float:
-    """Unix seconds of a date or a number; nan for nothing."""
-    if not text:
-        return math.nan
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        return datetime.fromisoformat(text).timestamp()
-    except ValueError as error:
-        raise SourceError(f"{where}: time is like 2026-11-24T21:04:11+01:00 or Unix seconds, got {text!r}") from error

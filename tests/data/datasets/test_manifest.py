@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vireid.data import datasets
-from vireid.data.datasets import manifest
+from vireid.data.datasets import ignore, manifest
 from vireid.errors import DataError
 
 GOOD = """path,pid,camid,modality,split,frame,place
@@ -22,6 +22,7 @@ f.jpg,3,5,0,test,20,
 
 def write(folder: Path, text: str, name: str = "mine.csv") -> Path:
     path = folder / name
+    path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
 
@@ -41,6 +42,35 @@ def test_spreadsheet_variants_read_alike(tmp_path, change):
     (tmp_path / "mine.csv").write_bytes(text.encode())
     other = manifest.load(tmp_path / "mine.csv")
     assert other.fingerprint == manifest.load(write(tmp_path, GOOD, "plain.csv")).fingerprint
+
+
+def test_other_suffixes_of_tables_are_recognized(tmp_path):
+    plain = datasets.load(write(tmp_path, GOOD))
+    for name in ("mine.tsv", "mine.txt", "manifest.tsv"):
+        path = write(tmp_path / name.partition(".")[2], GOOD.replace(",", "\t"), name)
+        for spec in (path, f"manifest={path}", *([path.parent] if name.startswith("manifest") else [])):
+            assert datasets.load(spec).fingerprint == plain.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "equal"),
+    [
+        (("1", "1", "", "5"), "f", [(0, 1)]),
+        (("1732482251123456789", "1732482251123456700", "", "5"), "U", []),  # 89 nanoseconds apart: one float64
+        (("1732482251123456789", "1732482251123456700", "5", "5"), "i", [(2, 3)]),
+        (("12345678901234567890", "12345678901234567891", "5", "5"), "U", [(2, 3)]),
+        (("1", "nan", "NaN", "none"), "f", []),
+        (("1732482251.1234567", "1732482251.12345671", "nan", ""), "U", []),
+        (("1_0", "10", "10", ""), "U", [(1, 2)]),
+        (("1.0", "1", "2", ""), "f", [(0, 1)]),
+    ],
+)
+def test_a_column_tells_apart_what_its_texts_do(tmp_path, cells, kind, equal):
+    rows = [f"{n}.jpg,{n // 2},{n % 2},test,{cell}" for n, cell in enumerate(cells)]
+    table = manifest.load(write(tmp_path, "\n".join(["path,pid,modality,split,frame", *rows])))
+    assert table.extras["frame"].dtype.kind == kind
+    same = np.asarray(ignore.same("frame")(table, table))
+    assert [(a, b) for a in range(4) for b in range(a + 1, 4) if same[a, b]] == equal
 
 
 def test_camera_is_optional(tmp_path):
@@ -68,12 +98,17 @@ def test_blank_number_is_nan(tmp_path):
         ("frame,", "place,", "column `place` stands twice"),
         ("visible", "viisble", r"`modality` must be visible or infrared; not so in lines 2 \('viisble'\)"),
         (",test,", ",testing,", "`split` must be one of .* lines 4 .*5 .*6 .*7"),
-        ("f.jpg,3", "f.jpg,x3", r"`pid` must be an integer; not so in lines 7 \('x3'\)"),
+        ("f.jpg,3", "f.jpg,x3", r"`pid` must be an integer in plain digits of at most 64 bits; .* lines 7 \('x3'\)"),
+        ("f.jpg,3", "f.jpg,1_0", r"`pid` must be an integer .* lines 7 \('1_0'\)"),
+        ("f.jpg,3,5", "f.jpg,3," + "9" * 20, "`camid` must be an integer .* lines 7"),
         ("b.jpg", "a.jpg", r"listed once; again in lines 3 \(a\.jpg, first in 2\)"),
-        ("a.jpg", "", "`path` must be a path; not so in lines 2"),
+        ("b.jpg", "./a.jpg", r"listed once; again in lines 3 \(\./a\.jpg, first in 2\)"),
+        ("b.jpg", "x\\..\\a.jpg", "listed once; again in lines 3"),
+        ("a.jpg", "", "`path` must be a path relative to the manifest; not so in lines 2"),
+        ("a.jpg", "C:\\pics\\a.jpg", "`path` must be a path relative to the manifest; not so in lines 2"),
         ("a.jpg,1,4,visible", "a.jpg,1,4,infrared", "1 have infrared ones only: pid 1.*Add their visible"),
         ("c.jpg,2,4,RGB,test", "c.jpg,7,4,RGB,train", "1 have visible ones only: pid 7.*Add their infrared"),
-        ("e.jpg,2,5,thermal,test,21,\n", "e.jpg,2,5\n", "expected 7 cells a line .* lines 6"),
+        ("e.jpg,2,5,thermal,test,21,\n", "e.jpg,2,5\n", "line 6: expected 7 cells like the header, came 3"),
         ('gate\n', '"gate\n', "not a CSV"),
     ],
 )  # fmt: skip
@@ -89,11 +124,11 @@ def test_all_faults_are_told_at_once(tmp_path):
 
 
 def test_empty_missing_and_binary_files(tmp_path):
-    with pytest.raises(DataError, match="came 1"):
+    with pytest.raises(DataError, match="came the header alone"):
         manifest.load(write(tmp_path, GOOD.splitlines()[0]))
     with pytest.raises(DataError, match="does not exist"):
         manifest.load(tmp_path / "none.csv")
-    (tmp_path / "bin.csv").write_bytes(b"\xff\xfe\x00\x80")
+    (tmp_path / "bin.csv").write_bytes(b"\xff\xd8\x00\x80")
     with pytest.raises(DataError, match="UTF-8"):
         manifest.load(tmp_path / "bin.csv")
 
@@ -138,12 +173,32 @@ def test_folder_tree(tmp_path):
         datasets.protocol("manifest/visible-to-infrared", table).trials(table)
 
 
+def test_folders_of_a_tree_may_be_named_in_other_words(tmp_path):
+    root = grow(
+        tmp_path, ["Train/RGB/1/a.jpg", "Train/thermal/1/a.jpg", "TEST/Visible/2/a.jpg", ".trash/visible/3/a.jpg"]
+    )
+    table = datasets.load(root)
+    assert table.path.tolist() == ["Train/RGB/1/a.jpg", "Train/thermal/1/a.jpg", "TEST/Visible/2/a.jpg"]
+    assert table.split.tolist() == ["train", "train", "test"] and table.modality.tolist() == [0, 1, 0]
+
+
 def test_folder_tree_refusals(tmp_path):
     root = grow(tmp_path / "a", ["test/visible/1/c1_a.jpg", "test/infrared/1/b.jpg"])
     with pytest.raises(DataError, match=r"the camera \(cNUMBER\) stands in some file names and not in 1 others"):
         manifest.load(root)
-    with pytest.raises(DataError, match="named by its number, came 'anna'"):
-        manifest.load(grow(tmp_path / "b", ["test/visible/anna/a.jpg"]))
+    for name in ("anna", "²", "５"):
+        with pytest.raises(DataError, match=f"named by its number, came '{name}'"):
+            manifest.load(grow(tmp_path / f"b{name}", [f"test/visible/{name}/a.jpg"]))
+    with pytest.raises(DataError, match=r"came the folder 'Testing'.*did you mean 'test'"):
+        manifest.load(
+            grow(tmp_path / "d", ["train/visible/1/a.jpg", "train/infrared/1/a.jpg", "Testing/visible/2/a.jpg"])
+        )
+    with pytest.raises(DataError, match="lie in `visible` or `infrared`, came 'night'"):
+        manifest.load(grow(tmp_path / "e", ["test/visible/1/a.jpg", "test/night/1/a.jpg"]))
+    with pytest.raises(DataError, match="are one split"):
+        manifest.load(grow(tmp_path / "f", ["test/visible/1/a.jpg", "Test/infrared/1/a.jpg"]))
+    with pytest.raises(DataError, match="`pid` is an integer of at most 64 bits"):
+        manifest.load(grow(tmp_path / "g", [f"test/visible/{'9' * 20}/a.jpg"]))
     (tmp_path / "c" / "test" / "visible").mkdir(parents=True)
     with pytest.raises(DataError, match=r"no manifest\.csv"):
         manifest.load(tmp_path / "c")

@@ -59,6 +59,10 @@ def test_faults(tmp_path):
     with pytest.raises(DataError, match="line 1: expected `PATH LABEL`"):
         regdb.load(root)
     lines = text.splitlines()
+    for again in (lines[0], lines[0].replace("/", "\\"), "./" + lines[0], lines[0].replace(" ", "\t")):
+        path.write_text("\n".join([*lines, again]))
+        with pytest.raises(DataError, match=rf"line {len(lines) + 1}: Thermal/.* listed twice, first in line 1"):
+            regdb.load(root)
     path.write_text("\n".join([lines[0].rpartition(" ")[0] + " 1", *lines[1:]]))
     with pytest.raises(DataError, match=r"label 1 means identity \d and \d"):
         regdb.load(root)

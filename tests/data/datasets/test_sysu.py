@@ -95,6 +95,18 @@ def test_load_reads_names_only(tmp_path):
     assert set(table.camid[table.modality == 1]) == {3, 6} and set(table.camid[table.modality == 0]) == {1, 2, 4, 5}
 
 
+def test_only_plain_digits_are_numbers(tmp_path):
+    root = tree(tmp_path / "sysu")
+    before = sysu.load(root).fingerprint
+    for name in ("²", "０００１", "000²"):
+        (root / "cam1" / name).mkdir()
+        (root / "cam1" / name / "0001.jpg").touch()
+    assert sysu.load(root).fingerprint == before
+    (root / "exp" / "val_id.txt").write_text("334,²")
+    with pytest.raises(DataError, match=r"expected integers between commas .*came '²'"):
+        sysu.load(root)
+
+
 def test_load_says_what_is_missing(tmp_path):
     root = tree(tmp_path / "sysu")
     (root / "exp" / "val_id.txt").unlink()

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import posixpath
 import re
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
 from vireid.data.table import Table
 from vireid.errors import DataError
 from vireid.images import SUFFIXES
+from vireid.table_file import is_digits
 
 KEYPOINTS_FILE = "keypoints.npz"
 
@@ -26,10 +30,10 @@ def existing_folder(root: Path | str, dataset: str) -> Path:
     return root
 
 
-def folders(parent: Path) -> Iterator[os.DirEntry[str]]:
-    """Sub-folders in sorted order."""
+def folders(parent: Path | str) -> Iterator[os.DirEntry[str]]:
+    """Sub-folders in sorted order, hidden ones left out."""
     with os.scandir(parent) as entries:
-        yield from sorted((e for e in entries if e.is_dir()), key=lambda e: e.name)
+        yield from sorted((e for e in entries if e.is_dir() and not e.name.startswith(".")), key=lambda e: e.name)
 
 
 def pictures_in(folder: Path | str) -> list[str]:
@@ -53,7 +57,7 @@ def read_ids(path: Path, purpose: str) -> list[int]:
     """Identities of a file that holds integers between commas."""
     text = read_text(path, purpose)
     words = [word for word in re.split(r"[,\s]+", text) if word]
-    wrong = [word for word in words if not word.isdigit()]
+    wrong = [word for word in words if not is_digits(word)]
     if wrong or not words:
         came = f"{wrong[0]!r}" if wrong else "an empty file"
         raise DataError(f"{path}: expected integers between commas ({purpose}), came {came}; copy it from the release")
@@ -61,19 +65,25 @@ def read_ids(path: Path, purpose: str) -> list[int]:
 
 
 def read_pairs(path: Path, purpose: str) -> tuple[list[str], list[int]]:
-    """Paths (forward slashes) and labels of a file with one `PATH LABEL` a line."""
-    paths, labels = [], []
+    """Paths (forward slashes) and labels of a file with one `PATH LABEL` a line, each picture once."""
+    label_of: dict[str, int] = {}
+    first: dict[str, int] = {}
     for number, line in enumerate(read_text(path, purpose).splitlines(), 1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
-        if not name or not label.isdigit():
+        *words, label = line.strip().rsplit(maxsplit=1)
+        if not words or not is_digits(label):
             raise DataError(f"{path}, line {number}: expected `PATH LABEL`, came {line!r}; copy it from the release")
-        paths.append(name.strip().replace("\\", "/"))
-        labels.append(int(label))
-    if not paths:
+        name = posixpath.normpath(words[0].replace("\\", "/"))
+        if name in label_of:
+            raise DataError(
+                f"{path}, line {number}: {name} is listed twice, first in line {first[name]}; a doubled picture would "
+                "count twice in query and gallery: copy the list from the release"
+            )
+        label_of[name], first[name] = int(label), number
+    if not label_of:
         raise DataError(f"{path} is empty: {purpose}; copy it from the release")
-    return paths, labels
+    return list(label_of), list(label_of.values())
 
 
 def attach_keypoints(table: Table) -> Table:
@@ -88,7 +98,7 @@ def attach_keypoints(table: Table) -> Table:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             paths, points = arrays["path"], np.asarray(arrays["keypoints"], dtype=np.float32)
-    except (KeyError, ValueError, OSError, EOFError) as error:
+    except (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
         raise DataError(f"{file}: expected arrays `path` (K,) and `keypoints` (K, 17, 3), came {error}") from None
     if points.shape != (len(paths), 17, 3):
         raise DataError(f"{file}: expected keypoints of shape ({len(paths)}, 17, 3), came {points.shape}")

@@ -28,11 +28,12 @@ from vireid.data.datasets.ignore import same_pid_and_camera
 from vireid.data.protocol import Protocol, Trial, ignore_nothing
 from vireid.data.table import Table, table_from_columns
 from vireid.errors import DataError
+from vireid.table_file import is_digits
 from vireid.types import INFRARED, MODALITIES, VISIBLE
 
 TRIALS = 10
 KINDS = {"vis": VISIBLE, "nir": INFRARED}
-NAME = re.compile(r"(?P<pid>\d+)_c(?P<camera>\d+)_s(?P<time>\d+)_f(?P<frame>\d+)_(?P<kind>vis|nir)\.\w+$")
+NAME = re.compile(r"(?P<pid>\d+)_c(?P<camera>\d+)_s(?P<time>\d+)_f(?P<frame>\d+)_(?P<kind>vis|nir)\.\w+$", re.ASCII)
 
 # (split, modality, camera): (identities, images), counted from the idx lists of the release.
 PUBLISHED = {
@@ -92,7 +93,7 @@ def load(root: Path | str) -> Table:
 
 
 def _number(folder: str) -> int:
-    return int(folder) if folder.isdigit() else -1
+    return int(folder) if is_digits(folder) else -1
 
 
 def _rows(table: Table, modality: int) -> np.ndarray:

@@ -1,25 +1,24 @@
 """Your own data: a CSV or Parquet manifest, or a folder tree, and the protocols over them.
 
-CSV: a header and one line per picture, with these columns in any order; every further column becomes an extra.
+CSV, also with semicolons or tabs: a header and one line per picture, with these columns in any order; every further
+column becomes an extra.
 
     path       relative to the manifest's folder (or absolute)
-    pid        integer
+    pid        integer in plain digits
     modality   visible (also 0, rgb, vis) or infrared (also 1, ir, nir, thermal)
     split      train, val, test, or query and gallery
     camid      optional integer; without it there is one camera per modality, 1 visible and 2 infrared
 
-Folder tree: ROOT/{train,val,test,query,gallery}/{visible,infrared}/PID/*.jpg. A camera may stand in the file name as
-`c3_` (at its start or after an underscore), a frame as `f120`; either all names have it or none.
+Folder tree: ROOT/{train,val,test,query,gallery}/{visible,infrared}/PID/*.jpg, in any capitals. A camera may stand in
+the file name as `c3_` (at its start or after an underscore), a frame as `f120`; either all names have it or none.
 """
 
 from __future__ import annotations
 
-import csv
-import difflib
-import io
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -30,17 +29,17 @@ from vireid.data.datasets.ignore import IgnoreRule, any_of, same, same_pid_and_c
 from vireid.data.protocol import Protocol, Trial, ignore_nothing
 from vireid.data.table import COLUMNS, Table, table_from_columns
 from vireid.errors import ArgumentError, DataError
-from vireid.types import INFRARED, MODALITIES, VISIBLE
+from vireid.table_file import SUFFIXES as TEXT_SUFFIXES
+from vireid.table_file import ListedFiles, file_path, integer, is_digits, nearest, number, read_table
+from vireid.types import INFRARED, MODALITIES, MODALITY_WORDS, VISIBLE
 
 SPLITS = ("train", "val", "test", "query", "gallery")
 REQUIRED = ("path", "pid", "modality", "split")
-SYNONYMS = {
-    "visible": VISIBLE, "0": VISIBLE, "rgb": VISIBLE, "vis": VISIBLE,
-    "infrared": INFRARED, "1": INFRARED, "ir": INFRARED, "nir": INFRARED, "thermal": INFRARED,
-}  # fmt: skip
 DEFAULT_CAMID = {VISIBLE: 1, INFRARED: 2}
-FILE_NAMES = ("manifest.csv", "manifest.parquet")
-SUFFIXES = (".csv", ".parquet")
+SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
+FILE_NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
+INTEGER = "an integer in plain digits of at most 64 bits"
+BLANK = ("", "nan", "na", "n/a", "null", "none")  # cells without a value, in a column of numbers
 
 
 def load(root: Path | str) -> Table:
@@ -52,7 +51,7 @@ def load(root: Path | str) -> Table:
     path = Path(root).expanduser()
     if path.suffix.lower() in SUFFIXES and not path.is_dir():
         if not path.is_file():
-            raise DataError(f"the manifest {path} does not exist; give the path of a CSV or Parquet file")
+            raise DataError(f"the manifest {path} does not exist; give the path of a CSV, TSV or Parquet file")
         table = _from_lines(path)
     else:
         folder = existing_folder(path, "manifest")
@@ -62,31 +61,15 @@ def load(root: Path | str) -> Table:
     return attach_keypoints(table)
 
 
-def _read_csv(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
+def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     """Header, cells of each line, and the number of each line in the file."""
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a byte-order mark first
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} cannot be read: {error}; save it as CSV in UTF-8") from None
-    first = text.partition("\n")[0]
-    delimiter = max(",;\t", key=first.count)  # spreadsheets of some languages write semicolons
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    lines, numbers = [], []
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                lines.append([cell.strip() for cell in cells])
-                numbers.append(reader.line_num)
-    except csv.Error as error:
-        raise DataError(f"{path}, line {reader.line_num}: not a CSV ({error}); check the quotes there") from None
-    if len(lines) < 2:
+    table = read_table(path, DataError)
+    lines = list(table.lines())
+    if not lines:
         raise DataError(
-            f"{path}: expected a header ({', '.join(REQUIRED)}) and one line per picture, came {len(lines)}"
+            f"{path}: expected a header ({', '.join(REQUIRED)}) and one line per picture, came the header alone"
         )
-    wrong = [n for cells, n in zip(lines, numbers, strict=True) if len(cells) != len(lines[0])]
-    if wrong:
-        raise DataError(f"{path}: expected {len(lines[0])} cells a line like the header; not so in lines {some(wrong)}")
-    return lines[0], lines[1:], numbers[1:]
+    return table.header, [cells for _, cells in lines], [line for line, _ in lines]
 
 
 def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
@@ -105,31 +88,31 @@ def _read_parquet(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
 
 
 def _from_lines(path: Path) -> Table:
-    header, lines, numbers = (_read_parquet if path.suffix.lower() == ".parquet" else _read_csv)(path)
+    header, lines, numbers = (_read_parquet if path.suffix.lower() == ".parquet" else _read_text)(path)
     _check_header(path, header)
     cells = {name: [line[i] for line in lines] for i, name in enumerate(header)}
     faults: list[str] = []
 
     def parse(name: str, read: Callable[[str], object], expected: str) -> list:
         values, wrong = [], []
-        for text, number in zip(cells[name], numbers, strict=True):
+        for text, line in zip(cells[name], numbers, strict=True):
             try:
                 values.append(read(text))
             except (ValueError, KeyError):
-                wrong.append((number, text))
+                wrong.append((line, text))
         if wrong:
-            shown = some([f"{number} ({text!r})" for number, text in wrong])
+            shown = some([f"{line} ({text!r})" for line, text in wrong])
             faults.append(f"`{name}` must be {expected}; not so in lines {shown}")
         return values
 
     columns: dict[str, object] = {
-        "path": parse("path", _path, "a path"),
-        "pid": parse("pid", int, "an integer"),
-        "modality": parse("modality", lambda text: SYNONYMS[text.lower()], "visible or infrared"),
+        "path": parse("path", file_path, "a path relative to the manifest"),
+        "pid": parse("pid", integer, INTEGER),
+        "modality": parse("modality", lambda text: MODALITY_WORDS[text.lower()], "visible or infrared"),
         "split": parse("split", lambda text: SPLITS[SPLITS.index(text.lower())], "one of " + ", ".join(SPLITS)),
     }
     if "camid" in cells:
-        columns["camid"] = parse("camid", int, "an integer")
+        columns["camid"] = parse("camid", integer, INTEGER)
     if faults:
         raise DataError(f"{path}: " + "; ".join(faults) + ". Correct these lines")
     if "camid" not in cells:
@@ -141,20 +124,22 @@ def _from_lines(path: Path) -> Table:
     return table_from_columns(path.parent, columns, "manifest")
 
 
-def _path(text: str) -> str:
-    if not text:
-        raise ValueError
-    return text.replace("\\", "/")
-
-
 def _typed(cells: Sequence[str]) -> np.ndarray:
-    """int64 if every cell is an integer, float64 if every cell is a number or blank (NaN), else strings."""
-    for kind, cast in ((np.int64, int), (np.float64, lambda cell: float(cell) if cell else np.nan)):
+    """int64 or float64 (a blank is NaN) where that tells apart all that the texts do, else strings (a blank is "")."""
+    blank = [cell.lower() in BLANK for cell in cells]
+    texts = {cell for cell, no_value in zip(cells, blank, strict=True) if not no_value}
+    try:
+        numbers = {text: number(text) for text in texts}
+    except ValueError:
+        return np.array(cells, dtype=np.str_)
+    if not any(blank):
         try:
-            return np.array([cast(cell) for cell in cells], dtype=kind)
-        except (ValueError, OverflowError):
-            continue
-    return np.array(cells, dtype=np.str_)
+            return np.array([integer(cell) for cell in cells], dtype=np.int64)
+        except ValueError:
+            pass
+    if len({Decimal(text) for text in texts}) > len(set(numbers.values())):  # nanoseconds of today, for one
+        return np.array(["" if no_value else c for c, no_value in zip(cells, blank, strict=True)], dtype=np.str_)
+    return np.array([np.nan if no_value else numbers[c] for c, no_value in zip(cells, blank, strict=True)])
 
 
 def _check_header(path: Path, header: list[str]) -> None:
@@ -164,12 +149,11 @@ def _check_header(path: Path, header: list[str]) -> None:
     if "" in header:
         faults.append("a column has no name")
     for name in missing:
-        close = difflib.get_close_matches(name, [other.lower() for other in others], 1, 0.5)
-        near = next((other for other in others if close and other.lower() == close[0]), None)
+        near = nearest(name, others)
         faults.append(f"column `{name}` is missing" + (f" (is it `{near}`? rename it)" if near else ""))
     if "camid" not in header:  # a misspelled camera would silently become one camera per modality
-        near = [o for o in others if difflib.get_close_matches("camid", [o.lower()], 1, 0.6) or o.lower() == "camera"]
-        faults += [f"column `{name}` looks like `camid`: rename it, or remove it" for name in near]
+        alike = [other for other in others if nearest("camid", [other], 0.6) or other.lower() == "camera"]
+        faults += [f"column `{name}` looks like `camid`: rename it, or remove it" for name in alike]
     if "keypoints" in header:
         faults.append("column `keypoints` is taken: poses come from keypoints.npz beside the manifest; rename it")
     if faults:
@@ -177,9 +161,10 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 
 def _check_duplicates(path: Path, paths: list[str], numbers: list[int]) -> None:
-    first: dict[str, int] = {}
-    twice = [f"{number} ({p}, first in {first[p]})" for p, number in zip(paths, numbers, strict=True)
-             if first.setdefault(p, number) != number]  # fmt: skip
+    listed = ListedFiles(path.parent)
+    firsts = [listed.first_line(name, line) for name, line in zip(paths, numbers, strict=True)]
+    twice = [f"{line} ({name}, first in {first})" for name, line, first in zip(paths, numbers, firsts, strict=True)
+             if first != line]  # fmt: skip
     if twice:
         raise DataError(f"{path}: a picture may be listed once; again in lines {some(twice)}. Remove these lines")
 
@@ -200,18 +185,18 @@ def _check_training_modalities(table: Table) -> None:
 
 def _from_tree(root: Path) -> Table:
     columns: dict[str, list] = {name: [] for name in ("path", "pid", "modality", "split")}
-    for split in SPLITS:
-        for modality, kind in enumerate(MODALITIES):
-            parent = root / split / kind
-            for folder in folders(parent) if parent.is_dir() else ():
-                if not folder.name.isdigit():
+    for split, folder in _split_folders(root):
+        for modality, kind in _modality_folders(folder):
+            for person in folders(kind):
+                if not is_digits(person.name):
                     raise DataError(
-                        f"{parent}: expected one folder per identity named by its number, came {folder.name!r}; "
+                        f"{kind}: expected one folder per identity named by its number, came {person.name!r}; "
                         "rename it, or write a CSV manifest"
                     )
-                names = pictures_in(folder.path)
-                columns["path"] += [f"{split}/{kind}/{folder.name}/{name}" for name in names]
-                columns["pid"] += [int(folder.name)] * len(names)
+                names = pictures_in(person.path)
+                inside = Path(person.path).relative_to(root).as_posix()
+                columns["path"] += [f"{inside}/{name}" for name in names]
+                columns["pid"] += [int(person.name)] * len(names)
                 columns["modality"] += [modality] * len(names)
                 columns["split"] += [split] * len(names)
     if not columns["path"]:
@@ -225,9 +210,44 @@ def _from_tree(root: Path) -> Table:
     return table_from_columns(root, columns | ({"frame": frame} if frame else {}), "manifest")
 
 
+def _split_folders(root: Path) -> list[tuple[str, Path]]:
+    """The split and the folder of each part of a tree, in the order of SPLITS; DataError for a part of another name."""
+    parts: dict[str, Path] = {}
+    for entry in folders(root):
+        name, path = entry.name.lower(), Path(entry.path)
+        if name in parts:
+            raise DataError(f"{root}: {parts[name].name} and {entry.name} are one split; join them in one folder")
+        if name in SPLITS:
+            parts[name] = path
+        elif any(_modality_of(inner.name) is not None for inner in folders(path)):
+            raise DataError(
+                f"{root}: a split is called {', '.join(SPLITS)}, came the folder {entry.name!r}"
+                f"{closest(name, SPLITS)}; rename it, or move it elsewhere"
+            )
+    return [(split, parts[split]) for split in SPLITS if split in parts]
+
+
+def _modality_folders(split: Path) -> list[tuple[int, Path]]:
+    """The modality and the folder of each part of a split, visible first; DataError for a part of another name."""
+    parts = []
+    for entry in folders(split):
+        if (modality := _modality_of(entry.name)) is not None:
+            parts.append((modality, Path(entry.path)))
+        elif any(is_digits(inner.name) for inner in folders(entry.path)):
+            raise DataError(
+                f"{split}: the pictures of a modality lie in `visible` or `infrared`, came {entry.name!r}; rename it"
+            )
+    return sorted(parts)
+
+
+def _modality_of(folder: str) -> int | None:
+    """The modality that a folder's name says; None for another name and for a number, which is a person's."""
+    return None if is_digits(folder) else MODALITY_WORDS.get(folder.lower())
+
+
 def _from_names(root: Path, paths: list[str], letter: str, meaning: str) -> list[int]:
     """The number after this letter in every file name, or [] if no name has one."""
-    mark = re.compile(rf"(?:^|_){letter}(\d+)(?=[_.]|s\d)")  # `c3_`, `_c3.jpg`, and Market's `c3s1`
+    mark = re.compile(rf"(?:^|_){letter}([0-9]+)(?=[_.]|s[0-9])")  # `c3_`, `_c3.jpg`, and Market's `c3s1`
     matches = [mark.search(path.rpartition("/")[2]) for path in paths]
     without = [path for path, match in zip(paths, matches, strict=True) if match is None]
     if without and len(without) < len(paths):
@@ -340,7 +360,7 @@ def _check(table: Table) -> list[Fault]:
 class Manifest(Dataset):
     """Your own data: a manifest or a folder tree."""
 
-    layout = "a CSV or Parquet file, a folder with manifest.csv, or folders train/visible/PID/*.jpg and so on"
+    layout = "a CSV, TSV or Parquet file, a folder with manifest.csv, or folders train/visible/PID/*.jpg and so on"
     load = staticmethod(load)
     protocols = protocols_with()
 
@@ -349,7 +369,8 @@ class Manifest(Dataset):
             return 2 * (root.suffix.lower() in SUFFIXES)
         if any((root / name).is_file() for name in FILE_NAMES):
             return 2
-        return int(any((root / split / kind).is_dir() for split in SPLITS for kind in MODALITIES))
+        splits = [entry.path for entry in folders(root) if entry.name.lower() in SPLITS]
+        return int(any(_modality_of(entry.name) is not None for split in splits for entry in folders(split)))
 
     def check(self, table: Table, synthetic: bool) -> list[Fault]:
         return _check(table)

@@ -30,7 +30,7 @@ from vireid.types import VISIBLE
 
 FOLDERS = {"bounding_box_train": "train", "query": "query", "bounding_box_test": "gallery"}
 JUNK, DISTRACTOR = -1, 0
-NAME = re.compile(r"(?P<pid>-1|\d+)_c(?P<camera>\d+)(?:s(?P<sequence>\d+))?_f?(?P<frame>\d+)(?:_\d+)?\.\w+$")
+NAME = re.compile(r"(?P<pid>-1|\d+)_c(?P<camera>\d+)(?:s(?P<sequence>\d+))?_f?(?P<frame>\d+)(?:_\d+)?\.\w+$", re.ASCII)
 COLUMNS = ("path", "pid", "camid", "modality", "split", "sequence", "frame")
 
 

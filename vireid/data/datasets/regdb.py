@@ -27,7 +27,7 @@ from vireid.types import INFRARED, MODALITIES, VISIBLE
 TRIALS = 10
 CAMID = {"visible": 1, "thermal": 2}  # the numbers that AGW's evaluation gives the two cameras
 PUBLISHED = {(split, camera): (206, 2060) for split in ("train", "test") for camera in (1, 2)}  # of each trial
-NAME = re.compile(r"(?P<sex>male|female)_(?P<view>back|front)_[vt]_(?P<frame>\d+)_(?P<pid>\d+)\.\w+$")
+NAME = re.compile(r"(?P<sex>male|female)_(?P<view>back|front)_[vt]_(?P<frame>\d+)_(?P<pid>\d+)\.\w+$", re.ASCII)
 
 
 def load(root: Path | str, trial: int = 0) -> Table:
@@ -106,7 +106,6 @@ protocols: dict[str, Protocol] = {p.name: p for p in map(_protocol, (VISIBLE, IN
 
 
 def _check(table: Table, synthetic: bool) -> list[Fault]:
-
     faults, missing = [], []
     for trial in range(TRIALS):
         lists = [table.root / "idx" / f"{s}_{k}_{trial + 1}.txt" for s in ("train", "test") for k in CAMID]

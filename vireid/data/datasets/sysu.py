@@ -24,6 +24,7 @@ from vireid.data.datasets.files import attach_keypoints, existing_folder, folder
 from vireid.data.protocol import Protocol, Trial
 from vireid.data.table import Table, table_from_columns
 from vireid.errors import ArgumentError, DataError
+from vireid.table_file import is_digits
 from vireid.types import INFRARED, VISIBLE
 
 CAMERAS = (1, 2, 3, 4, 5, 6)
@@ -69,7 +70,7 @@ def load(root: Path | str) -> Table:
     columns: dict[str, list] = {"path": [], "pid": [], "camid": [], "modality": [], "split": []}
     for camera in CAMERAS:
         for folder in folders(root / f"cam{camera}"):
-            if not folder.name.isdigit() or int(folder.name) not in split_of:
+            if not is_digits(folder.name) or int(folder.name) not in split_of:
                 continue
             names = sorted(
                 (n for n in pictures_in(folder.path) if image_stem(n)), key=lambda n: (int(image_stem(n)), n)
@@ -88,7 +89,7 @@ def load(root: Path | str) -> Table:
 def image_stem(name: str) -> str:
     """The image number in a file name, as digits, or "" if the name is not a number."""
     stem = name.rpartition("/")[2].rpartition(".")[0]
-    return stem if stem.isascii() and stem.isdigit() else ""
+    return stem if is_digits(stem) else ""
 
 
 def image_numbers(table: Table) -> np.ndarray:
@@ -276,6 +277,15 @@ def _check(table: Table, synthetic: bool) -> list[Fault]:
                 "multi-shot takes what is there; do not compare it with published multi-shot figures",
             )
         )
+    empty = _empty_cameras(table)
+    if empty:
+        faults.append(
+            Fault(
+                "error",
+                f"{some(empty)} {'hold' if len(empty) > 1 else 'holds'} no picture PPPP/IIII.jpg of a listed identity",
+                "SYSU-MM01 has pictures of all six cameras, named by numbers alone: unpack SYSU-MM01.zip again",
+            )
+        )
     stray = _stray(table)
     if stray:
         faults.append(
@@ -318,14 +328,18 @@ def _check_galleries(table: Table, number: np.ndarray, names: list[str]) -> list
 
 
 def _stray(table: Table) -> list[str]:
-    known = {f"{camera}/{pid}" for pid, camera in zip(table.pid.tolist(), table.camid.tolist(), strict=True)}
-    stray = []
+    """Files that are not named by a number in the folders of listed identities, also where no picture was read."""
+    listed, stray = _splits(table.root), []
     for camera in CAMERAS:
-        for folder in sorted((table.root / f"cam{camera}").iterdir()):
-            if folder.is_dir() and folder.name.isdigit() and f"{camera}/{int(folder.name)}" in known:
-                names = [p.name for p in folder.iterdir()]
+        for folder in folders(table.root / f"cam{camera}"):
+            if is_digits(folder.name) and int(folder.name) in listed:
+                names = [p.name for p in Path(folder.path).iterdir()]
                 stray += [f"cam{camera}/{folder.name}/{n}" for n in sorted(names) if not image_stem(n)]
     return stray
+
+
+def _empty_cameras(table: Table) -> list[str]:
+    return [f"cam{camera}" for camera in CAMERAS if not (table.camid == camera).any()]
 
 
 def _groups(pid: np.ndarray, camid: np.ndarray) -> Iterator[tuple[tuple[int, int], np.ndarray]]:
