@@ -25,7 +25,7 @@ from vireid.cli.app import app
 from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
-from vireid.errors import SettingsError, SourceError
+from vireid.errors import BoxesError, SettingsError, SourceError
 from vireid.ingest import segments as segment
 from vireid.ingest.boxes import Box
 from vireid.ingest.index import index, index_piece, pieces_of
@@ -164,7 +164,7 @@ def test_pictures_and_videos_are_indexed_once(tmp_path: Path, bundle: Bundle, ex
     found = index(of, extractor, pieces_of(tmp_path / "night", videos=settings))
     assert (found.added, found.present) == (0, 7) and rows(of) == before
     film(tmp_path / "night/hall/b.mp4", steps(3))
-    with pytest.raises(SourceError, match="no column `video`"):
+    with pytest.raises(BoxesError, match="no column `video`"):
         list(pieces_of(tmp_path / "night", videos=settings))
 
 

@@ -24,9 +24,9 @@ def read(path: Path, after_s: float = 0.0, before_s: float = math.inf) -> list[t
         return [(round(time_s, 4), number_of(pixels(frame))) for time_s, frame in video.frames(after_s, before_s)]
 
 
-@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.avi", "a.webm"])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.mov", "a.ts", "a.avi", "b.avi", "a.webm", "a.wmv", "a.flv"])
 def test_a_frame_has_its_time_wherever_reading_begins(tmp_path: Path, name: str) -> None:
-    codec = {"a.avi": "mpeg4", "a.webm": "libvpx"}.get(name, "libx264")
+    codec = {"a.avi": "mpeg4", "a.webm": "libvpx", "a.wmv": "wmv2"}.get(name, "libx264")  # b.avi has B-frames
     if codec not in av.codecs_available:
         pytest.skip(f"this build of FFmpeg has no {codec}")
     path = film(tmp_path / name, steps(60), codec=codec)
@@ -38,6 +38,30 @@ def test_a_frame_has_its_time_wherever_reading_begins(tmp_path: Path, name: str)
     with Video(path) as video:
         assert video.duration_s == pytest.approx(6, abs=0.11)
     assert frame_times(path) == pytest.approx(steps(60))
+
+
+def test_the_clock_of_joined_recordings_continues(tmp_path: Path) -> None:
+    parts = [film(tmp_path / f"{number}.ts", steps(count)).read_bytes() for number, count in enumerate((20, 33, 15))]
+    path = tmp_path / "joined.ts"
+    path.write_bytes(b"".join(parts))
+    whole = read(path)
+    assert whole == [(number / 10, shown) for number, shown in enumerate([*range(20), *range(33), *range(15)])]
+    assert frame_times(path) == pytest.approx(steps(68))
+    with Video(path) as video:
+        assert video.duration_s == pytest.approx(6.7)
+    for after_s, before_s in ((0.5, 1.0), (1.95, 2.3), (3.0, 3.1), (5.25, 9.0)):
+        assert read(path, after_s, before_s) == [pair for pair in whole if after_s <= pair[0] < before_s]
+    stills = Stills(path)
+    assert [number_of(stills.at(time_s)) for time_s in (1.9, 2.0, 5.3, 0.3)] == [19, 0, 0, 3]
+
+
+def test_program_streams_keep_their_times_after_a_seek(tmp_path: Path) -> None:
+    path = film(tmp_path / "a.mpg", steps(60, 25), codec="mpeg2video")
+    whole = read(path)
+    assert [number for _, number in whole] == list(range(60))
+    assert read(path, 2.05, 2.2) == [pair for pair in whole if 2.05 <= pair[0] < 2.2] == [
+        (2.08, 52), (2.12, 53), (2.16, 54),
+    ]  # fmt: skip
 
 
 def test_an_uneven_rate_keeps_its_clock(tmp_path: Path) -> None:
@@ -115,6 +139,25 @@ def test_what_is_no_video_is_told(tmp_path: Path) -> None:
     for name in ("junk.mp4", "empty.mp4", "list.mkv", "list.ts"):
         with pytest.raises(VideoError, match=f"{name} cannot be read as a video"):
             Video(tmp_path / name)
+    raw = tmp_path / "raw.mp4"
+    with av.open(str(raw), "w", format="h264") as container:
+        stream = container.add_stream("libx264", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), "rgb24")))
+        container.mux(stream.encode())
+    growing = tmp_path / "growing.mp4"
+    whole = film(tmp_path / "whole.mp4", steps(9)).read_bytes()
+    growing.write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "headless.mp4").write_bytes(whole[:-900])
+    for path, told in (
+        (tmp_path / "empty.mp4", "the file is empty; is it still being written"),
+        (raw, r"holds raw H\.264 without a container.*ffmpeg -framerate 25 -f h264 -i \S*raw\.mp4"),
+        (tmp_path / "headless.mp4", "its index is missing"),
+        (growing, "its index is missing: it is cut off, or still being written"),
+        (tmp_path / "junk.mp4", r"The containers that are read are MP4.*ffmpeg -i \S*junk\.mp4"),
+    ):
+        with pytest.raises(VideoError, match=told):
+            Video(path)
     with pytest.raises(VideoError, match="there is no such file"):
         Video(tmp_path / "absent.mp4")
     with av.open(str(tmp_path / "sound.mkv"), "w") as container:

@@ -21,7 +21,7 @@ from vireid.deploy.extractor import FeatureExtractor
 from vireid.errors import GalleryError, PictureError, SourceError
 from vireid.images import SUFFIXES
 from vireid.ingest import video
-from vireid.ingest.boxes import check_source
+from vireid.ingest.boxes_check import check_boxes
 from vireid.ingest.detect import check_folder
 from vireid.ingest.segments import Source, segments_of
 from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
@@ -64,8 +64,8 @@ def pieces_of(
     """A folder, a CSV or a video in pieces: BATCH pictures, ten minutes of video.
 
     `file_time` takes the time of a file for that of its picture. `videos` says how people are crops in videos,
-    `start_s` is the first moment of the only one, and boxes that are crops are kept in the folder `store`. Raises
-    SourceError, BoxesError and DetectorError.
+    `start_s` is the first moment of the only one, and boxes that are crops are kept in the folder `store`. Boxes from a
+    file are checked against all videos before the first piece. Raises SourceError, BoxesError and DetectorError.
     """
     if not math.isnan(start_s) and source.suffix.lower() not in video.SUFFIXES:
         raise SourceError(
@@ -73,24 +73,26 @@ def pieces_of(
         )
     if videos is not None and videos.detector is not None:
         check_folder(videos.detector)
-    alone = videos is not None and videos.boxes is not None and check_source(videos.boxes)
-    met = 0
+
+    def listed() -> Iterator[Crop]:
+        return crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
+
+    def source_of(crop: Crop) -> Source:
+        names = (crop.id.removeprefix(f"{source.resolve().name}/"), crop.id)
+        return Source(crop.id, names, crop.path, crop.camera, crop.time_s, crop.modality, crop.pid, crop.tags)
 
     def of(crop: Crop) -> Iterator[Piece | Crop]:
-        nonlocal met
         if crop.path.suffix.lower() not in video.SUFFIXES:
             yield crop
-            return
-        met += 1
-        if videos is None:
+        elif videos is None:
             raise SourceError(f"{crop.path} is a video; {SOURCES}")
-        if alone and met > 1:
-            raise SourceError(f"{videos.boxes} has no column `video`, and {source} holds several videos; add it")
-        names = (crop.id.removeprefix(f"{source.resolve().name}/"), crop.id)
-        given = Source(crop.id, names, crop.path, crop.camera, crop.time_s, crop.modality, crop.pid, crop.tags)
-        yield from segments_of(given, videos, store)
+        else:
+            yield from segments_of(source_of(crop), videos, store)
 
-    crops = crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
+    crops = listed()
+    if videos is not None and videos.boxes is not None:
+        films = [crop for crop in listed() if crop.path.suffix.lower() in video.SUFFIXES]
+        check_boxes(source, [source_of(crop) for crop in films], videos)
     if source.is_dir() and videos is None and any(path.suffix.lower() in video.SUFFIXES for path in source.rglob("*")):
         raise SourceError(f"{source} holds videos; {SOURCES}")
     if not math.isnan(start_s):

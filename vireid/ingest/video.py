@@ -1,8 +1,9 @@
 """Frames of a video file with their exact times, through PyAV (FFmpeg's decoders in a wheel).
 
 A time is in seconds since the first moment of the video: (pts - start) * time_base, as the file has it and never a
-frame's number / rate, so a camera that drops frames or changes its rate keeps its clock. A frame is upright, as the
-file says that the camera was held. Damaged packets are skipped and reported at the end.
+frame's number / rate, so a camera that drops frames or changes its rate keeps its clock. A clock that goes back, where
+recordings were joined, continues where it was; clock.py says how. A frame is upright, as the file says that the camera
+was held. Damaged packets are skipped and reported at the end.
 """
 
 from __future__ import annotations
@@ -12,41 +13,47 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from fractions import Fraction
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vireid.errors import MissingPackage, VideoError
+from vireid.errors import VideoError
+from vireid.ingest.clock import UNSURE, Clock, clock_of
+from vireid.ingest.container import SUFFIXES, open_container, reason
 
-SUFFIXES = (".mp4", ".mkv", ".avi", ".mov", ".ts", ".m2ts", ".mts", ".webm", ".m4v", ".mpg", ".mpeg", ".flv", ".3gp")
+__all__ = ["NAMED", "SUFFIXES", "Stills", "Video", "frame_times", "named_time", "pixels", "sample_frames"]
+
 EARLIER_S = (0.0, 10.0, 60.0, math.inf)  # where to seek before a moment, until a frame from before it comes
 CUT_S = 2.0  # a video that ends this much before it says so is cut off
 APART_S = 0.25  # between a requested moment and the nearest frame
 GAP_S = 20.0  # over which seeking costs less than decoding what lies between
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv"  # FFmpeg's names; no playlist, which would name other files
-LOCAL = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
+BACK_S = 0.5  # by which a clock goes back where it began again
+MAX_BEHIND = 20  # frames behind a later one, which a hole in the data may give
 NAMED = re.compile(
     r"(?<!\d)((?:19|20)\d\d)[-_.]?(\d\d)[-_.]?(\d\d)[-_T. ]{0,2}(\d\d)[-_.:h]?(\d\d)[-_.:m]?(\d\d)(?!\d)"
 )
 
 
 class Video:
-    """One video file: `duration_s`, `created_s` (Unix seconds, or nan) and its frames."""
+    """One video file: `duration_s`, `created_s` (Unix seconds, or nan), `size` (height, width) as stored; its frames.
+
+    Raises VideoError for a file that cannot be read as a video.
+    """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import av
-            import av.error
-        except ImportError as error:
-            raise MissingPackage("videos need the package av: pip install 'vireid[video]'", name="av") from error
         self.path = path
-        self._av = av
-        if not path.is_file():
-            raise VideoError(f"{path}: there is no such file")
         self._open()
-        self.duration_s = self._duration()
+        import av
+        import av.error
+
+        self._av = av
+        unsure = any(name in UNSURE for name in self._container.format.name.split(","))
+        clock = clock_of(path, open_container) if unsure else None
+        self._clock: Clock | None = None if clock is None or clock.plain else clock
+        if self._clock is not None:
+            self._declared = None  # what can be read is all there is
+        self.duration_s = self._duration() if clock is None or not len(clock.times) else float(clock.times[-1])
 
     def frames(self, after_s: float = 0.0, before_s: float = math.inf) -> Iterator[tuple[float, Any]]:
         """Time and PyAV frame of all that lie in after_s <= time < before_s, in order; `pixels` makes an array of one.
@@ -85,28 +92,22 @@ class Video:
         self.close()
 
     def _open(self) -> None:
-        av = self._av
-        try:  # `file:` so that no name is taken for an address, and no other file is opened on a playlist's word
-            self._container = av.open(f"file:{self.path}", options=LOCAL, metadata_errors="replace")
-        except (av.error.FFmpegError, UnicodeEncodeError) as error:
-            raise VideoError(f"{self.path} cannot be read as a video ({_reason(error)}); copy it again") from error
-        if not self._container.streams.video:
-            self._container.close()
-            raise VideoError(f"{self.path} holds no pictures (sound alone?); leave it out")
+        self._container = open_container(self.path)
         self._stream = self._container.streams.video[0]
         self._stream.thread_type = "AUTO"
         self._base = self._stream.time_base or Fraction(1)
         self._start = self._stream.start_time or 0
         self._declared = None if self._stream.duration is None else float(self._stream.duration * self._base)
         if self._declared is None and len(self._container.streams) == 1 and self._container.duration is not None:
-            self._declared = self._container.duration / av.time_base  # Matroska tells the length of the whole alone
+            self._declared = self._container.duration / 1e6  # Matroska tells the length of the whole alone
+        self.size = (self._stream.height, self._stream.width)
 
     def _duration(self) -> float:
         """Seconds that the file says it lasts, or else up to its last packet."""
         if self._declared is not None:
             return self._declared
         if self._container.duration is not None:
-            return self._container.duration / self._av.time_base
+            return self._container.duration / 1e6  # FFmpeg's AV_TIME_BASE
         times = frame_times(self.path)
         return float(times[-1]) if len(times) else 0.0
 
@@ -122,6 +123,9 @@ class Video:
 
     def _from(self, after_s: float, damage: list[str]) -> Iterator[tuple[float, Any]]:
         """Frames from a key frame at or before a moment; formats without an index may need to go back further."""
+        if self._clock is not None:
+            yield from self._by_clock(self._clock, after_s, damage)
+            return
         for earlier in EARLIER_S if after_s > 0 else EARLIER_S[-1:]:
             self._container.close()
             self._open()
@@ -140,20 +144,47 @@ class Video:
             if earlier != math.inf:
                 damage.clear()
 
-    def _decoded(self, damage: list[str]) -> Iterator[tuple[float, Any]]:
-        """Time and frame of what follows; faults are noted."""
-        last = -math.inf
-        for frame in self._packets(damage):
-            if frame.pts is None:
-                raise VideoError(f"{self.path} has no times; write it again: ffmpeg -i VIDEO -c copy NEW.mp4")
-            time_s = float((frame.pts - self._start) * self._base)
-            if time_s > last:  # a recorder's clock that goes back would double frames
+    def _by_clock(self, clock: Clock, after_s: float, damage: list[str]) -> Iterator[tuple[float, Any]]:
+        """Frames under a clock that was made, from a key frame before a moment; such a file is never sought in."""
+        self._container.close()
+        self._open()
+        self._declared = None
+        first = clock.before(after_s)
+        part, before, last = clock.part_of(first), -math.inf, -math.inf
+        for number, frame in enumerate(self._packets(damage, first), first):
+            if clock.counted:
+                time_s = float(clock.times[min(number, len(clock.times) - 1)])
+            elif frame.pts is None:
+                continue
+            else:
+                raw = float((frame.pts - self._start) * self._base)
+                if raw < before - BACK_S and part + 1 < len(clock.parts):
+                    part += 1
+                before, time_s = raw, raw + clock.parts[part][1]
+            if time_s > last:
                 last = time_s
                 yield time_s, frame
 
-    def _packets(self, damage: list[str]) -> Iterator[Any]:
+    def _decoded(self, damage: list[str]) -> Iterator[tuple[float, Any]]:
+        """Time and frame of what follows; faults are noted."""
+        last, behind = -math.inf, 0
+        for frame in self._packets(damage):
+            if frame.pts is None:
+                raise VideoError(
+                    f"{self.path} has no times; write it again with its frame rate: ffmpeg -r 25 -i {self.path} NEW.mp4"
+                )
+            time_s = float((frame.pts - self._start) * self._base)
+            behind += time_s < last - BACK_S
+            if time_s > last:  # one that is doubled is given once
+                last = time_s
+                yield time_s, frame
+        if behind > MAX_BEHIND:
+            damage.append(f"its clock goes back, and {behind} frames behind {last:.1f} s are left out")
+
+    def _packets(self, damage: list[str], first: int = 0) -> Iterator[Any]:
+        """The decoded frames from the packet of this number on; faults are noted."""
         packets = self._container.demux(self._stream)
-        at = 0.0
+        at, number = 0.0, -1
         while True:
             try:
                 packet = next(packets, None)
@@ -161,12 +192,15 @@ class Video:
                     return
                 at = at if packet.pts is None else float((packet.pts - self._start) * self._base)
             except self._av.error.FFmpegError as error:
-                damage.append(f"nothing can be read after {at:.1f} s ({_reason(error)})")
+                damage.append(f"nothing can be read after {at:.1f} s ({reason(error)})")
                 packet = None
+            number += packet is not None and packet.size > 0 and not packet.is_discard
+            if packet is not None and packet.size and number < first:
+                continue
             try:
                 yield from self._stream.codec_context.decode(packet)  # None: what the decoder still holds
             except self._av.error.FFmpegError as error:
-                damage.append(f"near {at:.1f} s ({_reason(error)})")
+                damage.append(f"near {at:.1f} s ({reason(error)})")
             if packet is None:
                 return
 
@@ -223,22 +257,7 @@ class Stills:
 
 def frame_times(path: Path) -> np.ndarray:
     """Seconds of each frame (F,) float64 in the order shown, without decoding: place n is frame n."""
-    about = path.stat()
-    return _frame_times(path, about.st_size, about.st_mtime_ns)
-
-
-@lru_cache(maxsize=4)
-def _frame_times(path: Path, size: int, mtime_ns: int) -> np.ndarray:
-    import av
-    import av.error
-
-    try:
-        with av.open(f"file:{path}", options=LOCAL, metadata_errors="replace") as container:
-            stream = container.streams.video[0]
-            times = [p.pts for p in container.demux(stream) if p.pts is not None and not p.is_discard]
-            return (np.sort(np.array(times, np.int64)) - (stream.start_time or 0)) * float(stream.time_base or 0)
-    except (av.error.FFmpegError, IndexError) as error:
-        raise VideoError(f"{path} cannot be read as a video ({_reason(error)}); copy it again") from error
+    return clock_of(path, open_container).times
 
 
 def named_time(name: str) -> float:
@@ -255,7 +274,3 @@ def named_time(name: str) -> float:
         except (ValueError, OverflowError):
             pass
     return math.nan
-
-
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error)
