@@ -9,7 +9,8 @@ from command_line import TINY, call, error_of, write_manifest
 
 from vireid.errors import SettingsError
 from vireid.training.run_folder import RunFolder
-from vireid.workflows.compare import Entry, Plan, compare_runs, labels
+from vireid.workflows.compare import compare_runs, labels
+from vireid.workflows.compare_plan import Entry, Plan
 
 PLAN = """
 seeds: 2
@@ -57,6 +58,28 @@ def test_one_command_from_plan_to_table(plan: Path, data: Path, tmp_path: Path) 
     assert call(*words).stdout == table and checkpoint.stat().st_mtime_ns == before, "finished runs are kept"
     chosen = call(*words, "plain", "--seeds", "1")
     assert chosen.exit_code == 0 and "| agw |" not in chosen.stdout and "| 1 |" in chosen.stdout
+
+
+def test_rows_stand_for_runs_that_are_gone(plan: Path, data: Path, tmp_path: Path) -> None:
+    rows = tmp_path / "rows"
+
+    def compared(folder: str, *words: str) -> str:
+        options = ("--seeds", 1, "--run", tmp_path / folder, "--rows", rows, "--device", "cpu", "--format", "csv")
+        result = call("compare", "--plan", plan, "--data", data, *options, *words)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    first = compared("one")
+    assert sorted(path.relative_to(rows).as_posix() for path in rows.rglob("*.json")) == [
+        "pictures/agw/0.json",
+        "pictures/plain/0.json",
+    ]
+    assert compared("two") == first and not (tmp_path / "two" / "pictures").exists(), "nothing is trained again"
+    assert compared("three", "epochs=0") != first and (tmp_path / "three" / "pictures" / "agw" / "0").exists()
+    row = rows / "pictures" / "agw" / "0.json"
+    row.write_text("{}")
+    error = error_of(call("compare", "--plan", plan, "--data", data, "--run", tmp_path / "four", "--rows", rows), 1)
+    assert str(row) in error and "not a row of a comparison" in error
 
 
 @pytest.mark.slow

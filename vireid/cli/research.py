@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -112,17 +112,22 @@ def compare(
         Path | None,
         typer.Option(help="Folder of the comparison; continues where it was stopped. runs/compare or runs/transfer."),
     ] = None,
+    rows: Annotated[
+        Path | None,
+        typer.Option(help="Folder of finished rows: those that are there are not trained again, new ones are added."),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at a time, which share the cores; 1.")] = None,
     trial: Trial = None,
     device: Device = "auto",
     form: OutForm = "table",
 ) -> None:
     """Train methods from several seeds, evaluate all and rank them: vireid compare agw cajl --data sysu=PATH."""
-    from vireid.workflows.compare import Plan, compare_runs
+    from vireid.workflows.compare import compare_runs
+    from vireid.workflows.compare_plan import Plan
 
     if transfer:
-        if plan is not None or seeds is not None or jobs is not None:
-            raise ArgumentError("--transfer trains nothing; leave --plan, --seeds and --jobs out")
+        if any(value is not None for value in (plan, seeds, jobs, rows)):
+            raise ArgumentError("--transfer trains nothing; leave --plan, --seeds, --jobs and --rows out")
         from vireid.workflows.transfer import transfer as tested
 
         chosen = {"protocols": tuple(protocol or ()), "trial": trial, "device": device}
@@ -138,7 +143,8 @@ def compare(
     whole = whole.model_copy(update={key: value for key, value in changes.items() if value is not None})
     settings = [word for word in words or () if "=" in word]
     folder = run or Path("runs/compare")
-    show(compare_runs(whole, data, folder, settings=settings, jobs=jobs or 1, device=device, trial=trial), form)
+    options: dict[str, Any] = {"jobs": jobs or 1, "device": device, "trial": trial, "rows": rows}
+    show(compare_runs(whole, data, folder, settings=settings, **options), form)
 
 
 def results(

@@ -1,21 +1,4 @@
-"""`vireid compare`: train methods from several seeds on several data sets, evaluate all, rank them in one table.
-
-A plan is a YAML file of plain data:
-
-    seeds: 3
-    protocols: [sysu/all/single-shot, manifest/infrared-to-visible/ignore-frame]
-    methods:
-      agw:                                  # how the table calls the line
-        settings: {width: 16, size: [96, 48]}
-        for: {sysu: {epochs: 4}, manifest: {epochs: 9}}     # more settings by kind of data set; these win
-      no attention:
-        method: agw                         # a method's name or file, where the line is called otherwise
-        settings: {attention: false}
-        seeds: 1                            # fewer than the others, where a method takes long
-      nformer:
-        settings: {base: "run:agw"}         # the run folder of another line: same data, same seed
-        note: sees all queries at once      # printed below the table
-"""
+"""`vireid compare`: train methods from several seeds on several data sets, evaluate all, rank them in one table."""
 
 from __future__ import annotations
 
@@ -23,94 +6,34 @@ import json
 import logging
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vireid import methods
 from vireid.data import datasets
 from vireid.data.table import Table
-from vireid.declaration import value_text
 from vireid.errors import ArgumentError, RunsFailed, SettingsError
 from vireid.evaluation.comparison import Comparison, Trained
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.results import NAME, Results
+from vireid.own_files import digest_of as code_digest
+from vireid.own_files import file_of, is_own, qualified_name
 from vireid.system import available_cores, replacing
-from vireid.training.key_values import flat, read_yaml
 from vireid.training.settings import resolve
+from vireid.workflows.compare_plan import OF_RUN, Entry, Plan
+from vireid.workflows.compare_rows import digest_of, read_row, write_row
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_outputs import RESULTS
+from vireid.workflows.run_rows import split_rows
 from vireid.workflows.train import train_with
 
-OF_RUN = "run:"  # a setting that names another line's run
 FILES = {"compare.md": "markdown", "compare.csv": "csv", "compare.json": "json", "compare.tex": "latex"}
-
-
-class Entry(BaseModel):
-    """One line of the table: which method, with which settings, from which weights."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    method: str = ""
-    settings: dict[str, Any] = {}
-    on: dict[str, dict[str, Any]] = Field(default={}, alias="for")  # by kind of data set
-    weights: str | None = None
-    seeds: int | None = Field(default=None, ge=1)  # where a line takes fewer than the plan
-    note: str = ""
-
-    def words(self, dataset: str, extra: Sequence[str], runs: Mapping[str, Path]) -> list[str]:
-        """key=value words for this kind of data set; `runs` are the folders that "run:NAME" stands for."""
-        settings = {**dict(flat(self.settings)), **dict(flat(self.on.get(dataset, {})))}
-        settings |= {
-            key: str(runs[value.removeprefix(OF_RUN)]) for key, value in settings.items() if _is_reference(value)
-        }
-        given = {word.partition("=")[0].strip() for word in extra}
-        return [*(f"{key}={value_text(value)}" for key, value in settings.items() if key not in given), *extra]
-
-    @property
-    def bases(self) -> set[str]:
-        """The lines whose runs this one needs."""
-        values = [value for part in (self.settings, *self.on.values()) for _, value in flat(part)]
-        return {value.removeprefix(OF_RUN) for value in values if _is_reference(value)}
-
-
-class Plan(BaseModel):
-    """What is compared."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    seeds: int = Field(default=3, ge=1)
-    protocols: tuple[str, ...] = ()
-    methods: dict[str, Entry]
-
-    @classmethod
-    def read(cls, path: Path) -> Plan:
-        """A plan from a YAML file; SettingsError names every fault."""
-        try:
-            plan = cls.model_validate(read_yaml(path))
-        except ValidationError as error:
-            raise SettingsError([f"{path}, {_place(e['loc'])}: {e['msg']}" for e in error.errors()]) from error
-        unknown = sorted({base for entry in plan.methods.values() for base in entry.bases} - set(plan.methods))
-        if unknown:
-            raise SettingsError([f"{path}: `{OF_RUN}{name}` names no line of the plan" for name in unknown])
-        if twice := [name for name, e in plan.methods.items() if any(plan.methods[b].bases for b in e.bases)]:
-            raise SettingsError([f"{path}: `{name}` needs a run that itself needs one" for name in twice])
-        return plan
-
-    def only(self, names: Sequence[str]) -> Plan:
-        """The plan with only these lines, and those whose runs they need; names of no line are methods as they are."""
-        if not names:
-            return self
-        chosen = {name: self.methods.get(name, Entry()) for name in names}
-        needed = {base: self.methods[base] for entry in chosen.values() for base in entry.bases}
-        return self.model_copy(update={"methods": {**{k: v for k, v in needed.items() if k not in chosen}, **chosen}})
 
 
 log = logging.getLogger(__name__)
@@ -130,9 +53,14 @@ class Job:
     folder: Path
     device: str
     trial: int | None
+    digest: str  # of all that its figures follow from
 
     def __str__(self) -> str:
         return f"{self.label}/{self.line}/{self.seed}"
+
+    def row(self, rows: Path) -> Path:
+        """Where the row of this run lies below a folder of rows."""
+        return rows.joinpath(*self.folder.parts[-3:]).with_suffix(".json")
 
 
 def compare_runs(
@@ -144,26 +72,35 @@ def compare_runs(
     jobs: int = 1,
     device: str = "auto",
     trial: int | None = None,
+    rows: Path | None = None,
 ) -> Comparison:
     """Train and evaluate every line of `plan` on every data set and write FOLDER/compare.md, .csv, .json and .tex.
 
     `settings` are key=value words over those of the plan, for every line. Runs lie in FOLDER/DATA/LINE/SEED; those that
-    are finished are kept, so a comparison that was stopped resumes. `jobs` runs at a time share the cores. The table
+    are finished are kept, so a comparison that was stopped resumes. In the folder `rows` each finished run leaves a row
+    that stands for it, here or on another machine (compare_rows.py). `jobs` runs at a time share the cores. The table
     has a line for chance. Raises SettingsError before anything is trained, and RunsFailed at the end, after the table
     of all others is written, where a run failed.
     """
     tables = {label: datasets.load(spec, **_trial(trial)) for label, spec in labels(data).items()}
     specs = labels(data)
     chosen = {label: protocols(table, plan.protocols) for label, table in tables.items()}
-    todo = list(_jobs(plan, specs, tables, chosen, folder, settings, device, trial))
-    _check(todo, tables)
-    counts = (len(todo), len(plan.methods), len(tables), plan.seeds, jobs)
-    log.info("%d runs: %d methods, %d data sets, %d seeds, %d at a time", *counts)
+    todo = _checked(list(_jobs(plan, specs, tables, chosen, folder, settings, device, trial)), tables, settings)
+    found = {} if rows is None else {str(job): row for job in todo if (row := read_row(job.row(rows), job.digest))}
+    counts = (len(todo), len(plan.methods), len(tables), plan.seeds, len(found), jobs)
+    log.info("%d runs: %d methods, %d data sets, %d seeds; %d have a row, %d at a time", *counts)
+    wanted = _with_bases([job for job in todo if str(job) not in found], todo)
+
+    def ended(job: Job) -> None:
+        found[str(job)] = _trained(job)
+        if rows is not None:
+            write_row(job.row(rows), job.digest, found[str(job)])
+
     failures: dict[str, str] = {}
     for wave in (False, True):  # runs that need another run come after all others
-        failures |= _run_all([job for job in todo if bool(job.entry.bases) is wave], jobs, failures)
-    done = [job for job in todo if str(job) not in failures]
-    comparison = Comparison(tuple([*_chances(done, chosen), *map(_trained, done)]))
+        failures |= _run_all([job for job in wanted if bool(job.entry.bases) is wave], jobs, failures, ended)
+    comparison = Comparison(tuple([*_chances(tables, chosen), *(found[str(job)] for job in todo if str(job) in found)]))
+    folder.mkdir(parents=True, exist_ok=True)
     for name, form in FILES.items():
         with replacing(folder / name) as partial:
             partial.write_text(getattr(comparison, form)(), encoding="utf-8")
@@ -198,16 +135,15 @@ def protocols(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     return chosen
 
 
-def chance(embeddings: Path, names: Sequence[str], seed: int = 0) -> Results:
-    """What vectors without any content reach on the images of an embeddings file."""
+def chance(rows: Table, names: Sequence[str], seed: int = 0) -> Results:
+    """What vectors without any content reach on the rows that are tested."""
     import numpy as np
 
-    real = Embeddings.load(embeddings)
-    noise = np.random.RandomState(seed).randn(len(real), 64).astype(np.float32)
-    random = Embeddings(noise, real.table, {NAME: "chance", "layer": "random vectors"})
+    noise = np.random.RandomState(seed).randn(len(rows), 64).astype(np.float32)
+    random = Embeddings(noise, rows, {NAME: "chance", "layer": "random vectors"})
     results = Results(())
     for name in names:
-        results += evaluate(random, datasets.protocol(name, real.table))
+        results += evaluate(random, datasets.protocol(name, rows))
     return results
 
 
@@ -232,22 +168,49 @@ def _jobs(
                     continue
                 words = tuple(entry.words(tables[label].dataset, settings, runs))
                 given = entry.model_copy(update={"method": entry.method or line})
-                yield Job(line, label, spec, seed, given, words, chosen[label], runs[line], device, trial)
+                yield Job(line, label, spec, seed, given, words, chosen[label], runs[line], device, trial, "")
 
 
-def _check(todo: Sequence[Job], tables: Mapping[str, Table]) -> None:
-    """Every setting of every line, before the first training."""
+def _checked(todo: Sequence[Job], tables: Mapping[str, Table], extra: Sequence[str]) -> list[Job]:
+    """The jobs with their digests; SettingsError of every wrong setting of every line, before the first training."""
     faults: list[str] = []
-    for job in todo:
+    digests: dict[str, str] = {}  # by job
+    for job in sorted(todo, key=lambda job: len(job.entry.bases)):
+        table, kind = tables[job.label], methods.find(job.entry.method)
         try:
-            resolve(methods.find(job.entry.method), tables[job.label].dataset, job.words)
+            resolve(kind, table.dataset, job.words)
         except SettingsError as error:
             faults += [f"{job.line} on {job.label}: {fault}" for fault in error.faults]
+            continue
+        # Paths of other runs differ from machine to machine; what those runs are does not.
+        words = job.entry.words(table.dataset, extra, {base: Path(OF_RUN + base) for base in job.entry.bases})
+        recipes, settings = resolve(kind, table.dataset, words)
+        digests[str(job)] = digest_of(
+            method=qualified_name(kind),
+            code=code_digest(file) if is_own(kind) and (file := file_of(kind)) else None,
+            recipes=recipes,
+            settings=vars(settings),
+            bases=[digests[f"{job.label}/{base}/{job.seed}"] for base in sorted(job.entry.bases)],
+            weights=job.entry.weights,
+            seed=job.seed,
+            dataset=table.dataset,
+            rows=table.fingerprint,
+            protocols=job.protocols,
+        )
     if faults:
         raise SettingsError(list(dict.fromkeys(faults)))
+    return [replace(job, digest=digests[str(job)]) for job in todo]
 
 
-def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str]) -> dict[str, str]:
+def _with_bases(wanted: Sequence[Job], todo: Sequence[Job]) -> list[Job]:
+    """These jobs and those whose runs they need, in the order of `todo`."""
+    needed = {f"{job.label}/{base}/{job.seed}" for job in wanted for base in job.entry.bases}
+    return [job for job in todo if job in wanted or str(job) in needed]
+
+
+def _run_all(
+    todo: Sequence[Job], jobs: int, failed: Mapping[str, str], finished: Callable[[Job], None]
+) -> dict[str, str]:
     """Run all, `jobs` at a time, and return what went wrong by job."""
     failures: dict[str, str] = {}
     ready = []
@@ -262,6 +225,8 @@ def _run_all(todo: Sequence[Job], jobs: int, failed: Mapping[str, str]) -> dict[
         log.info("%s: %s", job, message or "done")
         if message:
             failures[str(job)] = message
+        else:
+            finished(job)
 
     if jobs == 1:
         for job in ready:
@@ -323,18 +288,8 @@ def deployed_parameters(run: Run) -> int:
     return sum(p.numel() for network in networks for p in network.parameters())
 
 
-def _chances(done: Sequence[Job], chosen: Mapping[str, tuple[str, ...]]) -> list[Trained]:
-    lines = []
-    for label, names in chosen.items():
-        job = next((job for job in done if job.label == label and not job.entry.bases), None)
-        if job is not None:
-            files = sorted((job.folder / "embeddings").glob("[!@]*.npz"))
-            lines.append(Trained(label, "chance", None, chance(files[0], names)))
-    return lines
-
-
-def _is_reference(value: object) -> bool:
-    return isinstance(value, str) and value.startswith(OF_RUN)
+def _chances(tables: Mapping[str, Table], chosen: Mapping[str, tuple[str, ...]]) -> list[Trained]:
+    return [Trained(label, "chance", None, chance(split_rows(tables[label]), names)) for label, names in chosen.items()]
 
 
 def _file_names(lines: Iterable[str]) -> dict[str, str]:
@@ -359,7 +314,3 @@ def _file_name(text: str) -> str:
 
 def _trial(trial: int | None) -> dict[str, int]:
     return {} if trial is None else {"trial": trial}
-
-
-def _place(where: Sequence[int | str]) -> str:
-    return ".".join(map(str, where)) or "file"

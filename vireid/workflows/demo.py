@@ -86,7 +86,7 @@ def run_demo(root: Path, progress: bool = True) -> Results:
     ]
     for run in runs:
         run.evaluate(protocols=PROTOCOLS, progress=progress)
-    table = chance(runs[0].path / "embeddings" / "neck.npz", PROTOCOLS, SEED)
+    table = chance(rows, PROTOCOLS, SEED)
     table += measured(hog_embeddings(rows, progress=progress), "HOG (no training)")
     if SHIPPED in models.names():
         table += measured(shipped(rows, progress), SHIPPED)
