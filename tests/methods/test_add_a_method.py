@@ -1,4 +1,4 @@
-"""The method written out in docs/add-a-method.md is found, built and takes steps."""
+"""The method written out in docs/learn/add-a-method.md is found, built and takes steps."""
 
 import re
 from dataclasses import asdict

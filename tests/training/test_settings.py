@@ -245,7 +245,7 @@ def test_a_setting_named_like_a_recipe_field_is_refused() -> None:
 def test_settings_that_are_not_declared() -> None:
     (fault,) = faults(Keywords)
     assert "Keywords has width, margin as keywords of its constructor" in fault
-    assert "@vireid.declaration.settings" in fault and "docs/add-a-method.md" in fault
+    assert "@vireid.declaration.settings" in fault and "docs/learn/add-a-method.md" in fault
     assert "Undeclared has Settings undeclared" in faults(Undeclared, "width=3")[0]
 
 

@@ -1,4 +1,4 @@
-"""Dataset: what the one file of a data set declares. See docs/add-a-dataset.md."""
+"""Dataset: what the one file of a data set declares. See docs/learn/add-a-dataset.md."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def settings_class(method_class: type[Method]) -> type:
             [
                 f"{name} {wrong}: settings are declared as fields. Write a class with @vireid.declaration.settings, "
                 f"say `Settings = {name}Settings` in {name} and give it the constructor (self, num_pids, camids=(), "
-                "settings=None, **words); docs/add-a-method.md shows one"
+                "settings=None, **words); docs/learn/add-a-method.md shows one"
             ]
         )
     return kind

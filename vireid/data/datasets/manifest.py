@@ -202,7 +202,7 @@ def _from_tree(root: Path) -> Table:
     if not columns["path"]:
         raise DataError(
             f"{root}: no {' or '.join(FILE_NAMES)} and no picture ROOT/SPLIT/MODALITY/PID/*.jpg with SPLIT one of "
-            f"{', '.join(SPLITS)} and MODALITY visible or infrared; see docs/add-a-dataset.md"
+            f"{', '.join(SPLITS)} and MODALITY visible or infrared; see docs/learn/add-a-dataset.md"
         )
     camid = _from_names(root, columns["path"], "c", "camera")
     frame = _from_names(root, columns["path"], "f", "frame")

@@ -10,7 +10,7 @@ them (LanceDB 0.40: 2,250 rows of 2,000, three writers; with its unenforced prim
 the partitions near the query and the filter throws their rows away. It is worst across modalities: to a visible query
 all infrared partitions are far. So the rows that pass are counted first. Few are compared one by one, which is exact.
 Where more pass, all partitions are looked into, by their quantized vectors, and the candidates are ordered by the full
-ones. Without a filter a quarter of the partitions is enough. `docs/serve/gallery.md` has the recall and the times.
+ones. Without a filter a quarter of the partitions is enough. `docs/concepts/gallery.md` has the recall and the times.
 
 **Purge.** LanceDB's `optimize` leaves a deleted vector in a file that is mostly alive, whatever its age. Here every
 such file is rewritten, the indexes are folded, and all old versions go.
@@ -44,7 +44,7 @@ EXACT_ROWS = 20_000  # that pass a filter and are compared one by one
 GROWN = 4  # times the rows that a vector index was trained on, until it is trained again
 PROBED = 0.25  # of the partitions, without a filter
 BITS = (
-    2  # of the index for each number; with 1 a filtered answer of 100,000 rows misses 1 to 20 % (docs/serve/gallery.md)
+    2  # of the index for each number; with 1 a filtered answer of 100,000 rows misses 1 to 20 % (docs/concepts/gallery.md)
 )
 REFINE, REFINE_FILTERED = 10, 30  # candidates by quantized vectors for each row that is wanted
 SAMPLED = 32  # rows for each partition, to train it; 256, LanceDB's default, takes minutes at a million rows
