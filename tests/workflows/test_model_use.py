@@ -53,7 +53,7 @@ def test_a_copy_of_the_model_is_calibrated(place: Path, tmp_path: Path) -> None:
 
 
 def test_a_bundle_and_a_run_are_models_too(place: Path, tmp_path: Path) -> None:
-    words = ("--quiet", "--device", "cpu", "--pictures", 0, "--format", "json")
+    words = ("--quiet", "--device", "cpu", "--pictures", 0, "--format", "json", "--center")
     data = ("--data", f"manifest={place / 'data'}")
     of_bundle = call("evaluate", "--model", place / "bundle", *data, "--to", tmp_path / "of_bundle", *words)
     of_run = call("evaluate", "--model", place / "run", *words)
@@ -63,6 +63,8 @@ def test_a_bundle_and_a_run_are_models_too(place: Path, tmp_path: Path) -> None:
         for done in (of_bundle, of_run)
     ]
     assert figures[0] == figures[1] and figures[0] and (place / "run/results.json").is_file()
+    for done in (of_bundle, of_run):
+        assert all(row["stamp"]["center"].startswith("mean of each modality") for row in json.loads(done.stdout))
     assert "not on this data" not in (tmp_path / "of_bundle/table.md").read_text("utf-8")
 
 

@@ -18,6 +18,7 @@ from vireid.deploy.bundle_config import FILES, WEIGHTS
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.model import RUN_BUNDLE, bundle_of
 from vireid.errors import ArgumentError
+from vireid.evaluation.centering import centered_embeddings
 from vireid.evaluation.embed import Embeddings, embed_layers
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.rerank import KReciprocal
@@ -27,7 +28,7 @@ from vireid.system import choose_device
 from vireid.training.record import data_name
 from vireid.workflows.calibrate import calibrate_run
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, RunOptions
-from vireid.workflows.run import choose_layers, choose_protocols, measure
+from vireid.workflows.run import check_centering, choose_layers, choose_protocols, measure
 from vireid.workflows.run_outputs import draw_ranked, write_open_set, write_results
 from vireid.workflows.run_rows import split_rows
 
@@ -52,13 +53,14 @@ def evaluate_with(model: str, options: EvaluateOptions, to: Path | None = None) 
         raise ArgumentError("--refine and --strict need the run that a refiner was trained on; name the run")
     if options.open_set and options.rerank is not None:
         raise ArgumentError("open-set figures are of plain similarities; leave --rerank or --open-set out")
+    check_centering(options)
     table, bundle = table_of(model, options), bundle_of(model)
     rerank = KReciprocal(options.k1, options.k2) if options.rerank else None
     if options.rerank == "local-shortest-path":
         rerank = LocalShortestPath.of(load_embedder(bundle.path / WEIGHTS))
     protocols = choose_protocols(table, options)
     layers = choose_layers(embeddings_of(bundle, model, split_rows(table), table, options), options.layer)
-    vectors = list(layers.values())
+    vectors = [centered_embeddings(layer) if options.center else layer for layer in layers.values()]
     results, served = measure(vectors, protocols, None, rerank, options)
     folder = place_of(model, table, to)
     folder.mkdir(parents=True, exist_ok=True)

@@ -86,6 +86,8 @@ class EvaluateOptions(RunOptions):
     """k-reciprocal: neighbors that a vector is averaged over."""
     similarity: Similarity | None = None
     """By which vectors are compared; by default that of the run's recipe."""
+    center: bool = False
+    """Take the mean of each modality of the tested images out of their vectors first; stamped on the figures."""
     ignore: tuple[str, ...] = ()
     """Manifest: column whose equal value is ignored, repeatable."""
     open_set: bool = False

@@ -20,6 +20,7 @@ from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.deploy.model import RUN_BUNDLE
 from vireid.errors import ArgumentError, DataError, RunError
+from vireid.evaluation.centering import centered_embeddings
 from vireid.evaluation.embed import Embeddings, embed_layers
 from vireid.evaluation.evaluate import Rerank, evaluate
 from vireid.evaluation.frozen import MADE_FROM, fingerprint
@@ -167,6 +168,7 @@ class Run:
         """The figures of `evaluate` with what they were measured on; nothing but the embeddings is written."""
         refiner = self.refinement(options)
         rerank = self.reranking(options)
+        check_centering(options, refined=refiner is not None)
         if options.open_set and (rerank is not None or refiner is not None):
             raise ArgumentError(
                 "open-set figures are of plain similarities; leave --rerank, --refine or --open-set out"
@@ -176,6 +178,7 @@ class Run:
         protocols = choose_protocols(rows.table, options)
         layers = choose_layers(run.embed_rows(rows, options), options.layer)
         vectors = [self.stamped(layer, rows, options.refine) for layer in layers.values()]
+        vectors = [centered_embeddings(layer) for layer in vectors] if options.center else vectors
         results, served = measure(vectors, protocols, refiner, rerank, options)
         return Measured(results, served, vectors, rows, refiner)
 
@@ -284,6 +287,14 @@ def choose_layers(layers: dict[str, Embeddings], layer: str | None) -> dict[str,
     if name not in layers:
         raise ArgumentError(f"the embedder has no layer {layer!r}; it has {', '.join(layers)} (or all)")
     return {name: layers[name]}
+
+
+def check_centering(options: EvaluateOptions, refined: bool = False) -> None:
+    """ArgumentError where vectors cannot be centered: a refiner knows them as they are, and centered means cosine."""
+    if options.center and refined:
+        raise ArgumentError("a refiner was trained on vectors as they are; leave --center out, or do not refine")
+    if options.center and options.similarity == "euclidean":
+        raise ArgumentError("centered vectors are compared by cosine; leave --similarity or --center out")
 
 
 def measure(
