@@ -30,7 +30,7 @@ COUNTED = "import sys\nsys.counted = getattr(sys, 'counted', 0) + 1\n"  # how of
 
 def example(page: str = PAGES[0]) -> str:
     """small.py of the page on methods."""
-    text = (Path(__file__).parents[1] / "docs" / page).read_text("utf-8")
+    text = (Path(__file__).parents[1] / "docs" / "learn" / page).read_text("utf-8")
     code = re.search(r"cat > small.py <<'END'\n(.*?)^END$", text, re.MULTILINE | re.DOTALL)
     assert code is not None
     return code[1]

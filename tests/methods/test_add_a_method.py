@@ -12,7 +12,7 @@ from vireid.methods import find
 from vireid.training.optim import Optimizers
 from vireid.training.settings import resolve
 
-PAGE = Path(__file__).parents[2] / "docs" / "add-a-method.md"
+PAGE = Path(__file__).parents[2] / "docs" / "learn" / "add-a-method.md"
 
 
 def test_the_page_holds_a_complete_method(tmp_path: Path) -> None:
