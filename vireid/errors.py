@@ -128,6 +128,18 @@ class GalleryError(VireidError, ValueError):
     """A record, filter, vector or gallery is not what is expected."""
 
 
+class GalleryDamaged(GalleryError):
+    """Files of a gallery are cut off, missing or foreign."""
+
+    http_status = 503
+
+
+class MarksError(VireidError, ValueError):
+    """The file of marks is damaged or cannot be written."""
+
+    http_status = 503
+
+
 class RefinerError(VireidError, ValueError):
     """A refiner does not belong to what is searched with."""
 

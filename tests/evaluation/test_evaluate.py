@@ -116,11 +116,21 @@ def test_bad_embeddings_and_protocols_are_named():
         evaluate(ours.stamped(partition="trial 1"), PROTOCOL)
 
 
-def test_zero_vectors_are_alike_to_none():
+def test_vectors_that_tell_nothing_apart_are_reported(caplog):
     embeddings = toy_embeddings()
-    vectors = embeddings.vectors * 0
-    row = evaluate(replace(embeddings, vectors=vectors), PROTOCOL).rows[0]
+    equal = np.ones_like(embeddings.vectors)
+    rounded = equal * (1 + 1e-7 * np.random.default_rng(0).standard_normal(equal.shape).astype(np.float32))
+    for vectors in (equal, rounded):
+        caplog.clear()
+        row = evaluate(replace(embeddings, vectors=vectors), PROTOCOL).rows[0]
+        assert row.stamp["embeddings"] == "all equal" and "all 59 embeddings are equal" in caplog.text
+    row = evaluate(replace(embeddings, vectors=equal), PROTOCOL).rows[0]
     assert row.metrics.rank1 == 0  # all similarities are equal, and ties never help
+    assert "embeddings" not in evaluate(embeddings, PROTOCOL).rows[0].stamp
+    zero = embeddings.vectors.copy()
+    zero[[4, 9]] = 0
+    with pytest.raises(ValueError, match=r"2 of 59 embeddings are zero, the first is that of cam\d/0004"):
+        evaluate(replace(embeddings, vectors=zero), PROTOCOL)
 
 
 @pytest.mark.parametrize("similarity", ["cosine", "euclidean"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,14 @@ def test_every_route_of_the_api_needs_its_role(closed: SearchService, secrets: d
             for role, secret in secrets.items():
                 found = api.request(method, path, headers={"authorization": f"Bearer {secret}"}).status_code
                 assert (found not in (401, 403)) == (role in ("admin", right)), (role, method, path, found)
+
+
+@pytest.mark.parametrize("days", [0, -1, math.nan, math.inf, 1e308])
+def test_a_token_ends_after_a_number_of_days(tmp_path: Path, days: float) -> None:
+    tokens = Tokens(tmp_path / "tokens.json")
+    with pytest.raises(AccessError, match="a number of days above 0"):
+        tokens.add("desk", "search", days)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(

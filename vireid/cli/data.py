@@ -21,7 +21,7 @@ def data_make(
     layout: Annotated[Layout, typer.Option(help="Whose folder layout.")] = "sysu",
     people: Annotated[int | None, typer.Option(min=1, help="Number of people.")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="Pictures of each person and camera.")] = None,
-    seed: int = 0,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
     size: Annotated[tuple[int, int] | None, typer.Option(help="Height and width in pixels.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; all cores by default.")] = None,
     scenes: Annotated[int, typer.Option(min=1, help="Backgrounds of each camera.")] = 1,

@@ -6,6 +6,7 @@ galleries, and each trial reads its own columns. At most `BLOCK_BYTES` of simila
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -24,6 +25,8 @@ from vireid.types import Similarity
 
 Rerank = Callable[[Tensor, Tensor], Tensor]  # query (Q, D), gallery (G, D) as they are compared -> similarity (Q, G)
 BLOCK_BYTES = 1 << 28
+EQUAL = 1e-6  # of the largest number in a vector; rounding alone parts such vectors
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -38,9 +41,9 @@ def evaluate(
     """Figures of every trial of the protocol, with the stamps of the embeddings, the protocol and this evaluation.
 
     `similarity` "cosine" compares L2-normalized vectors, "euclidean" takes minus the squared distance of the raw ones;
-    by default that of the embeddings. `device` None is the CPU. Raises ArgumentError for vectors that are not finite,
-    an empty gallery, no query with a match, and a stamp of the embeddings that contradicts the table or the protocol
-    (another partition, say).
+    by default that of the embeddings. `device` None is the CPU. The stamp says where all vectors are equal. Raises
+    ArgumentError for vectors that are not finite or zero, an empty gallery, no query with a match, and a stamp of the
+    embeddings that contradicts the table or the protocol (another partition, say).
     """
     trials = list(protocol.trials(embeddings.table))
     if not trials:
@@ -48,6 +51,7 @@ def evaluate(
     check_finite(embeddings)
     similarity = similarity or embeddings.similarity
     stamp = _stamp(embeddings, protocol, refine, rerank, similarity)
+    stamp |= _collapsed(embeddings, np.unique(np.concatenate([rows for trial in trials for rows in trial])))
     target = torch.device(device or "cpu")
     tallies = [Tally(embeddings.table.pid[gallery], protocol.cmc_over_pids, length) for _, gallery in trials]
     if refine is None and rerank is None:
@@ -154,6 +158,21 @@ def check_finite(embeddings: Embeddings) -> None:
             f"{embeddings.table.path[bad[0]]}; look at the training's log for the step where the loss stopped being "
             "finite, and embed again from a checkpoint before it"
         )
+
+
+def _collapsed(embeddings: Embeddings, rows: np.ndarray) -> dict[str, str]:
+    """What the stamp says of vectors that are all equal; ArgumentError if one of these rows is zero."""
+    vectors = embeddings.vectors[rows]
+    zero = rows[~vectors.any(1)]
+    if len(zero):
+        raise ArgumentError(
+            f"{len(zero)} of {len(rows)} embeddings are zero, the first is that of {embeddings.table.path[zero[0]]}; "
+            "such a vector is like every other. Look at the network's weights and at its last layers"
+        )
+    if len(rows) < 2 or np.abs(vectors - vectors[0]).max() > EQUAL * np.abs(vectors[0]).max():
+        return {}
+    log.warning("all %d embeddings are equal: the network tells no two pictures apart", len(rows))
+    return {"embeddings": "all equal"}
 
 
 def _tally_group(

@@ -10,12 +10,14 @@ import dataclasses
 import importlib
 import json
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic_core import to_jsonable_python
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -49,18 +51,62 @@ def load_network(
     `code` is the Python file (or a class in it) that defines or imports a network of your own. Raises WeightsError for
     another file, and for a network of your own without its code; OwnFileError.
     """
-    with safe_open(path, framework="pt") as file:
-        metadata = file.metadata() or {}
-    if kind not in metadata:
-        raise WeightsError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
-    about = json.loads(metadata[kind])
+    about = described(path, kind)
     module, _, name = about["class"].rpartition(".")
     if module.startswith("vireid.layers."):
-        network = getattr(importlib.import_module(module), name)(**about["settings"])
-        network.load_state_dict(load_file(path, device="cpu"))
+        network = network_of_vireid(path, module, name, about["settings"], base)
     else:
         network = own_network(path, about, base, code)
     return network.to(device).eval(), about
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """WeightsError, which names the file, for what safetensors raises."""
+    try:
+        yield
+    except (SafetensorError, OSError) as error:
+        raise WeightsError(
+            f"{path} cannot be read as safetensors ({error}); it is missing, cut off or another file: copy it again"
+        ) from error
+
+
+def described(path: Path, kind: str) -> dict[str, Any]:
+    """What the header of a file says about its network, `class` and `settings` at least; WeightsError."""
+    with reading(path), safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+    if kind not in metadata:
+        raise WeightsError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
+    try:
+        about = json.loads(metadata[kind])
+        if isinstance(about["class"], str) and isinstance(about["settings"], dict):
+            return about
+    except (ValueError, KeyError, TypeError):
+        pass
+    raise WeightsError(f"{path}: the {kind} description in its header is damaged; copy the file again")
+
+
+def network_of_vireid(path: Path, module: str, name: str, settings: dict[str, Any], base: type[nn.Module]) -> nn.Module:
+    """Rebuild a network of vireid.layers."""
+    try:
+        kind = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError):
+        kind = None
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise WeightsError(
+            f"{path} holds {module}.{name}, which is not an {base.__name__} of this vireid; was it written by a newer "
+            "one?"
+        )
+    network = kind(**settings)
+    with reading(path):
+        tensors = load_file(path, device="cpu")
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{path} does not fit the {name} that its header describes; copy it again\n{error}"
+        ) from error
+    return network
 
 
 def own_network(path: Path, about: dict[str, Any], base: type[nn.Module], code: Code | None) -> nn.Module:
@@ -92,8 +138,10 @@ def own_network(path: Path, about: dict[str, Any], base: type[nn.Module], code: 
         log.warning("%s has changed since %s was written", file, path)
     with errors_of(file or Path(path)):
         network = own(**about["settings"])
+    with reading(path):
+        tensors = load_file(path, device="cpu")
     try:
-        network.load_state_dict(load_file(path, device="cpu"))
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         raise WeightsError(
             f"{path} does not fit {own.__name__} as {file} defines it now; give the file as it was at the training\n"

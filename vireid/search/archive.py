@@ -11,6 +11,8 @@ Nothing that a user sends becomes part of a path: a thumbnail's name is a digest
 from __future__ import annotations
 
 import hashlib
+import logging
+import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +31,7 @@ from vireid.search.gallery import Filter, Gallery
 from vireid.search.marks import NAME as MARKS
 from vireid.search.marks import MarkStore
 
+log = logging.getLogger(__name__)
 FILES, THUMBNAILS = ".files", "thumbnails"
 THUMBNAIL_PX, THUMBNAIL_QUALITY = 256, 88  # of the longer side; 6 to 9 kB for a person
 CHUNK = 1000  # ids at a time
@@ -100,6 +103,13 @@ class Archive:
     folder: Path
 
     def __post_init__(self) -> None:
+        if not self.folder.is_dir() and (rows := self.gallery.count()):
+            log.warning(
+                "the gallery has %d rows and %s is not there: their thumbnails, marks and audit log are missing, and "
+                "a new log begins; move that folder to the gallery, or say with --files where it lies",
+                rows,
+                self.folder,
+            )
         self.thumbnails = Thumbnails(self.folder / THUMBNAILS)
         self.marks = MarkStore(self.folder / MARKS)
         self.audit = Audit(self.folder / AUDIT)
@@ -130,7 +140,7 @@ class Archive:
 
         The second number counts the rows of unknown time, which no rule about age can reach.
         """
-        if not days > 0:
+        if not 0 < days < math.inf:
             raise GalleryError(f"retention is a number of days above 0, got {days}")
         end = (time.time() if now is None else now) - days * DAY_S
         old = Filter(before_s=end)

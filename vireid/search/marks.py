@@ -7,11 +7,13 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vireid.errors import DiskFull, MarksError
 from vireid.search.gallery import Record
 
 NAME = "marks.sqlite"
@@ -34,51 +36,76 @@ MARK_COLUMNS = ("query", "id", "right", "who", "at", "similarity", "probability"
 
 
 class MarkStore:
-    """Marks in a file of SQLite; the last word about a hit counts."""
+    """Marks in a file of SQLite; the last word about a hit counts. Every method raises MarksError."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
         self._lock = threading.Lock()
-        self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        with self._using():
+            self._base = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        try:
+            with self._using():
+                self._prepare()
+        except (MarksError, DiskFull):
+            self._base.close()
+            raise
+
+    def _prepare(self) -> None:
         self._base.execute("pragma secure_delete = on")  # what is deleted is overwritten
         self._base.execute("pragma busy_timeout = 10000")
         self._base.execute(
             "create table if not exists marks (query text, id text, right integer, who text, at real, similarity real, "
             "probability real, primary key (query, id))"
         )
+        self._base.execute(f"select {', '.join(MARK_COLUMNS)} from marks limit 1")  # of vireid, and not cut off
         self._base.execute("create index if not exists by_id on marks (id)")
 
     def put(self, marks: Iterable[Mark]) -> None:
         rows = [tuple(getattr(mark, name) for name in MARK_COLUMNS) for mark in marks]
-        with self._lock:
+        with self._using():
             self._base.executemany("insert or replace into marks values (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def take_back(self, query: str, ids: Sequence[str]) -> None:
-        with self._lock:
+        with self._using():
             self._base.executemany("delete from marks where query = ? and id = ?", [(query, id) for id in ids])
 
     def of(self, query: str | None = None) -> list[Mark]:
         """The marks of a query, or all, the oldest first."""
         where, values = ("", ()) if query is None else (" where query = ?", (query,))
-        with self._lock:
+        with self._using():
             rows = self._base.execute(f"select * from marks{where} order by at, id", values).fetchall()
         return [Mark(row[0], row[1], bool(row[2]), *row[3:]) for row in rows]
 
     def forget(self, ids: Iterable[str]) -> int:
         """Remove the marks of rows that are deleted."""
-        with self._lock:
+        with self._using():
             before = self._base.total_changes
             self._base.executemany("delete from marks where id = ?", [(id,) for id in ids])
             return self._base.total_changes - before
 
     def forget_before(self, at: float) -> int:
         """Remove marks that were made before a moment."""
-        with self._lock:
+        with self._using():
             return self._base.execute("delete from marks where at < ?", (at,)).rowcount
 
     def close(self) -> None:
-        with self._lock:
+        with self._using():
             self._base.close()
+
+    @contextmanager
+    def _using(self) -> Iterator[None]:
+        """Alone among the threads; MarksError, which names the file, for what SQLite raises."""
+        try:
+            with self._lock:
+                yield
+        except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                raise DiskFull(self.path) from error
+            raise MarksError(
+                f"{self.path} cannot be used as the file of marks ({error}); put a good copy in its place, or move it "
+                "away: then marks begin with none"
+            ) from error
 
 
 def to_json(mark: Mark, record: Record | None) -> dict[str, Any]:

@@ -40,6 +40,7 @@ INCLUDED_ROLES: dict[Role, frozenset[Role]] = {
 }
 SESSION_S = 12 * 3600.0
 MAX_SESSIONS = 1000
+MAX_DAYS = 36_525  # a century
 DENIED_INTERVAL_S = 1.0  # between two entries about refused requests
 LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
@@ -110,7 +111,12 @@ class Tokens:
         return match
 
     def add(self, name: str, role: Role, days: float | None = None) -> str:
-        """Write a new token and return its secret, which is stored nowhere."""
+        """Write a new token and return its secret, which is stored nowhere; AccessError."""
+        if days is not None and not 0 < days <= MAX_DAYS:
+            raise AccessError(
+                f"a token is valid for a number of days above 0, at most {MAX_DAYS}, got {days}; "
+                "leave them out for no end"
+            )
         present = self.all() if self.path.exists() else ()
         if any(token.name == name for token in present):
             raise AccessError(f"a token called {name!r} exists already; use another name, or --revoke it first")

@@ -105,11 +105,11 @@ def make(
     people = PEOPLE[layout][0] if people is None else people
     images = PEOPLE[layout][1] if images_per_camera is None else images_per_camera
     height, width = SIZES[layout] if size is None else size
-    if people < 4 or images < 1 or scenes < 1 or trials < 1 or height < 32 or width < 16:
+    if people < 4 or images < 1 or scenes < 1 or trials < 1 or height < 32 or width < 16 or seed < 0:
         raise ArgumentError(
-            "expected people >= 4, images_per_camera >= 1, scenes >= 1, trials >= 1 and a size of at least (32, 16), "
-            f"came people={people}, images_per_camera={images}, scenes={scenes}, trials={trials}, "
-            f"size=({height}, {width})"
+            "expected people >= 4, images_per_camera >= 1, scenes >= 1, trials >= 1, seed >= 0 and a size of at least "
+            f"(32, 16), came people={people}, images_per_camera={images}, scenes={scenes}, trials={trials}, "
+            f"seed={seed}, size=({height}, {width})"
         )
     root = Path(root).expanduser().absolute()
     options = {

@@ -16,16 +16,18 @@ from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import to_do
-from vireid.errors import ArgumentError, ServiceError, SourceError
+from vireid.errors import ArgumentError, AuditError, ServiceError, SourceError
 from vireid.ingest.index import Indexed, index, pieces_of
 from vireid.ingest.segments import FOLDER as BOXES
-from vireid.ingest.sources import Piece, seconds
+from vireid.ingest.sources import Piece
+from vireid.ingest.times import seconds
 from vireid.search.archive import AUDIT, Archive, files_of
 from vireid.search.audit import Audit
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
 from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Tokens, check_binding, is_loopback
+from vireid.server.certificate import check_certificate
 from vireid.system import printable
 from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
 
@@ -140,7 +142,8 @@ def open_service(
 ) -> SearchService:
     """All that `create_app` needs; `words` are the fields of ServeOptions, `examples` queries that the page offers.
 
-    Raises AccessError where other machines could reach the service without tokens, and SettingsError.
+    Raises AccessError where other machines could reach the service without tokens, ServiceError for a certificate that
+    cannot be used, and SettingsError.
     """
     from vireid.search.searcher import Searcher
     from vireid.server.search_service import SearchService, load_rerankers
@@ -149,6 +152,7 @@ def open_service(
     options = configured(ServeOptions, options, words)
     tokens = None if options.tokens is None else Tokens(options.tokens)
     check_binding(options.host, tokens)
+    check_certificate(options.certificate, options.key)
     bundle = bundle_of(target, options.method)
     check_pose(bundle, options.pose)
     extractor = FeatureExtractor(bundle, options.backend, options.device, pose=options.pose)
@@ -249,6 +253,13 @@ def token(name: str, options: TokenOptions | None = None, **words: Any) -> str:
 
 
 def audit_of(gallery: str, files: Path | None, last: int) -> tuple[int, list[dict]]:
-    """The number of lines of an archive's audit log, which is checked, and its last entries."""
+    """The number of lines of an archive's audit log, which is checked, and its last entries.
+
+    Raises AuditError where there is no log: a check of nothing would say that all is well.
+    """
     log = Audit(files_of(gallery, files) / AUDIT)
+    if not log.path.is_file():
+        raise AuditError(
+            f"there is no audit log {log.path}; check the name of the gallery, or say with --files where its files lie"
+        )
     return log.verify(), log.entries(last)

@@ -50,7 +50,7 @@ def batch(records: Iterable[Record], dim: int) -> tuple[list[Record], np.ndarray
 
 
 def hit_count(k: int) -> None:
-    if k < 1 or k != int(k):
+    if not isinstance(k, int | np.integer) or k < 1:
         raise GalleryError(f"k is the number of hits, 1 or more, got {k}")
 
 

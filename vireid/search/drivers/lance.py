@@ -32,7 +32,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from vireid.errors import GalleryError
-from vireid.search.drivers import checks, exact
+from vireid.search.drivers import checks, damage, exact
 from vireid.search.drivers.lance_rows import SQL, condition, records_of, vectors_of
 from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
 from vireid.system import locked, replacing
@@ -68,14 +68,16 @@ class LanceGallery:
         if not there and path.exists() and (not path.is_dir() or any(p.name != LOCK for p in path.iterdir())):
             raise GalleryError(f"{path} is not a vireid gallery and is not empty; name an empty or new folder")
         path.mkdir(parents=True, exist_ok=True)
-        self._db: Any = lancedb.connect(
-            str(path), read_consistency_interval=timedelta(0)
-        )  # other processes' rows are seen
+        with damage.named(path):
+            self._db: Any = lancedb.connect(
+                str(path), read_consistency_interval=timedelta(0)
+            )  # other processes' rows are seen
         if not there:
             with self._writing():
                 if not (path / f"{TABLE}.lance").is_dir():  # another process was faster
                     self._create(int(dim or 0), bundle_digest or "")
-        self._table: Any = self._db.open_table(TABLE)
+        with damage.named(path):
+            self._table: Any = self._db.open_table(TABLE)
         self.dim, self._digest = self._stored()
         checks.stored(f"lance:{path}", dim, bundle_digest, self.dim, self._digest)
 
@@ -336,13 +338,14 @@ class LanceGallery:
         """A read, again if a purge by another process took its files away meanwhile."""
         if self._table is None:
             raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
-        for left in reversed(range(TRIES)):
-            try:
-                return read()
-            except (RuntimeError, OSError, ValueError) as error:
-                if not left or "not found" not in str(error).lower():
-                    raise
-                time.sleep(0.05)
+        with damage.named(self.path):
+            for left in reversed(range(TRIES)):
+                try:
+                    return read()
+                except (RuntimeError, OSError, ValueError) as error:
+                    if not left or "not found" not in str(error).lower():
+                        raise
+                    time.sleep(0.05)
         raise AssertionError  # the loop ends by returning or raising
 
     @contextlib.contextmanager
@@ -350,7 +353,7 @@ class LanceGallery:
         """Alone among the threads and processes that write here."""
         if self._db is None:
             raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
-        with self._thread_lock, locked(self.path / LOCK):
+        with damage.named(self.path), self._thread_lock, locked(self.path / LOCK):
             yield
 
 
