@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from vireid.data.datasets.ignore import IgnoreRule
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table
 from vireid.errors import ArgumentError
@@ -36,6 +37,7 @@ class Dataset:
     training_splits: tuple[str, ...] = ("train",)  # trained on unless people are held out
     selection_protocol: str = ""  # by which `--select test` chooses the epoch; the first one by default
     compared_protocols: tuple[str, ...] = ()  # of `vireid compare`; all by default
+    same_room: tuple[tuple[int, int], ...] = ()  # pairs of cameras in one room: neither finds the other's pictures
 
     def __init__(self, name: str, file: Path | None = None) -> None:
         self.name, self.file = name, file
@@ -57,10 +59,15 @@ class Dataset:
         """The protocols of these names (all where there are none) with this gallery draw."""
         raise ArgumentError(f"--draw belongs to SYSU-MM01, this data is {self.name}; leave it out")
 
+    def ignore_rules(self, table: Table, words: Sequence[str]) -> dict[str, IgnoreRule]:
+        """Ignore rules of the user by name, which only a manifest takes."""
+        if words:
+            raise ArgumentError(f"`ignore` belongs to manifest protocols; those of {self.name} are fixed")
+        return {}
+
     def protocol(self, name: str, table: Table, ignore: Sequence[str]) -> Protocol:
         """The protocol of this name; `ignore` lists rules of the user, which only a manifest takes."""
-        if ignore:
-            raise ArgumentError(f"`ignore` belongs to manifest protocols; those of {self.name} are fixed")
+        self.ignore_rules(table, ignore)
         if name not in self.protocols:
             known = ", ".join(self.protocols)
             raise ArgumentError(f"{self.name} has no protocol {name!r}{closest(name, self.protocols)}; it has {known}")

@@ -24,7 +24,8 @@ class Protocol:
     `trials(table)` lists (query rows, gallery rows) for trial 0, 1, ...; `ignore(query, gallery)` takes a block of
     query rows and all gallery rows and returns a boolean (Q, G) mask of gallery images that do not count for that
     query, or None. With `cmc_over_pids` a rank list is reduced to the first appearance of each identity before the
-    CMC is read (SYSU-MM01, LLCM); mAP and mINP are always over images. `stamp` is printed beside every figure.
+    CMC is read (SYSU-MM01, LLCM); mAP and mINP are always over images. `stamp` is printed beside every figure. With
+    `normalized` the mean of each pair of modalities is subtracted from the similarities (evaluation/score_norm.py).
     """
 
     name: str
@@ -32,3 +33,4 @@ class Protocol:
     ignore: Callable[[Table, Table], np.ndarray | None] = ignore_nothing
     cmc_over_pids: bool = False
     stamp: dict[str, str] = field(default_factory=dict)
+    normalized: bool = False

@@ -21,7 +21,8 @@ from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.metrics import LENGTH, Tally, take_columns
 from vireid.evaluation.refine import Refine, TrialEmbeddings
 from vireid.evaluation.results import Results, Row
-from vireid.types import Similarity
+from vireid.evaluation.score_norm import COHORT, MIN_COHORT, STAMP, mean_of_others, spread
+from vireid.types import MODALITIES, Similarity
 
 Rerank = Callable[[Tensor, Tensor], Tensor]  # query (Q, D), gallery (G, D) as they are compared -> similarity (Q, G)
 BLOCK_BYTES = 1 << 28
@@ -112,9 +113,15 @@ def compare_rows(
     similarity = similarity or embeddings.similarity
     gallery_table = embeddings.table[gallery]
     against = _vectors(embeddings, gallery, similarity)
+    centers = _centers(embeddings, gallery, similarity) if protocol.normalized else None
     for part in _blocks(len(queries), len(gallery)):
+        query_table = embeddings.table[queries[part]]
         block = _compare(_vectors(embeddings, queries[part], similarity), against, similarity)
-        yield part, block, _ignored(protocol, embeddings.table[queries[part]], gallery_table)
+        yield (
+            part,
+            _centered(block, query_table, gallery_table, centers),
+            _ignored(protocol, query_table, gallery_table),
+        )
 
 
 def refined(embeddings: Embeddings, protocol: Protocol, refine: Refine, trial: int = 0) -> Embeddings:
@@ -191,10 +198,12 @@ def _tally_group(
     against = _vectors(embeddings, union, similarity, device)
     columns = [np.searchsorted(union, g) for g in galleries] if len(group) > 1 else []
     gallery_tables = [table[gallery] for gallery in galleries]
+    centers = _centers(embeddings, union, similarity, device) if protocol.normalized else None
     for part in _blocks(len(queries), len(union)):
         rows = queries[part]
-        block = _compare(_vectors(embeddings, rows, similarity, device), against, similarity)
         query_table = table[rows]
+        block = _compare(_vectors(embeddings, rows, similarity, device), against, similarity)
+        block = _centered(block, query_table, table[union], centers)
         for place, trial in enumerate(group):
             own = take_columns(block, columns[place]) if columns else block
             tallies[trial].add(own, table.pid[rows], _ignored(protocol, query_table, gallery_tables[place]))
@@ -218,13 +227,17 @@ def _tally_transductive(
     against = _vectors(own, gallery_at, similarity, device)
     query_table, gallery_table = embeddings.table[queries], embeddings.table[gallery]
     reranked = None
+    centers = _centers(own, gallery_at, similarity, device) if protocol.normalized else None
     if rerank is not None:
+        if protocol.normalized:
+            raise ArgumentError(f"{protocol.name} normalizes plain similarities; leave the re-ranking out")
         reranked = rerank(_vectors(own, query_at, similarity, device), against)
         if reranked.shape != (len(queries), len(gallery)):
             raise ArgumentError(f"rerank must return ({len(queries)}, {len(gallery)}), got {tuple(reranked.shape)}")
     for part in _blocks(len(queries), len(gallery)):
         if reranked is None:
             block = _compare(_vectors(own, query_at[part], similarity, device), against, similarity)
+            block = _centered(block, query_table[part], gallery_table, centers)
         else:
             block = reranked[part]
         tally.add(block, query_table.pid[part], _ignored(protocol, query_table[part], gallery_table))
@@ -265,6 +278,35 @@ def _compare(query: Tensor, gallery: Tensor, similarity: Similarity) -> Tensor:
     return product.mul_(2).sub_(query.square().sum(1)[:, None]).sub_(gallery.square().sum(1))
 
 
+def _centers(
+    embeddings: Embeddings, gallery: np.ndarray, similarity: Similarity, device: torch.device | None = None
+) -> np.ndarray:
+    """(2, 2) what is subtracted from the similarities of a query and a gallery image of each modality; DataError."""
+    cohorts = []
+    for kind, name in enumerate(MODALITIES):
+        rows = np.sort(gallery[embeddings.table.modality[gallery] == kind])  # in any order the same cohort
+        if len(rows) < MIN_COHORT:
+            raise DataError(
+                f"normalized scores need {MIN_COHORT} or more {name} images in the gallery, there are {len(rows)}"
+            )
+        cohorts.append(_vectors(embeddings, rows[spread(len(rows), COHORT)], similarity, device))
+    return np.array(
+        [
+            [mean_of_others(_compare(one, other, similarity).cpu().numpy(), one is other) for other in cohorts]
+            for one in cohorts
+        ]
+    )
+
+
+def _centered(block: Tensor, query: Table, gallery: Table, centers: np.ndarray | None) -> Tensor:
+    """Similarities (q, G), changed in place, without the mean of their pair of modalities if there are `centers`."""
+    if centers is not None:
+        for kind in np.unique(gallery.modality):
+            columns = torch.from_numpy(gallery.modality == kind).to(block.device)
+            block -= torch.outer(torch.from_numpy(centers[query.modality, kind]).to(block), columns.to(block))
+    return block
+
+
 def _ignored(protocol: Protocol, query: Table, gallery: Table) -> np.ndarray | None:
     ignored = protocol.ignore(query, gallery)
     if ignored is None:
@@ -291,6 +333,7 @@ def _stamp(
         "refine": _name(refine),
         "rerank": _name(rerank),
         **({"partition": table.partition} if table.partition else {}),
+        **({"scores": STAMP} if protocol.normalized else {}),
     }
     for part in (here, protocol.stamp):
         for key, value in part.items():

@@ -15,6 +15,7 @@ import torch
 
 from vireid import methods
 from vireid.data import datasets
+from vireid.data.mixed_gallery import expanded
 from vireid.data.table import Table
 from vireid.errors import ArgumentError, RunsFailed, SettingsError
 from vireid.evaluation.comparison import Comparison, Trained
@@ -127,7 +128,7 @@ def protocols(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     """The named protocols that belong to this data set, or its usual ones; ValueError if there is none."""
     if not names:
         return datasets.find(table.dataset).compared_protocols or tuple(datasets.protocols_for(table))
-    chosen = tuple(name for name in names if name.partition("/")[0] == table.dataset)
+    chosen = tuple(expanded(name for name in names if name.partition("/")[0] == table.dataset))
     for name in chosen:
         datasets.protocol(name, table)  # raises for a name that is unknown
     if not chosen:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vireid.data import datasets
+from vireid.data.mixed_gallery import expanded
 from vireid.data.protocol import Protocol
 from vireid.data.table import Table
 from vireid.declaration import configured
@@ -276,7 +277,8 @@ def choose_protocols(table: Table, options: EvaluateOptions) -> list[Protocol]:
     wanted = list(options.protocols) or list(datasets.protocols_for(table))
     if options.draw is not None:
         wanted = datasets.find(table.dataset).drawn(options.protocols, options.draw)
-    return [datasets.protocol(name, table, list(options.ignore) or None) for name in dict.fromkeys(wanted)]
+    wanted = expanded(dict.fromkeys(wanted))
+    return [datasets.protocol(name, table, list(options.ignore) or None) for name in wanted]
 
 
 def choose_layers(layers: dict[str, Embeddings], layer: str | None) -> dict[str, Embeddings]:

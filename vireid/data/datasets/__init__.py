@@ -151,8 +151,13 @@ def protocol(name: str, table: Table, ignore: Iterable[str] | str | None = None)
     """The protocol of this name for this table.
 
     For a manifest, `ignore` names the rules (see manifest.protocols_with); the name may carry them instead:
-    `manifest/visible-to-infrared/ignore-frame`. Raises ArgumentError with the closest name, DataError for a missing
-    column.
+    `manifest/visible-to-infrared/ignore-frame`. Every data set has those of the mixed gallery (mixed_gallery.py).
+    Raises ArgumentError with the closest name, DataError for a missing column.
     """
-    rules = [ignore] if isinstance(ignore, str) else list(ignore or ())
-    return find(table.dataset).protocol(name, table, rules)
+    from vireid.data.mixed_gallery import is_mixed, mixed_protocol
+
+    dataset, words = find(table.dataset), [ignore] if isinstance(ignore, str) else list(ignore or ())
+    if not is_mixed(name):
+        return dataset.protocol(name, table, words)
+    words += [word for word in name.partition("/ignore-")[2].split("+") if word and word not in words]
+    return mixed_protocol(name, dataset, dataset.ignore_rules(table, words))

@@ -375,17 +375,22 @@ class Manifest(Dataset):
     def check(self, table: Table, synthetic: bool) -> list[Fault]:
         return _check(table)
 
-    def protocol(self, name: str, table: Table, ignore: Sequence[str]) -> Protocol:
-        stem, mark, words = name.partition("/ignore-")
-        rules = words.split("+") if mark else []
-        rules += [word for word in ignore if word not in rules]
-        known = protocols_with(rules)
-        for word in rules:
+    def ignore_rules(self, table: Table, words: Sequence[str]) -> dict[str, IgnoreRule]:
+        rules = _ignore(words)
+        for word in words:
             column = word.removeprefix("same:")
             if word not in ("none", "same-pid-and-camera") and column not in (*COLUMNS, *table.extras):
                 have = [*COLUMNS, *table.extras, "same-pid-and-camera"]
                 raise DataError(f"ignore rule {word!r} needs a column `{column}`{closest(column, have)}; "
                                 f"there are {', '.join(have[:-1])}")  # fmt: skip
+        return rules
+
+    def protocol(self, name: str, table: Table, ignore: Sequence[str]) -> Protocol:
+        stem, mark, words = name.partition("/ignore-")
+        rules = words.split("+") if mark else []
+        rules += [word for word in ignore if word not in rules]
+        self.ignore_rules(table, rules)
+        known = protocols_with(rules)
         by_stem = {key.partition("/ignore-")[0]: protocol for key, protocol in known.items()}
         if stem not in by_stem:
             near, have = closest(stem, by_stem), ", ".join(by_stem)

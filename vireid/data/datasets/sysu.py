@@ -360,6 +360,7 @@ class SYSU(Dataset):
     training_splits = ("train", "val")  # as for all published figures
     selection_protocol = "sysu/all/single-shot/agw"  # what published scripts choose by
     compared_protocols = ("sysu/all/single-shot", "sysu/indoor/single-shot")
+    same_room = ((2, 3),)
 
     def recognizes(self, root: Path) -> int:
         return int(any((root / f"cam{camera}").is_dir() for camera in CAMERAS))
