@@ -108,8 +108,19 @@ def test_fetch_keeps_the_order_and_names_what_is_unknown(filled):
         filled.fetch("r00001")
 
 
+def test_a_sample_is_spread_evenly_over_the_ids(filled):
+    some = filled.sample(5)
+    assert [record.id for record in some] == ["r00000", "r00030", "r00060", "r00089", "r00119"]
+    assert all(np.array_equal(record.vector, GIVEN[int(record.id[1:])].vector) for record in some)
+    hats = [record.id for record in GIVEN if passes(record, FILTERS["one tag"])]
+    assert [record.id for record in filled.sample(99, FILTERS["one tag"])] == hats
+    assert [record.id for record in filled.sample(2, FILTERS["one tag"])] == [hats[0], hats[-1]]
+    assert filled.sample(3, FILTERS["nobody"]) == []
+
+
 def test_facets_and_info(filled):
     facets = filled.facets()
+    assert facets.tracks == len({(record.camera, record.track) for record in GIVEN})
     assert facets.cameras == {f"cam{n}": 24 for n in range(5)} and facets.modalities == {0: 60, 1: 60}
     assert facets.tags == {"bag": 60, "hat": 40, "kid": 24}
     known = [record.time_s for record in GIVEN if not math.isnan(record.time_s)]

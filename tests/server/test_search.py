@@ -29,7 +29,7 @@ def test_the_same_picture_comes_first_and_the_order_is_that_of_the_gallery(
     assert [hit["id"] for hit in found["hits"]] == [hit.record.id for hit in expected]
     made = calibration(bundle)
     for hit in found["hits"]:
-        assert hit["probability"] == pytest.approx(float(made.probability(hit["similarity"], (0, 0))))
+        assert hit["probability"] == pytest.approx(float(made.probability(hit["similarity"], (0, 0), prior=1 / 32)))
         assert set(hit) == {
             "id", "camera", "time_s", "modality", "track", "pid", "tags", "similarity", "probability", "match"
         }  # fmt: skip
@@ -79,6 +79,9 @@ def test_matches_and_nobody_follow_the_threshold(bundle: Bundle, tmp_path: Path)
     found = search(api, picture(bundle), false_match_rate=0.01, modality="visible")
     assert found["nobody"] is False and [hit["match"] for hit in found["hits"]].count(True) >= 1
     assert all(hit["match"] == (hit["similarity"] >= 0.9999) for hit in found["hits"])
+    loose = client(make_service(tmp_path / "b", bundle, threshold=0.5))  # random weights: nearly all reach it
+    few, all_of_them = (search(loose, picture(bundle), false_match_rate=0.01, limit=n) for n in (2, 64))
+    assert few["matches"] == [hit["match"] for hit in all_of_them["hits"]].count(True) > 2 and few["all_counted"]
     strange = search(api, jpeg(stripes()), false_match_rate=0.01, modality="visible")
     assert strange["nobody"] is True and strange["hits"] and not any(hit["match"] for hit in strange["hits"])
     told = search(api, picture(bundle), false_match_rate=0.0001)  # 4,000 pairs cannot support it
@@ -87,12 +90,13 @@ def test_matches_and_nobody_follow_the_threshold(bundle: Bundle, tmp_path: Path)
 
 
 def test_the_prior_is_a_number_or_one_of_what_is_searched(api: TestClient, bundle: Bundle) -> None:
-    even = search(api, picture(bundle), modality="visible", limit=64)
-    assert even["prior"] == 0.5
+    even = search(api, picture(bundle), modality="visible", limit=64, prior=0.5)
+    assert even["prior"] == 0.5 and even["tracks"] is None
+    assert search(api, picture(bundle))["prior"] == 1 / 32  # 64 crops of 8 people by 4 cameras
     for ask, prior, more in (
         (0.01, 0.01, {}),
-        ("searched", 1 / 64, {}),
-        ("searched", 1 / 16, {"filter": {"cameras": ["night 3"]}}),
+        ("searched", 1 / 32, {}),
+        ("searched", 1 / 8, {"filter": {"cameras": ["night 3"]}}),
         ("searched", 1 / 2, {"filter": {"cameras": ["nowhere"]}}),
     ):
         found = search(api, picture(bundle), modality="visible", limit=64, prior=ask, **more)
@@ -178,7 +182,9 @@ def test_about_says_what_is_here(api: TestClient, bundle: Bundle) -> None:
     assert about["modalities"] == {"visible": 32, "infrared": 32} and about["tags"] == {"night": 32}
     assert about["first_s"] == START_S + 3 * 3600 + 60 and about["last_s"] == START_S + 10 * 3600 + 241
     assert about["caller"] == {"name": "this machine", "role": "admin", "tokens": False}
-    assert about["calibration"]["least_rate"]["visible/infrared"] == 30 / 4000
+    made = about["calibration"]
+    assert made["least_rate"]["visible/infrared"] == 30 / 4000
+    assert (made["dataset"], made["split"], made["num_people"], made["own_data"]) == ("manifest", "val", 40, True)
     assert about["network"]["method"] == "AGW" and about["attention"] == "" and about["examples"] == []
 
 

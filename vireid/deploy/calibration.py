@@ -123,6 +123,13 @@ class Calibration(BaseModel):
             "of different people have the very same similarity; the embedder gives equal vectors to different pictures"
         )
 
+    def log_odds(self, similarity: np.ndarray | float, pair: str | tuple[int, int], prior: float = 0.5) -> np.ndarray:
+        """log(p / (1 - p)) (float64, shape of `similarity`) of the probability p below, with the same errors."""
+        if not 0 < prior < 1:
+            raise CalibrationError(f"a prior probability lies between 0 and 1, got {prior}")
+        measured = self.pair(pair)
+        return measured.offset + measured.slope * np.asarray(similarity, np.float64) + math.log(prior / (1 - prior))
+
     def probability(
         self, similarity: np.ndarray | float, pair: str | tuple[int, int], prior: float = 0.5
     ) -> np.ndarray:
@@ -131,11 +138,7 @@ class Calibration(BaseModel):
         `prior` is the probability before the pictures were looked at: one half says what the similarity alone says;
         among N people of whom one is the right one it is 1 / N.
         """
-        if not 0 < prior < 1:
-            raise CalibrationError(f"a prior probability lies between 0 and 1, got {prior}")
-        measured = self.pair(pair)
-        odds = measured.offset + measured.slope * np.asarray(similarity, np.float64) + math.log(prior / (1 - prior))
-        return expit(odds)
+        return expit(self.log_odds(similarity, pair, prior))
 
     def check(self, digest: str) -> Calibration:
         """Itself; CalibrationError where it belongs to another embedder."""

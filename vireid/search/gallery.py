@@ -154,13 +154,17 @@ class GalleryInfo:
 
 @dataclass(frozen=True)
 class Facets:
-    """What a page offers to choose from: rows by camera, modality and tag, and the time they span (nan if unknown)."""
+    """What a page offers to choose from: rows by camera, modality and tag, and the time they span (nan if unknown).
+
+    `tracks` counts the different tracks of all cameras; a row without a track counts as one.
+    """
 
     cameras: dict[str, int]
     modalities: dict[int, int]
     tags: dict[str, int]
     first_s: float
     last_s: float
+    tracks: int
 
 
 class Gallery(Protocol):
@@ -199,6 +203,10 @@ class Gallery(Protocol):
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
         """Records with vectors in the order of the ids; unknown ids raise, or are left out with missing="skip"."""
+        ...
+
+    def sample(self, count: int, where: Filter = EVERYTHING) -> list[Record]:
+        """Up to `count` records with vectors, evenly spread over the ids; the same ones while no row changes."""
         ...
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:

@@ -1,5 +1,8 @@
 """Searcher: pictures of one person in, ranked records out, with a probability and the answer "nobody".
 
+**Both modalities.** Each is searched on its own and the hits are merged by what the calibration or a cohort of the
+gallery says of a similarity of that pair (scores.py): 0.4 may be a match across modalities and none within one.
+
 **Several pictures** of the person: `combine="mean"` searches with their average on the unit sphere, "best" with each
 of them and takes a record by the picture that it is most like.
 
@@ -22,7 +25,7 @@ Re-ranking then acts on a shortlist of tracks, and a crop that was marked wrong 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol
 
@@ -30,11 +33,14 @@ import numpy as np
 from pydantic import Field
 
 from vireid.declaration import Count, NoSwitch, configured, settings
-from vireid.errors import GalleryError, SearchError
+from vireid.errors import CalibrationError, GalleryError, SearchError
 from vireid.images import GrayRule
-from vireid.search.drivers import checks, exact
+from vireid.search.drivers import checks
 from vireid.search.gallery import EVERYTHING, Filter, Gallery, Hit, Record
-from vireid.search.tracks import MAX_ROWS, Track, nearest, nearest_tracks, track_of
+from vireid.search.overview import Overview
+from vireid.search.reranking import Rerank, reranked_order
+from vireid.search.scores import Calibrated, Scored, merged, scores_of, similarities_of
+from vireid.search.tracks import MAX_ROWS, Finder, Matches, track_of
 from vireid.types import INFRARED, VISIBLE
 
 RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for alpha = 1
@@ -42,13 +48,6 @@ SHORTLIST = 100
 EVEN = 0.5  # prior: the similarity alone has its say
 Combine = Literal["mean", "best"]
 Chance = Annotated[float, NoSwitch, Field(gt=0, lt=1)]  # a probability or a rate that is neither 0 nor 1
-
-
-class Calibrated(Protocol):
-    """What is used of vireid.deploy.calibration.Calibration."""
-
-    def probability(self, similarity: np.ndarray, pair: tuple[int, int], prior: float = EVEN) -> np.ndarray: ...
-    def threshold(self, false_match_rate: float, pair: tuple[int, int]) -> float: ...
 
 
 class PictureEmbedder(Protocol):
@@ -62,9 +61,6 @@ class PictureEmbedder(Protocol):
     def batches(self, pictures: Any, modality: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """Unit vectors (n, D) and the modality (n,) that each was embedded as, batch by batch."""
         ...
-
-
-Rerank = Callable[..., Any]  # (query (Q, D), gallery (G, D)) -> similarity (Q, G), tensors; or a Refiner
 
 
 @dataclass(frozen=True)
@@ -97,8 +93,8 @@ class SearchOptions:
     """Records of an earlier answer that were judged."""
     per_track: bool = False
     """Take the most similar record of each track alone."""
-    prior: Chance = EVEN
-    """Probability that a record shows the person before it is compared, 1 / N where one in N does."""
+    prior: Literal["searched"] | Chance = "searched"
+    """Probability that a record shows the person before it is compared; searched: one of all tracks searched."""
     false_match_rate: Chance | None = None
     """Rate of one comparison, from which the threshold below which nobody is the person follows."""
 
@@ -108,26 +104,54 @@ class Ranked:
     """A record of the answer. `similarity` is its cosine with the query, before marks move it.
 
     `probability` that it shows the person, by the calibration; None without one, or with none for this pair of
-    modalities. `order` is what the list is sorted by: the similarity with the moved query, or the re-ranking's.
+    modalities. `order` is what the list is sorted by: the score (scores.py) with the moved query, or the re-ranking's
+    similarity. `match`: whether the similarity reaches the threshold of its pair; None without a false-match rate.
     """
 
     record: Record
     similarity: float
     probability: float | None
     order: float
+    match: bool | None = None
 
 
 @dataclass(frozen=True)
 class Answer:
-    """`nobody`: whether all similarities are below the threshold; None without a false-match rate.
+    """The hits, and what is known of all records that pass the filter.
 
-    `stamp` says how the list came about; `uncalibrated` why probabilities are missing, empty if none is.
+    `matches` counts those that reach the threshold of their pair (tracks with `per_track`), whether they are among the
+    hits or not; None without a false-match rate. `marked` says that a record was marked right. `stamp` says how the
+    list came about; `uncalibrated` why probabilities are missing, empty if none is. `rows` were searched, of about
+    `tracks` tracks, which are counted where the `prior` is one of them.
     """
 
     hits: list[Ranked]
-    nobody: bool | None
+    matches: Matches | None
+    marked: bool
     stamp: dict[str, str]
-    uncalibrated: str = ""
+    uncalibrated: str
+    rows: int
+    tracks: int | None
+    prior: float
+
+    @property
+    def nobody(self) -> bool | None:
+        """Whether nothing reaches the threshold and nothing is marked right; None without a false-match rate."""
+        return None if self.matches is None else not self.matches.count and not self.marked
+
+
+@dataclass(frozen=True)
+class _Question:
+    """A search: `queries` (P, D) of the pictures, and `moved` by marks where it is not `plain`; `stamp` is filled."""
+
+    queries: np.ndarray
+    moved: np.ndarray
+    kinds: list[int]  # modality of each picture
+    where: Filter
+    finder: Finder
+    plain: bool
+    marked: bool  # a record was marked right
+    stamp: dict[str, str]
 
 
 class Searcher:
@@ -143,6 +167,7 @@ class Searcher:
         if calibration is None:  # a FeatureExtractor has none
             calibration = getattr(extractor, "calibration", None)
         self.extractor, self.gallery, self.calibration = extractor, gallery, calibration
+        self.overview = Overview(gallery)
         digest = gallery.info().bundle_digest
         config = getattr(getattr(extractor, "bundle", None), "config", None)
         if config is not None and digest and config.digest != digest:
@@ -203,6 +228,8 @@ class Searcher:
     ) -> Answer:
         """Search with unit vectors (P, D) of one person and their modality (P,); `words` are fields of SearchOptions.
 
+        Each modality is searched on its own and the hits are merged by their scores (scores.py). With a false-match
+        rate matches come first, unless marks or a re-ranking decide the order.
         The prior moves the probabilities and neither the order nor who matches. Below the similarity that
         `false_match_rate` stands for the answer is that nobody in the gallery is the person; it needs a calibration,
         which is of single pictures: the average of several is more like the right and the wrong ones than each of them.
@@ -210,88 +237,99 @@ class Searcher:
         somebody. Raises GalleryError, SearchError, SettingsError and the calibration's errors.
         """
         options = configured(SearchOptions, options, words)
-        rerank, marks, false_match_rate = options.rerank, options.marks, options.false_match_rate
-        if false_match_rate is not None and self.calibration is None:
+        if options.false_match_rate is not None and self.calibration is None:
             raise SearchError("a false-match rate needs a calibration; make it with `vireid calibrate`")
         checks.hit_count(k)
+        query = self._question(vectors, [int(kind) for kind in modality], where, options)
+        stamp = query.stamp
+        nearest = self._nearest(query, k if options.rerank is None else max(k, options.shortlist))
+        scores, stamp["scores"] = scores_of(
+            nearest, query.kinds, self.calibration, self.overview, None if query.plain else query.moved
+        )
+        bars = self._bars(nearest, query.kinds, options.false_match_rate)
+        ordered = merged(nearest, scores, bars if query.plain and options.rerank is None else {}, options.per_track)
+        if options.rerank is not None and ordered:
+            ordered, stamp["rerank"] = reranked_order(
+                options.rerank, query.moved, query.kinds, ordered[: max(k, options.shortlist)]
+            )
+        rows = self.gallery.count(query.where)
+        tracks = self.overview.tracks(rows) if options.prior == "searched" and self.calibration else None
+        prior = 1 / max(2, tracks or 0) if isinstance(options.prior, str) else options.prior
+        if self.calibration is not None:
+            stamp["prior"] = f"{prior:.4g}"
+        hits, uncalibrated = self._judged(query, ordered[:k], bars, prior)
+        counts = None
+        if options.false_match_rate is not None:
+            stamp["false_match_rate"] = f"{options.false_match_rate:g}"
+            counts = self._counted(query, nearest if query.plain else {}, bars)
+        return Answer(hits, counts, query.marked, stamp, uncalibrated, rows, tracks, prior)
+
+    def _question(self, vectors: np.ndarray, kinds: list[int], where: Filter, options: SearchOptions) -> _Question:
+        """What is searched for, from the vectors (P, D) of the pictures, their modality and the marks."""
         queries = checks.unit_vectors(vectors, self.gallery.dim)
-        kinds = np.asarray(list(modality), np.int64)
-        if not len(queries) or kinds.shape != (len(queries),):
-            raise SearchError(f"expected vectors (P, D) and modality (P,), got {queries.shape} and {kinds.shape}")
+        if not len(queries) or len(kinds) != len(queries):
+            raise SearchError(f"expected vectors (P, D) and modality (P,), got {queries.shape} and ({len(kinds)},)")
         queries = mean_vector(queries) if options.combine == "mean" else queries
+        marks = options.marks
         right, wrong = (self.gallery.fetch(ids) for ids in (marks.right, marks.wrong))
         moved = rocchio(queries, [r.vector for r in right], [r.vector for r in wrong])
         where = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *marks.wrong))))
-        wanted = k if rerank is None else max(k, options.shortlist)
         hidden = frozenset(track_of(record) for record in wrong) if options.per_track else frozenset()
-        stamp = (
-            {"rerank": "none"} if len(queries) == 1 == len(kinds) else {"combine": options.combine, "rerank": "none"}
-        )
-        if options.per_track:
-            nearest_hits, cut = nearest_tracks(self.gallery, moved, wanted, where, hidden)
-            stamp["hits"] = f"one per track{f' of the {MAX_ROWS} most similar crops' if cut else ''}"
-        else:
-            nearest_hits = nearest(self.gallery, moved, wanted, where)
-        order = [hit.similarity for hit in nearest_hits]
-        if rerank is not None and nearest_hits:
-            order, stamp["rerank"] = reranked_order(rerank, moved, kinds[: len(moved)], nearest_hits)
+        stamp = ({} if len(kinds) == 1 else {"combine": options.combine}) | {"rerank": "none"}
         if marks != Marks():
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
-        places = sorted(range(len(nearest_hits)), key=lambda at: -order[at])[:k]  # equals stay in the search's order
-        chosen = [nearest_hits[at] for at in places]
-        hits, uncalibrated = self._judged(queries, kinds, chosen, [order[at] for at in places], options.prior)
-        if self.calibration is not None:
-            stamp["prior"] = f"{options.prior:g}"
-        nobody = None
-        if false_match_rate is not None:
-            stamp["false_match_rate"] = f"{false_match_rate:g}"
-            nobody = not right and not self._anybody(queries, kinds, where, hidden, false_match_rate)
-        return Answer(hits, nobody, stamp, uncalibrated)
+        finder = Finder(self.gallery, options.per_track, hidden)
+        return _Question(queries, moved, kinds, where, finder, marks == Marks(), bool(right), stamp)
+
+    def _nearest(self, query: _Question, k: int) -> dict[int, list[Hit]]:
+        """The k most similar of each modality that passes the filter."""
+        nearest, whole = {}, True
+        for modality in (VISIBLE, INFRARED) if query.where.modality is None else (query.where.modality,):
+            nearest[modality], cut = query.finder.find(query.moved, k, replace(query.where, modality=modality))
+            whole = whole and not cut
+        if query.finder.per_track:
+            query.stamp["hits"] = f"one per track{'' if whole else f' of the {MAX_ROWS} most similar crops'}"
+        return nearest
+
+    def _counted(self, query: _Question, nearest: dict[int, list[Hit]], bars: dict[int, float]) -> Matches:
+        """How many rows of each modality reach their bar; `nearest` are the most similar ones, where they are known."""
+        counts = [
+            query.finder.count(query.queries, bar, replace(query.where, modality=modality), nearest.get(modality))
+            for modality, bar in bars.items()
+        ]
+        return Matches(sum(each.count for each in counts), all(each.complete for each in counts))
+
+    def _bars(
+        self, nearest: dict[int, list[Hit]], kinds: list[int], false_match_rate: float | None
+    ) -> dict[int, float]:
+        """The similarity from which a row of each modality matches: the strictest of the query's pictures."""
+        if false_match_rate is None or self.calibration is None:
+            return {}
+        threshold = self.calibration.threshold
+        return {
+            modality: max(threshold(false_match_rate, (kind, modality)) for kind in set(kinds))
+            for modality, hits in nearest.items()
+            if hits
+        }
 
     def _judged(
-        self, queries: np.ndarray, kinds: np.ndarray, chosen: list[Hit], order: list[float], prior: float
+        self, query: _Question, chosen: list[Scored], bars: dict[int, float], prior: float
     ) -> tuple[list[Ranked], str]:
-        """Similarity with what was queries and the probability, of the pair of modalities that says less."""
+        """Similarity with what was queried, whether it matches, and the probability of the pair that says less."""
         hits, reasons = [], {} if self.calibration else {"there is no calibration": None}
-        for hit, value in zip(chosen, order, strict=True):
-            similarity = float(similarities_of(queries, hit.record.vector[None]).max())
-            probability = None
+        for hit, value in chosen:
+            modality, probability = hit.record.modality, None
+            similarity = float(similarities_of(query.queries, hit.record.vector[None]).max())
             if self.calibration is not None:
                 try:
-                    pairs = [(int(kind), hit.record.modality) for kind in set(kinds.tolist())]
                     alike = np.array(similarity)
+                    pairs = [(kind, modality) for kind in set(query.kinds)]
                     probability = min(float(self.calibration.probability(alike, pair, prior)) for pair in pairs)
-                except ValueError as error:  # no table for this pair: said, and the list is still an answer
+                except CalibrationError as error:  # no table for this pair: said, and the list is still an answer
                     reasons[str(error)] = None
-            hits.append(Ranked(hit.record.with_vector(None), similarity, probability, float(value)))
+            match = similarity >= bars[modality] if modality in bars else None
+            hits.append(Ranked(hit.record.with_vector(None), similarity, probability, float(value), match))
         return hits, "; ".join(reasons)
-
-    def _anybody(
-        self, queries: np.ndarray, kinds: np.ndarray, where: Filter, hidden: frozenset[Track], false_match_rate: float
-    ) -> bool:
-        """Whether a record that passes reaches its threshold, which each modality of the gallery has its own of."""
-        assert self.calibration is not None
-        for modality in (VISIBLE, INFRARED) if where.modality is None else (where.modality,):
-            of_modality = replace(where, modality=modality)
-            best = (
-                nearest_tracks(self.gallery, queries, 1, of_modality, hidden)[0]
-                if hidden
-                else nearest(self.gallery, queries, 1, of_modality)
-            )
-            if not best:
-                continue
-            bars = [self.calibration.threshold(false_match_rate, (int(kind), modality)) for kind in set(kinds.tolist())]
-            if best[0].similarity >= max(bars):
-                return True
-        return False
-
-
-def reranked_order(rerank: Rerank, queries: np.ndarray, kinds: np.ndarray, hits: list[Hit]) -> tuple[list[float], str]:
-    """The similarity of each hit after re-ranking, and the name of the re-ranking for the stamp."""
-    gallery = np.stack([hit.record.vector for hit in hits])
-    modality = np.array([hit.record.modality for hit in hits])
-    similarity, name = reranked(rerank, queries, gallery, kinds, modality)
-    return similarity.max(0).tolist(), name
 
 
 def mean_vector(vectors: np.ndarray) -> np.ndarray:
@@ -317,52 +355,6 @@ def rocchio(query: np.ndarray, right: Sequence[np.ndarray], wrong: Sequence[np.n
     if len(wrong):
         moved -= WRONG_WEIGHT * np.mean(wrong, 0, dtype=np.float64)
     return _unit(moved, "these marks cancel the query out")
-
-
-def similarities_of(queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
-    """(P, n) cosine similarity of unit vectors."""
-    return np.stack([exact.similarities(query, vectors) for query in queries])
-
-
-def reranked(
-    rerank: Rerank, query: np.ndarray, gallery: np.ndarray, of_query: np.ndarray, of_gallery: np.ndarray
-) -> tuple[np.ndarray, str]:
-    """Similarity (Q, n) by a re-ranking of a shortlist (n, D), and its stamp.
-
-    KReciprocal takes fewer neighbors where the shortlist has too few, which the stamp says; LocalShortestPath compares
-    the whole shortlist. A refiner changes queries and shortlist together and is then compared by cosine; where they are
-    fewer than it needs, the plain similarities stay, which the stamp says.
-    """
-    import torch
-
-    from vireid.evaluation.local_shortest_path import LocalShortestPath
-    from vireid.evaluation.rerank import KReciprocal
-
-    one, other = torch.from_numpy(query), torch.from_numpy(gallery)
-    with torch.no_grad():
-        if isinstance(rerank, torch.nn.Module):  # a Refiner
-            if rerank.training:
-                raise SearchError("this refiner is in training mode; call its eval(), or load it with load_refiner")
-            name = getattr(rerank, "name", type(rerank).__name__)
-            min_images = getattr(rerank, "min_images", 1)
-            if len(one) + len(other) < min_images:
-                few = f"{len(one) + len(other)} pictures, {name} needs {min_images}"
-                return similarities_of(query, gallery), f"none ({few})"
-            kinds = torch.from_numpy(np.concatenate([of_query, of_gallery]).astype(np.int64))
-            refined = torch.nn.functional.normalize(rerank(torch.cat([one, other]), kinds), dim=1)
-            similarity = refined[: len(one)] @ refined[len(one) :].T
-            return similarity.numpy(), f"refiner {name} of {len(gallery)}"
-        if isinstance(rerank, KReciprocal) and len(one) + len(other) <= rerank.k1:
-            k1 = len(one) + len(other) - 1
-            rerank = replace(rerank, k1=k1, k2=min(rerank.k2, k1 + 1))
-        if isinstance(rerank, LocalShortestPath):
-            rerank = replace(rerank, shortlist=None)
-        similarity = np.asarray(rerank(one, other))
-    if similarity.shape != (len(query), len(gallery)) or not np.isfinite(similarity).all():
-        raise SearchError(
-            f"a re-ranking returns finite similarities {(len(query), len(gallery))}, got {similarity.shape}"
-        )
-    return similarity, str(getattr(rerank, "stamp", type(rerank).__name__)) + f" of {len(gallery)}"
 
 
 def _unit(vectors: np.ndarray, what: str) -> np.ndarray:

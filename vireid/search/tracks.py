@@ -8,12 +8,14 @@ A gallery knows nothing of this, so more rows are requested until there are enou
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 
 from vireid.search.gallery import Filter, Gallery, Hit, Record
 
 ROUND = 4  # times as many rows are requested as tracks, and again in each further round
+MAX_COUNTED = 2000  # matches; behind them an answer says that there are more
 MAX_ROWS = 50_000  # that are looked through for tracks; the answer says where a list ends there
 
 Track = tuple[str, str]  # camera and track, or "" and the id of a row without a track
@@ -29,7 +31,7 @@ def track_of(record: Record) -> Track:
     return (record.camera, record.track) if record.track else ("", record.id)
 
 
-def merged(lists: list[list[Hit]]) -> list[Hit]:
+def best_of(lists: list[list[Hit]]) -> list[Hit]:
     """One list by the best similarity of each record, equals by id, as long as the longest."""
     best: dict[str, Hit] = {}
     for hit in (hit for line in lists for hit in line):
@@ -41,7 +43,7 @@ def merged(lists: list[list[Hit]]) -> list[Hit]:
 
 def nearest(gallery: Gallery, queries: np.ndarray, k: int, where: Filter) -> list[Hit]:
     """The k rows most similar to any of the queries (Q, D), with their vectors."""
-    return merged(gallery.search(queries, k, where, with_vectors=True))
+    return best_of(gallery.search(queries, k, where, with_vectors=True))
 
 
 def nearest_tracks(
@@ -54,7 +56,7 @@ def nearest_tracks(
     rows = ROUND * k
     while True:
         rows = min(rows, max(MAX_ROWS, k))
-        hits_of_rows = merged(gallery.search(queries, rows, where))
+        hits_of_rows = best_of(gallery.search(queries, rows, where))
         best: dict[Track, Hit] = {}
         for hit in hits_of_rows:
             best.setdefault(track_of(hit.record), hit)
@@ -66,3 +68,38 @@ def nearest_tracks(
     vectors = {r.id: r.vector for r in gallery.fetch([hit.record.id for hit in hits], missing="skip")}
     kept = [hit for hit in hits if hit.record.id in vectors]  # one may have been deleted meanwhile
     return [Hit(hit.record.with_vector(vectors[hit.record.id]), hit.similarity) for hit in kept], cut
+
+
+@dataclass(frozen=True)
+class Matches:
+    """How many reach a threshold, and whether these are all: beyond MAX_COUNTED nothing is counted."""
+
+    count: int
+    complete: bool
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Finds the most similar rows of a gallery, or of each track the most similar row; none of the tracks `hidden`."""
+
+    gallery: Gallery
+    per_track: bool
+    hidden: frozenset[Track]
+
+    def find(self, queries: np.ndarray, k: int, where: Filter) -> tuple[list[Hit], bool]:
+        """The k most similar with their vectors, and whether MAX_ROWS were looked through; see nearest_tracks."""
+        if self.per_track:
+            return nearest_tracks(self.gallery, queries, k, where, self.hidden)
+        return nearest(self.gallery, queries, k, where), False
+
+    def count(self, queries: np.ndarray, bar: float, where: Filter, known: list[Hit] | None) -> Matches:
+        """How many that pass the filter reach a similarity; `known` are the most similar ones, or None."""
+        hits, k = known, len(known or ())
+        while True:
+            if hits is not None:
+                matches = sum(hit.similarity >= bar for hit in hits)
+                complete = matches < len(hits) or len(hits) < k
+                if complete or k >= MAX_COUNTED:
+                    return Matches(matches, complete)
+            k = min(max(ROUND * k, 64), MAX_COUNTED)
+            hits, _ = self.find(queries, k, where)

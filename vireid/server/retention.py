@@ -44,7 +44,7 @@ async def _repeat(service: SearchService, days: float) -> None:
     while True:
         try:
             await anyio.to_thread.run_sync(apply_retention, service.archive, days, "vireid serve")
-            service.clear_facets()
+            service.forget_vectors()
         except Exception:  # whatever fails now, a full disk or a busy gallery, may work an hour later
             log.exception("retention failed; the next attempt is in an hour")
         await asyncio.sleep(INTERVAL_S)

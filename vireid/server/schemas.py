@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from vireid.errors import ArgumentError
 from vireid.search.gallery import LIMITS_BYTES, MAX_TAGS, Filter
-from vireid.search.searcher import EVEN, Chance, Combine
+from vireid.search.searcher import Chance, Combine
 from vireid.types import MODALITIES
 
 MAX_HITS = 2000  # that can be paged through; a narrower filter reaches the others
@@ -55,7 +55,7 @@ class SearchRequest(StrictModel):
 
     `like` adds rows of the gallery to the query, beside pictures or alone; `right` and `wrong` are ids that were marked
     in an earlier result. `per_track` returns only the most similar crop of each track. `prior` is the probability that
-    a row shows the person before its similarity is known; "searched" is one of all rows searched.
+    a row shows the person before its similarity is known; "searched" is one of all tracks searched, 0.5 even chances.
     """
 
     modality: Literal["auto", "visible", "infrared"] = "auto"
@@ -67,7 +67,7 @@ class SearchRequest(StrictModel):
     offset: int = Field(default=0, ge=0, le=MAX_HITS)
     false_match_rate: Chance | None = None
     per_track: bool = False
-    prior: Literal["searched"] | Chance = EVEN
+    prior: Literal["searched"] | Chance = "searched"
     rerank: Literal["k-reciprocal", "shortest-path", "nformer"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)

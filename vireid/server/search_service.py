@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from vireid.data import datasets
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.calibration import NEEDED, Calibration
 from vireid.errors import ArgumentError, CalibrationError, SearchError, WeightsError
@@ -27,7 +28,8 @@ from vireid.evaluation.rerank import KReciprocal
 from vireid.search.archive import Archive
 from vireid.search.gallery import Facets, Record
 from vireid.search.gallery_refiner import open_refiner
-from vireid.search.searcher import Answer, Marks, PictureEmbedder, Rerank, Searcher, SearchOptions
+from vireid.search.reranking import Rerank
+from vireid.search.searcher import Answer, Marks, PictureEmbedder, Ranked, Searcher, SearchOptions
 from vireid.server.attention import Attention
 from vireid.server.auth import Caller
 from vireid.server.schemas import MAX_HITS, AddRequest, Box, SearchRequest
@@ -63,8 +65,13 @@ class SearchService:
     # --- about --------------------------------------------------------------------------------------------------------
 
     def clear_facets(self) -> None:
-        """To be called after rows were added or deleted."""
+        """To be called after rows were added."""
         self._facets = None
+
+    def forget_vectors(self) -> None:
+        """To be called after rows were deleted: nothing that was made of them is kept."""
+        self.clear_facets()
+        self.searcher.overview.clear()
 
     def facets(self) -> Facets:
         """Counts of rows by camera, modality and tag; counted again when they are old."""
@@ -104,12 +111,7 @@ class SearchService:
                 "trained_on": str(config.trained_on),
                 "digest": config.digest[:12],
             },
-            "calibration": None if calibration is None else {
-                "dataset": calibration.dataset,
-                "people": calibration.people,
-                "least_rate": {name: NEEDED / pair.other_pairs for name, pair in calibration.pairs.items()},
-                "missing": calibration.missing,
-            },
+            "calibration": None if calibration is None else calibration_json(calibration),
             "attention": self.attention_reason,
             "reranks": list(self.rerankers),
             "keep_days": settings.retention_days,
@@ -140,10 +142,8 @@ class SearchService:
             raise SearchError("give the purpose of the search (`purpose`); it is kept in the audit log")
         crops, uploads = self.decode(pictures, request.boxes)
         digests = [upload.digest for upload in uploads]
-        rows = self.archive.gallery.count(request.filter.to_filter())
-        prior = prior_probability(request.prior, rows)
-        answer, modalities, notes = self.rank(request, crops, prior)
-        hits = self.hits_json(answer, request, modalities)
+        answer, modalities, notes = self.rank(request, crops)
+        hits = [hit_json(hit) for hit in answer.hits[request.offset : request.offset + request.limit]]
         names = [MODALITIES[modality] for modality in modalities]
         self.log(
             caller, "search", pictures=digests, like=list(request.like), modality=names,
@@ -156,22 +156,23 @@ class SearchService:
             "hits": hits,
             "more": len(answer.hits) > request.offset + request.limit,
             "nobody": answer.nobody,
+            "matches": None if answer.matches is None else answer.matches.count,
+            "all_counted": answer.matches is None or answer.matches.complete,
             "stamp": answer.stamp,
             "notes": notes,
-            "searched": rows,
-            "prior": prior,
+            "searched": answer.rows,
+            "tracks": answer.tracks,
+            "prior": answer.prior,
             "took_s": round(time.monotonic() - start_s, 3),
         }
 
-    def rank(
-        self, request: SearchRequest, crops: Sequence[Image.Image], prior: float
-    ) -> tuple[Answer, list[int], list[str]]:
+    def rank(self, request: SearchRequest, crops: Sequence[Image.Image]) -> tuple[Answer, list[int], list[str]]:
         """The Searcher's answer, the modality of each picture of the query, and notes about the answer."""
         vectors, modalities = self.query_vectors(request, crops)
         k = min(request.offset + request.limit + 1, MAX_HITS)
         options = SearchOptions(
             combine=request.combine, marks=Marks(request.right, request.wrong), per_track=request.per_track,
-            prior=prior, false_match_rate=request.false_match_rate,
+            prior=request.prior, false_match_rate=request.false_match_rate,
         )  # fmt: skip
         if request.rerank is not None:
             if request.rerank not in self.rerankers:
@@ -200,36 +201,6 @@ class SearchService:
             vectors.append(record.vector)
             modalities.append(record.modality)
         return np.stack(vectors), modalities
-
-    def hits_json(self, answer: Answer, request: SearchRequest, modalities: Sequence[int]) -> list[dict[str, Any]]:
-        """One page of hits; `match` is None where there is no threshold."""
-        hits = answer.hits[request.offset : request.offset + request.limit]
-        thresholds: dict[int, float] = {}
-        if answer.nobody is not None and request.false_match_rate is not None:
-            thresholds = self.thresholds(modalities, {hit.record.modality for hit in hits}, request.false_match_rate)
-        return [
-            {
-                **row_json(hit.record),
-                "similarity": hit.similarity,
-                "probability": hit.probability,
-                "match": hit.similarity >= thresholds[hit.record.modality]
-                if hit.record.modality in thresholds
-                else None,
-            }
-            for hit in hits
-        ]
-
-    def thresholds(self, query: Sequence[int], gallery: set[int], false_match_rate: float) -> dict[int, float]:
-        """The similarity from which a row of each modality matches: the strictest of the query's pictures."""
-        calibration = self.calibration
-        assert calibration is not None
-        thresholds = {}
-        for modality in gallery:
-            with contextlib.suppress(CalibrationError):  # no table for this pair, which the notes of the answer say
-                thresholds[modality] = max(
-                    calibration.threshold(false_match_rate, (each, modality)) for each in set(query)
-                )
-        return thresholds
 
     @property
     def extractor(self) -> PictureEmbedder:
@@ -269,15 +240,23 @@ def load_rerankers(bundle: Bundle, refine: Path | None = None) -> dict[str, Rera
     return rerankers
 
 
-def prior_probability(prior: float | str, rows: int) -> float:
-    """The probability before the similarity is known; "searched" is one of all rows, and even for a single row."""
-    return 1 / max(2, rows) if isinstance(prior, str) else prior
-
-
 def query_id(digests: Sequence[str], request: SearchRequest) -> str:
     """The id that marks are kept by: the same pictures, boxes and rows are the same query."""
     parts = [sorted(digests), request.boxes, sorted(request.like)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+def calibration_json(calibration: Calibration) -> dict[str, Any]:
+    """What a calibration was made on and supports; `own_data` is False where it is a data set that vireid knows."""
+    return {
+        "dataset": calibration.dataset,
+        "split": calibration.split,
+        "own_data": calibration.dataset not in set(datasets.names()) - {"manifest"},
+        "people": calibration.people,
+        "num_people": max(pair.people for pair in calibration.pairs.values()),
+        "least_rate": {name: NEEDED / pair.other_pairs for name, pair in calibration.pairs.items()},
+        "missing": calibration.missing,
+    }
 
 
 def row_json(record: Record) -> dict[str, Any]:
@@ -291,6 +270,12 @@ def row_json(record: Record) -> dict[str, Any]:
         "pid": record.pid,
         "tags": list(record.tags),
     }
+
+
+def hit_json(hit: Ranked) -> dict[str, Any]:
+    """A hit; `match` is None where there is no threshold."""
+    judged = {"similarity": hit.similarity, "probability": hit.probability, "match": hit.match}
+    return {**row_json(hit.record), **judged}
 
 
 def finite(value: float | None) -> float | None:

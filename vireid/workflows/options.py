@@ -165,6 +165,8 @@ class QueryOptions:
     """Search this camera alone, repeatable."""
     false_match_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
     """Say whether somebody matches, at this rate of false matches of one comparison."""
+    prior: Annotated[Number, Field(gt=0, lt=1)] | None = None
+    """Probability that a crop shows the person before it is compared; by default one of all tracks searched."""
     per_track: bool = False
     """The most similar hit of each track alone."""
     files: Path | None = None

@@ -44,12 +44,14 @@ class SearchReport:
     def verdict(self) -> str:
         """Whether somebody in the gallery is the person, where a false-match rate was given."""
         nobody = self.answer.nobody
-        said = {
-            None: "Ranked by similarity",
-            True: "No match in the gallery; the most similar are shown",
-            False: "Match",
-        }
-        return said[nobody] + (f" ({self.answer.uncalibrated})" if self.answer.uncalibrated else "")
+        matches = self.answer.matches
+        if nobody is None or matches is None:
+            said = "Ranked, best first"
+        elif nobody:
+            said = "No match in the gallery; the most similar are shown"
+        else:
+            said = f"Matches in the gallery: {matches.count}{'' if matches.complete else ' or more'}"
+        return said + (f" ({self.answer.uncalibrated})" if self.answer.uncalibrated else "")
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict of COLUMNS for each hit."""
@@ -118,6 +120,7 @@ def search_pictures(
             where=Filter(cameras=options.cameras, modality=only),
             false_match_rate=options.false_match_rate,
             per_track=options.per_track,
+            prior=options.prior or "searched",
         )
         digests = [file_digest(path) for path in pictures]
         archive.audit.write("search", CONSOLE, "admin", pictures=digests, hits=len(answer.hits))
@@ -128,7 +131,8 @@ def search_pictures(
 
 def row_of(rank: int, hit: Ranked) -> dict[str, Any]:
     """A hit as plain values by COLUMNS."""
-    record, probability = hit.record, hit.probability
+    record = hit.record
+    probability = None if hit.match is False else hit.probability  # below the threshold it says too much
     values = (
         rank,
         round(hit.similarity, 4),

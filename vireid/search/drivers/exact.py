@@ -29,16 +29,22 @@ def similarities(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     return np.einsum("nd,d->n", vectors, query, dtype=np.float64).astype(np.float32)
 
 
-def facets_of(rows: Iterable[tuple[str, int, float, Sequence[str]]]) -> Facets:
-    """Facets by looking at camera, modality, time_s and tags of one row after the other."""
+def facets_of(rows: Iterable[tuple[str, int, float, Sequence[str], str]]) -> Facets:
+    """Facets by looking at camera, modality, time_s, tags and track of one row after the other."""
     cameras: Counter[str] = Counter()
     modalities: Counter[int] = Counter()
     tags: Counter[str] = Counter()
     first = last = math.nan
-    for camera, modality, time_s, of_row in rows:
+    tracks: set[tuple[str, str]] = set()
+    alone = 0
+    for camera, modality, time_s, of_row, track in rows:
         cameras[camera] += 1
         modalities[int(modality)] += 1
         tags.update(of_row)
+        if track:
+            tracks.add((camera, track))
+        else:
+            alone += 1
         first, last = (time_s, time_s) if math.isnan(first) else (min(first, time_s), max(last, time_s))
     counts = [dict(sorted(counter.items())) for counter in (cameras, modalities, tags)]
-    return Facets(*counts, first, last)  # type: ignore[arg-type]
+    return Facets(*counts, first, last, len(tracks) + alone)  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from vireid.errors import GalleryError
+from vireid.evaluation.score_norm import spread
 from vireid.search.drivers import checks, exact
 from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
 
@@ -49,7 +50,7 @@ class MemoryGallery:
 
     def facets(self) -> Facets:
         with self._lock:
-            return exact.facets_of((r.camera, r.modality, r.time_s, r.tags) for r in self._records)
+            return exact.facets_of((r.camera, r.modality, r.time_s, r.tags, r.track) for r in self._records)
 
     def add(self, records: Iterable[Record]) -> int:
         given, vectors = checks.batch(records, self.dim)
@@ -91,6 +92,12 @@ class MemoryGallery:
             checks.unknown_ids(ids, self._place, missing)
             rows = [self._place[each] for each in ids if each in self._place]
             return [self._records[row].with_vector(self._vectors[row]) for row in rows]
+
+    def sample(self, count: int, where: Filter = EVERYTHING) -> list[Record]:
+        with self._lock:
+            rows = sorted(self._passing(where).tolist(), key=lambda row: self._records[row].id)
+            chosen = [rows[at] for at in spread(len(rows), count)]
+            return [self._records[row].with_vector(self._vectors[row]) for row in chosen]
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         with self._lock:

@@ -24,6 +24,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from vireid.errors import GalleryError
+from vireid.evaluation.score_norm import spread
 from vireid.search.drivers import checks, exact
 from vireid.search.drivers.dialect import Dialect
 from vireid.search.gallery import EVERYTHING, LIMITS_BYTES, MAX_TAGS, Facets, Filter, GalleryInfo, Hit, Record
@@ -75,8 +76,10 @@ class MilvusGallery:
         return GalleryInfo(url, self.dim, self.count(), self._digest, index, size)
 
     def facets(self) -> Facets:
-        rows = self._all("", ["camera", "modality", "time_s", "tags"])
-        return exact.facets_of((r["camera"], r["modality"], _time(r["time_s"]), r["tags"] or ()) for r in rows)
+        rows = self._all("", ["camera", "modality", "time_s", "tags", "track"])
+        return exact.facets_of(
+            (r["camera"], r["modality"], _time(r["time_s"]), r["tags"] or (), r["track"]) for r in rows
+        )
 
     def add(self, records: Iterable[Record]) -> int:
         given, vectors = checks.batch(records, self.dim)
@@ -124,6 +127,10 @@ class MilvusGallery:
             there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in rows}
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
+
+    def sample(self, count: int, where: Filter = EVERYTHING) -> list[Record]:
+        ids = [row["id"] for row in self._all(EXPR.condition(where), ["id"])]
+        return self.fetch([ids[at] for at in spread(len(ids), count)], missing="skip")
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         expression = EXPR.condition(where, after_id or None)

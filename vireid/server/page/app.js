@@ -263,9 +263,15 @@ function requestBody() {
     false_match_rate: $("rate").value ? Number($("rate").value) : null,
     rerank: $("rerank").value || null,
     per_track: $("per-track").checked,
-    prior: $("prior").value === "own" ? 1 / Number($("prior-many").value) : $("prior").value || undefined,
+    prior: askedPrior(),
     purpose: $("purpose").value.trim(),
   };
+}
+
+function askedPrior() {
+  const asked = $("prior").value;
+  if (asked === "searched") return asked;
+  return asked === "own" ? 1 / Number($("prior-many").value) : Number(asked);
 }
 
 async function send(body, files) {
@@ -351,31 +357,42 @@ function showAnswer() {
 function showVerdict() {
   const rows = count(answer.searched);
   const rate = sent.body.false_match_rate;
-  const matches = answer.hits.filter((hit) => hit.match).length;
-  const all = answer.more && matches === answer.hits.length;
+  const matches = answer.matches;
   const read = [...new Set(answer.modality)].map((word) => t(word).toLowerCase()).join(currentLanguage() === "zh" ? "、" : ", ");
   const details = [t("readAs", { modality: read })];
   if (rate) details.push(t("atRate", { many: many(rate) }));
   const used = sent.body.right || sent.body.wrong ? sent.body.right.length + sent.body.wrong.length : 0;
   if (used) details.push(t("withMarks", { count: used }));
-  if (about.calibration) details.push(answer.prior === 0.5 ? t("evenBefore") : t("chancesBefore", { many: many(answer.prior) }));
+  if (about.calibration) details.push(priorInWords());
   if (sent.body.per_track) details.push(t("onePerTrack"));
   details.push(t("took", { seconds: answer.took_s.toFixed(2) }));
   let title, text = null, symbol = "person";
   if (!answer.hits.length) [title, symbol] = [t("empty"), "nobody"];
   else if (answer.nobody) {
     [title, text, symbol] = [t("nobody"), t("nobodyMore", { rows, many: many(rate) }), "nobody"];
-    if (answer.prior === 0.5) text += (currentLanguage() === "zh" ? "" : " ") + t("nobodyEven");
   } else if (answer.nobody === null) {
     title = t("ranked", { rows });
     if (!about.calibration) text = t("rankedMore");
-  } else title = `${matches === 1 ? t("matchesOne") : t(all ? "matchesMore" : "matchesMany", { count: count(matches) })}${t("matchesAmong", { rows })}`;
+  } else title = `${matches === 1 ? t("matchesOne") : t(answer.all_counted ? "matchesMany" : "matchesMore", { count: count(matches) })}${t("matchesAmong", { rows })}`;
   const lines = [make("p", {}, make("strong", { textContent: title }))];
   if (text) lines.push(make("p", { textContent: text }));
   lines.push(make("p", { className: "quiet", textContent: details.join(" · ") }));
+  if (about.calibration) lines.push(calibratedOn());
   $("verdict").classList.toggle("nobody", symbol === "nobody");
   $("verdict").replaceChildren(icon(symbol), make("div", {}, ...lines));
   say(text ? `${title}. ${text}` : title);
+}
+
+function priorInWords() {
+  if (answer.prior === 0.5 && sent.body.prior !== "searched") return t("evenBefore");
+  return sent.body.prior === "searched" ? t("searchedBefore", { many: count(answer.tracks) }) : t("chancesBefore", { many: many(answer.prior) });
+}
+
+/** What thresholds and percentages rest on, in one sentence. */
+function calibratedOn() {
+  const { dataset, split, num_people: people, own_data: own } = about.calibration;
+  const text = t(own ? "calibratedOwn" : "calibratedOther", { people: count(people), dataset, split });
+  return make("p", { className: own ? "quiet" : "caution", textContent: text });
 }
 
 function showHits() {
@@ -404,10 +421,11 @@ function card(hit, place) {
   open.addEventListener("keydown", (event) => hitKeys(event, place));
   const chance = make("p", { className: "chance" });
   const meter = make("div", { className: "meter", "aria-hidden": "true" }, make("i"));
-  if (hit.probability === null) chance.append(make("b", { textContent: similarity }));
-  else chance.append(make("b", { textContent: percent(hit.probability), title: t("helpProbability") }), make("span", { className: "quiet", textContent: similarity, title: t("similarity") }));
-  meter.firstChild.style.setProperty("--part", `${Math.max(0, Math.min(1, hit.probability ?? hit.similarity)) * 100}%`);
-  const facts = make("div", { className: "facts" }, chance, meter,
+  const probability = hit.match === false ? null : hit.probability; // below the threshold a percentage says too much
+  if (probability === null) chance.append(make("b", { textContent: similarity }));
+  else chance.append(make("b", { textContent: percent(probability), title: t("helpProbability") }), make("span", { className: "quiet", textContent: similarity, title: t("similarity") }));
+  meter.firstChild.style.setProperty("--part", `${Math.max(0, Math.min(1, probability ?? hit.similarity)) * 100}%`);
+  const facts = make("div", { className: "facts" }, chance, hit.match === false ? null : meter,
     make("p", { className: "place", textContent: hit.camera || "—" }), make("p", { className: "quiet", textContent: clock(hit.time_s) }));
   const yes = make("button", { type: "button", className: "yes", "aria-label": t("markRight", { rank }), title: t("right") }, icon("check"));
   const no = make("button", { type: "button", className: "no", "aria-label": t("markWrong", { rank }), title: t("wrong") }, icon("cross"));
@@ -534,7 +552,7 @@ async function showDetail() {
   if (showHeat) $("detail-hit").append(heat(hit.id));
   $("detail-caption").textContent = `${hit.camera} · ${clock(hit.time_s)}`;
   const facts = {
-    similarity: hit.similarity.toFixed(4), probability: hit.probability === null ? null : percent(hit.probability),
+    similarity: hit.similarity.toFixed(4), probability: hit.probability === null || hit.match === false ? null : percent(hit.probability),
     camera: hit.camera, time: clock(hit.time_s), modalityShort: t(hit.modality), track: hit.track, identity: hit.pid,
     tags: hit.tags.join(", "), id: hit.id,
   };

@@ -46,5 +46,5 @@ def forget_rows(service: SearchService, caller: Caller, body: ForgetRequest) -> 
     service.log(caller, "forget", **conditions, rows=rows)
     deleted = archive.forget(body.ids) if body.ids else archive.forget(where=row_filter)
     service.log(caller, "forgotten", **conditions, **vars(deleted))
-    service.clear_facets()
+    service.forget_vectors()
     return {**vars(deleted), "deleted": True}
