@@ -150,8 +150,9 @@ def test_a_picture_is_searched_with_the_models_calibration(place: Place, tmp_pat
     assert len(answer.hits) == 10 and answer.nobody is False
     assert all(hit.probability is not None for hit in answer.hits)
     assert place.model.calibration is not None
-    probability = place.model.calibration.probability(answer.hits[1].similarity, (1, answer.hits[1].record.modality))
-    assert answer.hits[1].probability == pytest.approx(float(probability))
+    hit = answer.hits[1]
+    probability = place.model.calibration.probability(hit.similarity, (1, hit.record.modality), answer.prior)
+    assert hit.probability == pytest.approx(float(probability))
     gallery.close()
 
 
