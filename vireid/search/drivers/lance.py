@@ -44,9 +44,7 @@ INDEX_ROWS = 50_000  # from here on a vector index is built: below, comparing al
 EXACT_ROWS = 20_000  # that pass a filter and are compared one by one
 GROWN = 4  # times the rows that a vector index was trained on, until it is trained again
 PROBED = 0.25  # of the partitions, without a filter
-BITS = (
-    2  # of the index for each number; with 1 a filtered answer of 100,000 rows misses 1 to 20 % (docs/concepts/gallery.md)
-)
+BITS = 2  # of the index for each number; with 1 a filtered answer of 100,000 rows misses 1 to 20 % (docs/concepts/gallery.md)
 REFINE, REFINE_FILTERED = 10, 30  # candidates by quantized vectors for each row that is wanted
 SAMPLED = 32  # rows for each partition, to train it; 256, LanceDB's default, takes minutes at a million rows
 FOLD_EVERY = 64  # writes, each of which leaves a file and a version
