@@ -1,8 +1,6 @@
 """Two processes on half the people each take the same steps as one process, for every method that reads pictures.
 
-Left out is Hi-CMD, whose batches are rows of three kinds and whose batch norms see so few values that rounding decides:
-after two steps the two forms part ways (docs/methods/hicmd.md). One that refines the embeddings of a base makes its own
-batches: NFormer's test of this is in test_nformer_run.py.
+One that refines the embeddings of a base makes its own batches: NFormer's test of this is in test_nformer_run.py.
 """
 
 import subprocess
@@ -20,20 +18,20 @@ from vireid.methods import find, names
 from vireid.training.optim import Optimizers
 from vireid.training.settings import settings_class
 
-PIDS, IMAGES, STEPS = 4, 2, 3
-PARTED = ("hicmd",)
+PIDS, STEPS = 4, 3
+ROWS = {"hicmd": 3}  # of a person: its image and two of negatives; else two
 TINY = {"width": 4, "blocks": (1, 1, 1, 1)}
+SINGLE = {"erase": 0.0}  # what is erased is drawn by each process for itself
 
 
 def reading() -> list[str]:
     """The methods whose batches are pictures."""
-    own = [name for name in names() if "base" not in defaults(settings_class(find(name)))]
-    return [name for name in own if name not in PARTED]
+    return [name for name in names() if "base" not in defaults(settings_class(find(name)))]
 
 
-def batch(recipe: Recipe, step: int, rank: int, world: int) -> Batch:
+def batch(recipe: Recipe, step: int, rank: int, world: int, rows: int) -> Batch:
     """Noise, heat maps too; every rank takes its share of the people of each view."""
-    label = torch.arange(PIDS).repeat_interleave(IMAGES)
+    label = torch.arange(PIDS).repeat_interleave(rows)
     generator = torch.Generator().manual_seed(step)
     images = torch.randn(len(recipe.views), len(label), 3, 64, 32, dtype=torch.float64, generator=generator)
     share = slice(rank * len(label) // world, (rank + 1) * len(label) // world)
@@ -48,7 +46,7 @@ def batch(recipe: Recipe, step: int, rank: int, world: int) -> Batch:
 def steps(name: str) -> dict[str, Tensor]:
     """The method's state after a few steps per stage."""
     kind = find(name)
-    settings = {k: v for k, v in (kind.tiny or TINY).items() if k in defaults(settings_class(kind))}
+    settings = {k: v for k, v in {**(kind.tiny or TINY), **SINGLE}.items() if k in defaults(settings_class(kind))}
     torch.manual_seed(0)
     method: Method = kind(PIDS, (1, 2), **settings).double().train()
     for part in method.modules():
@@ -62,7 +60,7 @@ def steps(name: str) -> dict[str, Tensor]:
         optim = Optimizers(method.params(), recipe)
         for step in range(STEPS):
             at = Progress(stage, 0, step, 1, STEPS)
-            getattr(method, recipe.step)(batch(recipe, step, rank, world), optim, at)
+            getattr(method, recipe.step)(batch(recipe, step, rank, world, ROWS.get(name, 2)), optim, at)
             method.after_step(at)
     return method.state_dict()
 

@@ -148,7 +148,7 @@ class HiCMD(Method[PrototypeAttribute]):
     def __init__(self, num_pids: int, camids: tuple[int, ...] = (), settings: Any = None, **words: Any) -> None:
         super().__init__(num_pids, camids, settings, **words)
         s = self.settings
-        self.erase = Erase(s.erase, area=(0.02, 0.4), fill=(0.0, 0.0, 0.0))  # 0 is the mean color
+        self.erase = Erase(s.erase, aspect=(0.3, 3.3), fill=(0.0, 0.0, 0.0))  # 0 is the mean color
         self.embedder = PrototypeAttribute(s)
         self.decoder = Decoder(4 * s.width, self.embedder.dim, 8 * s.width)
         critic = MultiScale([residual_critic(width=s.width // 2, blocks=s.residual) for _ in range(s.scales)])

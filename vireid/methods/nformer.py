@@ -39,13 +39,14 @@ from vireid.losses.hard_triplet import batch_hard_triplet_in_blocks
 from vireid.losses.label_smoothing import LabelSmoothing
 from vireid.method import Batch, Method, Progress, Recipe, View
 from vireid.training.optim import SGD, Adam, Constant, Optimizers, Steps, warmup
-from vireid.types import INFRARED, VISIBLE
+from vireid.types import IMAGENET_MEAN, INFRARED, VISIBLE
 
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
     from vireid.data.table import Table
 
-AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5))  # with `augment`, as the released code re-embeds
+# with `augment`, as the released code re-embeds; its fill is ImageNet's mean color, put into normalized values
+AUGMENT = Chain(PadCrop(10), Flip(0.5), Normalize(), Erase(0.5, fill=IMAGENET_MEAN))
 STAGES = 2  # the projection, then the transformer; each has a classifier and centers of its own
 
 

@@ -15,6 +15,7 @@ the file name as `c3_` (at its start or after an underscore), a frame as `f120`;
 
 from __future__ import annotations
 
+import logging
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
@@ -33,6 +34,7 @@ from vireid.table_file import SUFFIXES as TEXT_SUFFIXES
 from vireid.table_file import ListedFiles, file_path, integer, is_digits, nearest, number, read_table
 from vireid.types import INFRARED, MODALITIES, MODALITY_WORDS, VISIBLE
 
+log = logging.getLogger(__name__)
 SPLITS = ("train", "val", "test", "query", "gallery")
 REQUIRED = ("path", "pid", "modality", "split")
 DEFAULT_CAMID = {VISIBLE: 1, INFRARED: 2}
@@ -219,6 +221,8 @@ def _split_folders(root: Path) -> list[tuple[str, Path]]:
             raise DataError(f"{root}: {parts[name].name} and {entry.name} are one split; join them in one folder")
         if name in SPLITS:
             parts[name] = path
+            if entry.name != name:
+                log.info("%s is read as the split %s", path, name)
         elif any(_modality_of(inner.name) is not None for inner in folders(path)):
             raise DataError(
                 f"{root}: a split is called {', '.join(SPLITS)}, came the folder {entry.name!r}"
