@@ -78,10 +78,12 @@ def test_one_hit_beside_the_query(start_server: StartServer, open_tab: OpenTab, 
     one.page.locator(".hit .open").nth(1).click()
     one.soon(lambda: one.page.inner_text("#detail-title") == "Hit 2" and one.page.is_disabled("#detail-after") is False)
     facts = one.page.inner_text("#detail-facts")
-    assert "Similarity" in facts and "Probability" in facts and "Track" in facts and "p" in facts
+    assert "Similarity" in facts and "Track" in facts and "p" in facts
+    assert "Probability" not in facts  # it is below the threshold
     one.soon(lambda: one.page.locator("#detail-query img").count() == 1 == one.page.locator("#detail-hit img").count())
     one.page.click("#detail-before")
     one.soon(lambda: one.page.inner_text("#detail-title") == "Hit 1" and one.page.is_disabled("#detail-before"))
+    assert "Probability" in one.page.inner_text("#detail-facts")
     found = one.searched(lambda: one.page.click("#detail-like"))
     one.soon(
         lambda: (
