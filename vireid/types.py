@@ -1,4 +1,4 @@
-"""Plain values that every room uses: modalities, sizes, filters, similarities, backends, roles. Imports no torch."""
+"""Plain values that every room uses: modalities, sizes, similarities, backends, roles, languages. Imports no torch."""
 
 from __future__ import annotations
 
@@ -19,5 +19,6 @@ ResizeFilter = Literal["lanczos", "bicubic", "bilinear"]
 Similarity = Literal["cosine", "euclidean"]
 Backend = Literal["torch", "onnxruntime", "openvino"]
 Role = Literal["search", "ingest", "admin"]  # what a token allows
+Language = Literal["en", "zh"]  # of labels and pages
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # the statistics of ImageNet's training set

@@ -79,10 +79,17 @@ def test_every_figure_can_be_computed_again_from_csv_and_json() -> None:
     assert [record["mAP"] for record in records] == pytest.approx([float(row["mAP"]) for row in rows])
 
 
-def test_latex_is_a_tabular_of_all_lines() -> None:
-    text = BOTH.latex()
-    assert text.startswith(r"\begin{tabular}{llllllllllllllll}") and r"30.00 $\pm$ 14.14" in text
-    assert text.count(r" \\") == 4
+def test_latex_is_a_table_for_a_paper() -> None:
+    text = BOTH.latex(["mAP"])
+    lines = text.splitlines()
+    assert lines[6:11] == [
+        r"\midrule",
+        r"chance & 5.00 \\",
+        r"\midrule",
+        r"agw & \underline{30.00} $\pm$ 14.14 \\",
+        r"mine & \textbf{55.00} $\pm$ 7.07 \\",
+    ]
+    assert r"\begin{tabular}{lrrrrr}" in BOTH.latex() and "% all lines: layer: neck" in text
 
 
 def test_data_sets_are_ranked_apart() -> None:

@@ -59,13 +59,30 @@ def test_names_are_a_column():
     assert text.startswith("| name | protocol |") and "| cajl | sysu/all/single-shot |" in text
 
 
+def test_floors_stand_above_the_rows_of_their_protocol_and_in_no_average(tmp_path):
+    floors = (
+        row(0, 0.1, name="chance", layer="random vectors"),
+        row(0, 0.1, "p", name="chance", layer="random vectors"),
+    )
+    results = Results((row(method="AGW"),), floors) + Results((row(protocol="p", method="AGW"),), floors[:1])
+    lines = results.markdown().splitlines()
+    assert [line.split(" | ")[:3] for line in lines[2:6]] == [
+        ["| chance", "sysu/all/single-shot", "10.00"], ["| AGW", "sysu/all/single-shot", "50.00"],
+        ["| chance", "p", "10.00"], ["| AGW", "p", "50.00"],
+    ]  # fmt: skip
+    assert lines[2].endswith("|  |") and lines[3].endswith("| [1] |") and len(results.floors) == 2
+    assert "chance: random vectors, under the same protocol" in results.markdown()
+    assert Results((row(),), floors).mean["R1"] == 0.5
+    assert Results.load(results.save(tmp_path / "results.json")) == results
+
+
 def test_other_forms():
     results = Results((row(0, 0.5, partition="trial_1"), row(1, 0.6)))
     read = list(csv.DictReader(io.StringIO(results.csv())))
     assert [float(line["R1"]) for line in read] == [0.5, 0.6]
     assert [line["partition"] for line in read] == ["trial_1", ""]
     latex = results.latex()
-    assert r"55.00 $\pm$ 7.07" in latex and r"\begin{tabular}{llllllllllll}" in latex and "% all lines" in latex
+    assert r"55.00 $\pm$ 7.07" in latex and r"\begin{tabular}{lrrrrr}" in latex and "% all lines" in latex
     console = Console(width=200, file=io.StringIO())
     console.print(results)
     assert "55.00 ± 7.07" in console.file.getvalue() and "[1]" in console.file.getvalue()

@@ -6,16 +6,21 @@ import base64
 import io
 import re
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
 from PIL import Image
 from small_run import make_run, write_people
 
+from vireid.evaluation.metrics import Metrics
 from vireid.evaluation.results import Results
+from vireid.evaluation.rows import Row
 from vireid.figures import report
+from vireid.figures.report import Failure, Report, Reported, Thumbnail
+from vireid.figures.report_words import FIGURES, WORDS
 from vireid.training.run_folder import RunFolder
+from vireid.workflows.options import FigureName
 from vireid.workflows.run import Run
 
 MEGABYTE = 1_000_000
@@ -31,7 +36,8 @@ def evaluated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def written(run: Path, pictures: list[Path]) -> str:
-    return report.page(RunFolder.open(run), Results.load(run / "results.json"), "vireid train agw", pictures)
+    reported = Reported(RunFolder.open(run), "agw", "vireid train agw", ranked=tuple(pictures))
+    return report.page(Report([reported], Results.load(run / "results.json")))
 
 
 def photograph(path: Path, size: tuple[int, int], noise: int = 30) -> Path:
@@ -68,7 +74,7 @@ def test_a_report_with_large_pictures_stays_under_2_megabytes(evaluated: Path, t
     text = written(evaluated, pictures)
     assert len(inline(text)) == 6 and len(text.encode()) < 2 * MEGABYTE
     data, _ = report.as_shown(pictures[0], 10**9)
-    assert len(data) > report.PICTURES_BYTES // 6  # at the best quality they would not fit
+    assert len(data) > 3 * report.MAX_BYTES // 4 // 6  # at the best quality they would not fit
 
 
 def test_a_report_without_pictures_has_no_heading_for_them(evaluated: Path) -> None:
@@ -82,10 +88,37 @@ def test_a_report_without_pictures_has_no_heading_for_them(evaluated: Path) -> N
 def test_axe_finds_nothing(evaluated: Path, open_tab, scheme: Literal["light", "dark"], paper: str, width: int) -> None:
     from browser import violations  # it needs the extra `serve` and playwright
 
-    path = Run.open(evaluated).report()
+    path = Run.open(evaluated).report("zh" if width < 1000 else "en")
     tab = open_tab(path.as_uri(), size={"width": width, "height": 900}, color_scheme=scheme)
     assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == paper
-    tab.page.click("summary")  # the whole record is read too
+    for summary in tab.page.query_selector_all("summary"):  # the queries and the whole record are read too
+        summary.click()
     assert tab.page.evaluate("[...document.images].every((image) => image.complete && image.naturalWidth > 0)")
     assert violations(tab) == []
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width  # nothing has to be scrolled sideways
+
+
+def test_best_is_bold_and_second_is_underlined_but_floors_are_not(evaluated: Path) -> None:
+    def row(name: str, rank1: float) -> Row:
+        return Row("p", 0, Metrics((rank1,) * 20, rank1, rank1, 5, 5), 9, {"name": name})
+
+    text = report.results_table(Results((row("a", 0.5), row("b", 0.7), row("c", 0.6)), (row("chance", 0.9),)), "en")
+    assert text.count("<strong>70.00</strong>") == text.count("<u>60.00</u>") == 6
+    assert "<td>90.00</td>" in text and "<td>50.00</td>" in text
+
+
+def test_queries_open_to_their_pictures_and_words_are_chinese(evaluated: Path) -> None:
+    hit = Thumbnail(b"webp", "other", ("1. another person", "camera 2, visible"))
+    failure = Failure("cam1/<1>.png: average precision 3.0 %", (hit,))
+    reported = Reported(RunFolder.open(evaluated), "agw", "vireid train", {"MB": "1.0"}, (failure,), "p")
+    report_of = Report([reported], Results.load(evaluated / "results.json"), no_figures="no matplotlib", lang="zh")
+    text = report.page(report_of)
+    assert '<html lang="zh-CN">' in text and "最难的查询" in text and "Hardest" not in text
+    assert "<summary>cam1/&lt;1&gt;.png: average precision 3.0 %</summary>" in text
+    assert '<li class="other"><img alt="1. another person, camera 2, visible"' in text
+    assert "未绘制图：no matplotlib" in text and "<td>1.0</td>" in text
+
+
+def test_every_word_is_there_in_both_languages() -> None:
+    assert WORDS["en"].keys() == WORDS["zh"].keys() and FIGURES["en"].keys() == FIGURES["zh"].keys()
+    assert set(FIGURES["en"]) == set(get_args(FigureName))

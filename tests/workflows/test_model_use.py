@@ -32,7 +32,7 @@ def test_the_default_model_embeds_and_is_evaluated(
     done = call("evaluate", *words, "--pictures", 2, "--format", "json")
     assert done.exit_code == 0, done.output
     folder, digest = Path("runs/manifest/night"), Bundle.open(models.path_of("night")).config.digest
-    assert {path.name for path in folder.iterdir()} == {"results.json", "table.md", "figures"}
+    assert {path.name for path in folder.iterdir()} == {"results.json", "table.md", "queries.csv", "figures"}
     table = (folder / "table.md").read_text("utf-8")
     assert "model: night" in table and f"embedder: {digest[:8]}" in table and "not on this data" in table
     done = call("embed", *words, "--to", tmp_path / "mine")

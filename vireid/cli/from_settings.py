@@ -100,5 +100,6 @@ def simplified(hint: Any) -> tuple[Any, dict[str, Any]]:
         simple, limits = next((k, lim) for k, lim in kinds if k in SIMPLE or typing.get_origin(k) in (Literal, list))
         return (simple | None if type(None) in inner else simple), limits
     if origin is tuple and inner[-1] is Ellipsis:
-        return list[simplified(inner[0])[0]], {}
+        simple = simplified(inner[0])[0]  # Typer takes no list of choices; the settings class checks them
+        return list[str if typing.get_origin(simple) is Literal else simple], {}
     return (str | None if hint is Any else hint), {}

@@ -1,4 +1,4 @@
-"""The verbs of research: train, embed, evaluate, compare, results, methods, demo."""
+"""The verbs of research: train, embed, evaluate, figures, report, compare, results, methods, demo."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from vireid.cli.options import (
     Model,
     OutForm,
     Quiet,
-    RunFolder,
     RunOrModel,
     To,
     Trial,
@@ -27,7 +26,8 @@ from vireid.cli.options import (
     show,
 )
 from vireid.errors import ArgumentError
-from vireid.workflows.options import EmbedOptions, EvaluateOptions, TrainOptions
+from vireid.types import Language
+from vireid.workflows.options import EmbedOptions, EvaluateOptions, FigureOptions, TrainOptions
 
 PROTOCOL = {"protocols": "--protocol"}
 
@@ -87,11 +87,31 @@ def evaluate(
     show(evaluate_with(name, options, to) if run is None else Run.open(run).evaluate(options), form)
 
 
-def report(run: RunFolder) -> None:
-    """Write RUN/report.html: results with their stamps, what was run, how to repeat it, ranked pictures."""
-    from vireid.workflows.run import Run
+@takes(FigureOptions, names={"formats": "--format"})
+def figures(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
+    to: Annotated[Path, typer.Option(help="Folder of the curves of several runs.")] = Path("runs/figures"),
+    *,
+    options: FigureOptions,
+) -> None:
+    """Draw figures into RUN/figures: CMC, similarities, t-SNE, cameras, error rates, attention, training curves."""
+    from vireid.workflows.draw import draw_figures
 
-    print(f"wrote {Run.open(run).report()}")
+    for file in draw_figures(runs, to, options):
+        print(file)
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
+    to: Annotated[
+        Path | None, typer.Option(help="File to write; RUN/report.html, of several runs runs/report.html.")
+    ] = None,
+    lang: Annotated[Language, typer.Option(help="Language of the page; zh writes report.zh.html.")] = "en",
+) -> None:
+    """Write one page on a run or several: results, figures, hardest queries, cost, what was run, how to repeat it."""
+    from vireid.workflows import draw
+
+    print(f"wrote {draw.report(runs, to, lang)}")
 
 
 def compare(
@@ -149,12 +169,29 @@ def compare(
 
 def results(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
+    paired: Annotated[
+        bool, typer.Option("--paired", help="Test each method against the first one on the same queries.")
+    ] = False,
+    column: Annotated[
+        list[str] | None, typer.Option(help="With --format latex: R1, R5, R10, R20, mAP or mINP, repeatable.")
+    ] = None,
     form: OutForm = "table",
 ) -> None:
-    """Print the results of several runs side by side; RegDB's splits are averaged."""
+    """Print the results of several runs side by side; RegDB's splits are averaged.
+
+    With --format latex as a table for a paper: seeds are averaged, the best is bold, the second one underlined.
+    """
+    from vireid.workflows.paired import paired_of
     from vireid.workflows.side_by_side import results_of
 
-    show(results_of(runs), form)
+    if column and (form != "latex" or paired):
+        raise ArgumentError(
+            "--column chooses the columns of a table for a paper; it takes --format latex and no --paired"
+        )
+    if column:
+        print(results_of(runs).latex(column))
+        return
+    show(paired_of(runs) if paired else results_of(runs), form)
 
 
 def methods(
@@ -188,6 +225,6 @@ def demo(
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
     rerank = flag_with_value("--rerank", "k-reciprocal", ("k-reciprocal", "local-shortest-path"))
-    for verb in (train, embed, evaluate, report, compare, results, methods, demo):
+    for verb in (train, embed, evaluate, figures, report, compare, results, methods, demo):
         kind = rerank if verb is evaluate else None
         app.command(verb.__name__, cls=kind, rich_help_panel="Research")(verb)

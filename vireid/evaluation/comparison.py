@@ -17,12 +17,13 @@ from functools import cached_property
 
 from vireid.errors import ArgumentError
 from vireid.evaluation.metrics import Metrics
+from vireid.evaluation.publication import PAPER_COLUMNS, Figures, publication_table
+from vireid.evaluation.publication import Line as FiguresLine
 from vireid.evaluation.results import (
     COLUMNS,
     NAME,
     Results,
     TerminalTable,
-    latex_table,
     markdown_table,
     percent,
     stamp_lines,
@@ -106,9 +107,18 @@ class Comparison:
         """The table in percent, followed by the stamps."""
         return markdown_table(*self._cells(), self._notes())
 
-    def latex(self) -> str:
-        """The table as a LaTeX tabular, the stamps as comments."""
-        return latex_table(*self._cells(), self._notes())
+    def latex(self, columns: Sequence[str] = PAPER_COLUMNS) -> str:
+        """The table as LaTeX for a paper (booktabs): best bold, second underlined, the stamps as comments."""
+        several = len({data for data, _ in self.blocks}) > 1
+        by_name: dict[str, dict[str, Figures]] = {}
+        for (data, protocol), lines in self.blocks.items():
+            for line in lines:
+                group = f"{data}: {protocol}" if several else protocol
+                by_name.setdefault(line.name, {})[group] = Figures(line.mean, line.std)
+        floors = {line.name for lines in self.blocks.values() for line in lines if None in line.by_seed}
+        return publication_table(
+            [FiguresLine(name, groups, name in floors) for name, groups in by_name.items()], self._notes(), columns
+        )
 
     def __rich__(self) -> TerminalTable:
         return TerminalTable(*self._cells(), self._notes())

@@ -19,6 +19,7 @@ from vireid.data.table import Table
 from vireid.errors import ArgumentError, DataError
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.metrics import LENGTH, Tally, take_columns
+from vireid.evaluation.queries import NEAREST, QueryFigures, of_tally
 from vireid.evaluation.refine import Refine, TrialEmbeddings
 from vireid.evaluation.results import Results, Row
 from vireid.evaluation.score_norm import COHORT, MIN_COHORT, STAMP, mean_of_others, spread
@@ -46,6 +47,20 @@ def evaluate(
     ArgumentError for vectors that are not finite or zero, an empty gallery, no query with a match, and a stamp of the
     embeddings that contradicts the table or the protocol (another partition, say).
     """
+    return evaluate_queries(embeddings, protocol, refine, rerank, similarity, device, length, nearest=0)[0]
+
+
+def evaluate_queries(
+    embeddings: Embeddings,
+    protocol: Protocol,
+    refine: Refine | None = None,
+    rerank: Rerank | None = None,
+    similarity: Similarity | None = None,
+    device: str | torch.device | None = None,
+    length: int = LENGTH,
+    nearest: int = NEAREST,
+) -> tuple[Results, list[QueryFigures]]:
+    """As `evaluate`, with the figures of every query of each trial; trial 0 keeps the `nearest` images of each."""
     trials = list(protocol.trials(embeddings.table))
     if not trials:
         raise ArgumentError(f"{protocol.name} has no trial for this table; check its splits and cameras")
@@ -54,19 +69,25 @@ def evaluate(
     stamp = _stamp(embeddings, protocol, refine, rerank, similarity)
     stamp |= _collapsed(embeddings, np.unique(np.concatenate([rows for trial in trials for rows in trial])))
     target = torch.device(device or "cpu")
-    tallies = [Tally(embeddings.table.pid[gallery], protocol.cmc_over_pids, length) for _, gallery in trials]
+    tallies = [
+        Tally(embeddings.table.pid[gallery], protocol.cmc_over_pids, length, 0 if number else nearest)
+        for number, (_, gallery) in enumerate(trials)
+    ]
     if refine is None and rerank is None:
         for group in _same_queries(trials):
             _tally_group(embeddings, protocol, trials, group, tallies, similarity, target)
     else:
         for trial, tally in zip(trials, tallies, strict=True):
             _tally_transductive(embeddings, protocol, trial, tally, refine, rerank, similarity, target)
-    return Results(
-        tuple(
-            Row(protocol.name, number, tally.metrics(), len(trials[number][1]), stamp)
-            for number, tally in enumerate(tallies)
-        )
-    )
+    rows = [
+        Row(protocol.name, number, tally.metrics(), len(trials[number][1]), stamp)
+        for number, tally in enumerate(tallies)
+    ]
+    queries = [
+        of_tally(tally, embeddings.table, protocol.name, number, trials[number], stamp)
+        for number, tally in enumerate(tallies)
+    ]
+    return Results(tuple(rows)), queries
 
 
 def ranked_rows(

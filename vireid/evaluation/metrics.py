@@ -115,12 +115,16 @@ class Tally:
     The columns of every block must follow `order` (G,), which lays the gallery out in levels: first one image of each
     identity, then a second one of each that has two, and so on, identities with more images first. So the best
     similarity of every identity is a maximum over a few slices, and the matches of an identity are found by arithmetic.
+    `nearest` images of each query are kept, if any.
     """
 
-    def __init__(self, gallery_pid: np.ndarray, cmc_over_pids: bool = False, length: int = LENGTH) -> None:
+    def __init__(
+        self, gallery_pid: np.ndarray, cmc_over_pids: bool = False, length: int = LENGTH, nearest: int = 0
+    ) -> None:
         if len(gallery_pid) == 0:
             raise ArgumentError("the gallery is empty; check the protocol and the split of the table")
         self.cmc_over_pids, self.length = cmc_over_pids, length
+        self.nearest = min(nearest, len(gallery_pid))
         self.pids, label, counts = np.unique(gallery_pid, return_inverse=True, return_counts=True)
         by_count = np.argsort(-counts, kind="stable")
         self.sizes = counts[by_count]  # (P,) images of each identity, largest first
@@ -134,6 +138,7 @@ class Tally:
         self.first: list[np.ndarray] = []
         self.precision: list[np.ndarray] = []
         self.inverse: list[np.ndarray] = []
+        self.lists: list[tuple[np.ndarray, np.ndarray]] = []
 
     def add(self, similarity: Tensor, query_pid: np.ndarray, ignored: np.ndarray | Tensor | None) -> None:
         """Add queries: similarity (q, G) with columns in `order` (overwritten), pids (q,), ignored (q, G) or None.
@@ -142,6 +147,8 @@ class Tally:
         """
         if not similarity.is_floating_point() or similarity.dtype in (torch.float16, torch.bfloat16):
             similarity = similarity.float()
+        if self.nearest:
+            self.lists.append(self._nearest(similarity, ignored))
         at = np.minimum(np.searchsorted(self.pids, query_pid), len(self.pids) - 1)
         place = self.place[at]
         size = np.where(self.pids[at] == query_pid, self.sizes[place], 0)
@@ -202,6 +209,18 @@ class Tally:
         for a, b in zip(self.starts[full:-1], self.starts[full + 1 :], strict=True):
             torch.maximum(by_pid[:, : b - a], wrong[:, a:b], out=by_pid[:, : b - a])
         return 1 + (by_pid >= best).sum(1)
+
+    def _nearest(self, similarity: Tensor, ignored: np.ndarray | Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+        """Places (q, k) in the gallery of the images most like each query, -1 where fewer count, and similarities."""
+        if ignored is not None:
+            mask = torch.as_tensor(ignored, dtype=torch.bool, device=similarity.device)
+            similarity = similarity.masked_fill(mask, -torch.inf)
+        values, columns = (x.cpu().numpy() for x in similarity.topk(self.nearest, dim=1))
+        places = self.order[columns]
+        again = np.lexsort((places, -values), axis=1)  # equal similarities stand in gallery order
+        places, values = (np.take_along_axis(x, again, axis=1) for x in (places, values))
+        counts = values > -LARGEST
+        return np.where(counts, places, -1), np.where(counts, values, 0.0).astype(np.float32)
 
     def metrics(self) -> Metrics:
         """The averages over all queries added; ValueError when none has a true match."""

@@ -11,7 +11,7 @@ import csv
 import io
 import shutil
 import statistics
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,40 +22,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from vireid.errors import ArgumentError, DataError
-from vireid.evaluation.metrics import Metrics
+from vireid.evaluation.publication import PAPER_COLUMNS, publication_lines, publication_table, word
+from vireid.evaluation.rows import AVERAGED_OVER, COLUMNS, NAME, Row
 from vireid.system import replacing
 
 FORMAT = "vireid results 1"
-COLUMNS: dict[str, Callable[[Metrics], float]] = {
-    "R1": lambda m: m.rank1,
-    "R5": lambda m: m.rank5,
-    "R10": lambda m: m.rank10,
-    "R20": lambda m: m.rank20,
-    "mAP": lambda m: m.mAP,
-    "mINP": lambda m: m.mINP,
-}
-NAME = "name"  # this entry of the stamp, if there is one, is a column of the table: what the figures are of
-AVERAGED_OVER = "partition"
 MAX_WIDTH = 10_000  # of a terminal, to measure what a table needs
-LATEX = {"\\": r"\textbackslash{}", "±": r"$\pm$", **{letter: "\\" + letter for letter in "_%&#${}"}}
-
-
-@dataclass(frozen=True)
-class Row:
-    """The figures of one trial."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    protocol: str
-    trial: int  # from 0
-    metrics: Metrics
-    num_gallery: int
-    stamp: dict[str, str]
-
-    @property
-    def group(self) -> tuple[str, tuple[tuple[str, str], ...]]:
-        """What rows that are averaged have in common."""
-        return self.protocol, tuple(sorted(item for item in self.stamp.items() if item[0] != AVERAGED_OVER))
 
 
 @dataclass(frozen=True)
@@ -78,21 +50,26 @@ class _File:
 
     format: Literal["vireid results 1"]
     rows: tuple[Row, ...]
+    floors: tuple[Row, ...] = ()
 
 
 @dataclass(frozen=True, repr=False)
 class Results:
     """Rows of any protocols and runs; `a + b` joins two, and `summaries` averages over trials.
 
+    `floors` are rows of what needs no training (chance, HOG) under the same protocols: they stand in the table beside
+    the others and in no average. Each has a name in its stamp.
+
     `print(results)`, and its name at Python's prompt, show the table at the width of the terminal.
     """
 
     rows: tuple[Row, ...]
+    floors: tuple[Row, ...] = ()
 
     def __post_init__(self) -> None:
         seen = set()
         for row in self.rows:
-            key = (row.group, row.stamp.get(AVERAGED_OVER), row.trial)
+            key = _key(row)
             if key in seen:
                 raise ArgumentError(
                     f"trial {row.trial} of {row.protocol} is there twice under one stamp, so a mean would count it "
@@ -101,15 +78,13 @@ class Results:
             seen.add(key)
 
     def __add__(self, other: Results) -> Results:
-        return Results(self.rows + other.rows)
+        floors = {_key(row): row for row in (*other.floors, *self.floors)}
+        return Results(self.rows + other.rows, tuple(floors.values()))
 
     @property
     def summaries(self) -> list[Summary]:
         """One Summary for each protocol and stamp, in the order of their first rows."""
-        groups: dict[object, list[Row]] = {}
-        for row in self.rows:
-            groups.setdefault(row.group, []).append(row)
-        return [_summary(rows) for rows in groups.values()]
+        return summaries_of(self.rows)
 
     @property
     def mean(self) -> dict[str, float]:
@@ -130,11 +105,11 @@ class Results:
 
     def markdown(self) -> str:
         """The table in percent, followed by the stamps."""
-        return markdown_table(*self._cells(), self._notes())
+        return markdown_table(*self.cells(), self.notes())
 
-    def latex(self) -> str:
-        """The table as a LaTeX tabular, the stamps as comments."""
-        return latex_table(*self._cells(), self._notes())
+    def latex(self, columns: Sequence[str] = PAPER_COLUMNS) -> str:
+        """The table as LaTeX for a paper (booktabs): best bold, second underlined, the stamps as comments."""
+        return publication_table(publication_lines(self.rows, self.floors), self.notes(), columns)
 
     def csv(self) -> str:
         """One line per trial, fractions, with every entry of the stamps as a column."""
@@ -153,35 +128,43 @@ class Results:
         return TypeAdapter(tuple[Row, ...]).dump_json(self.rows, indent=1).decode()
 
     def __rich__(self) -> TerminalTable:
-        return TerminalTable(*self._cells(), self._notes())
+        return TerminalTable(*self.cells(), self.notes())
 
     def __repr__(self) -> str:
         if not self.rows:
             return "Results(())"
         return self.__rich__().text(shutil.get_terminal_size().columns)
 
-    def _cells(self) -> tuple[list[str], list[list[str]]]:
-        summaries = self.summaries
-        named = any(NAME in s.stamp for s in summaries)
+    def cells(self) -> tuple[list[str], list[list[str]]]:
+        """The header and the lines of the table as texts, floors above the lines of their protocol."""
+        floors = sorted(summaries_of(self.floors), key=lambda floor: floor.mean["mAP"])
+        named = bool(floors) or any(NAME in s.stamp for s in self.summaries)
         header = [*([NAME] if named else []), "protocol", *COLUMNS, "trials", "queries", "valid", "gallery", "stamp"]
-        cells = []
-        for number, s in enumerate(summaries, 1):
-            name = [s.stamp.get(NAME, "")] if named else []
-            figures = [percent(s.mean[c], None if s.std is None else s.std[c]) for c in COLUMNS]
-            counts = [str(s.trials), s.num_queries, s.num_valid, s.num_gallery]
-            cells.append([*name, s.protocol, *figures, *counts, f"[{number}]"])
+        cells, protocols = [], set[str]()
+        for number, s in enumerate(self.summaries, 1):
+            above = [floor for floor in floors if floor.protocol == s.protocol not in protocols]
+            protocols.add(s.protocol)
+            for line, mark in (*((floor, "") for floor in above), (s, f"[{number}]")):
+                name = [line.stamp.get(NAME) or line.stamp.get("model") or line.stamp.get("method", "")]
+                figures = [percent(line.mean[c], None if line.std is None else line.std[c]) for c in COLUMNS]
+                counts = [str(line.trials), line.num_queries, line.num_valid, line.num_gallery]
+                cells.append([*(name if named else []), line.protocol, *figures, *counts, mark])
         return header, cells
 
-    def _notes(self) -> list[str]:
+    def notes(self) -> list[str]:
+        """What stands below the table."""
         stamps = [{k: v for k, v in s.stamp.items() if k != NAME} for s in self.summaries]
-        return [*stamp_lines(stamps), "percent; mean ± standard deviation over the trials (n - 1)"]
+        floors = {row.stamp[NAME]: row.stamp.get("layer", "") for row in self.floors}
+        listed = "; ".join(f"{name}: {layer}, under the same protocol" for name, layer in floors.items())
+        how = "percent; mean ± standard deviation over the trials (n - 1)"
+        return [*stamp_lines(stamps), *([listed] if listed else []), how]
 
     def save(self, path: Path | str) -> Path:
         """Write the rows as JSON, whole or not at all; returns the path."""
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
-            partial.write_bytes(TypeAdapter(_File).dump_json(_File(FORMAT, self.rows), indent=1))
+            partial.write_bytes(TypeAdapter(_File).dump_json(_File(FORMAT, self.rows, self.floors), indent=1))
         return path
 
     @staticmethod
@@ -191,10 +174,24 @@ class Results:
         if not path.is_file():
             raise DataError(f"no results at {path}; write them with `vireid evaluate`")
         try:
-            return Results(TypeAdapter(_File).validate_json(path.read_bytes()).rows)
+            file = TypeAdapter(_File).validate_json(path.read_bytes())
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise DataError(f"{path} is not a results file that vireid wrote: {faults}; evaluate again") from error
+        return Results(file.rows, file.floors)
+
+
+def summaries_of(rows: Sequence[Row]) -> list[Summary]:
+    """One Summary for each protocol and stamp, in the order of their first rows."""
+    groups: dict[object, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.group, []).append(row)
+    return [_summary(rows) for rows in groups.values()]
+
+
+def _key(row: Row) -> object:
+    """What no two rows of one table share."""
+    return row.group, row.stamp.get(AVERAGED_OVER), row.trial
 
 
 def _summary(rows: list[Row]) -> Summary:
@@ -246,7 +243,7 @@ def markdown_table(header: list[str], cells: list[list[str]], notes: list[str]) 
 
 def latex_table(header: list[str], cells: list[list[str]], notes: list[str]) -> str:
     """A LaTeX tabular, the notes as comments."""
-    body = [" & ".join(map(_latex_word, row)) + r" \\" for row in (header, *cells)]
+    body = [" & ".join(map(word, row)) + r" \\" for row in (header, *cells)]
     begin, end = rf"\begin{{tabular}}{{{'l' * len(header)}}}", r"\end{tabular}"
     return "\n".join([begin, body[0], r"\hline", *body[1:], end, *("% " + note for note in notes), ""])
 
@@ -311,7 +308,3 @@ class TerminalTable:
 
 def _stamp_text(name: str, stamp: dict[str, str]) -> str:
     return f"{name}: " + ", ".join(f"{key}: {value}" for key, value in sorted(stamp.items()))
-
-
-def _latex_word(text: str) -> str:
-    return "".join(LATEX.get(letter, letter) for letter in text)

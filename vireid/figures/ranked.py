@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -18,7 +17,7 @@ from vireid.errors import ArgumentError
 from vireid.figures.fonts import INSTALL, Font, chinese_file, font, readable, width, wrap
 from vireid.images import read, resize
 from vireid.system import replacing
-from vireid.types import MODALITIES
+from vireid.types import MODALITIES, Language
 
 SCALE = 2  # pixels per unit below: sharp on dense screens and in print
 MARGIN, GAP, AFTER_QUERY, LINE = 20, 8, 22, 15
@@ -70,22 +69,25 @@ def choose_queries(table: Table, queries: np.ndarray, ranked: np.ndarray, count:
         raise ArgumentError(f"a picture of ranked lists needs at least 1 query, got {count}")
     usable = np.flatnonzero((ranked >= 0).any(axis=1))
     right = table.pid[ranked[usable, 0]] == table.pid[queries[usable]]
-    kinds = [_spread(table, queries, usable[right]), _spread(table, queries, usable[~right])]
+    kinds = [spread(table, queries, usable[right]), spread(table, queries, usable[~right])]
     share = [min(len(kinds[0]), (count + 1) // 2), min(len(kinds[1]), count // 2)]
     share[0] = min(len(kinds[0]), count - share[1])
     share[1] = min(len(kinds[1]), count - share[0])
     return np.concatenate([_even(kind, n) for kind, n in zip(kinds, share, strict=True)]).astype(np.int64)
 
 
-def _spread(table: Table, queries: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """One place per identity first, then a second one per identity, and so on."""
+def spread(table: Table, queries: np.ndarray, places: np.ndarray, enough: int = 8) -> np.ndarray:
+    """One place per identity, or, where that makes fewer than `enough`, one of each first, then a second, and so on.
+
+    Within a turn the order of `places` (n,) is kept; they are places in `queries` (Q,).
+    """
     pid = table.pid[queries[places]]
     order = np.argsort(pid, kind="stable")
     starts = np.r_[True, pid[order][1:] != pid[order][:-1]] if len(order) else np.zeros(0, bool)
     turn = np.empty(len(places), dtype=np.int64)
     turn[order] = np.arange(len(order)) - np.maximum.accumulate(np.where(starts, np.arange(len(order)), 0))
     once = places[turn == 0]
-    return once if len(once) >= 8 else places[np.argsort(turn, kind="stable")]
+    return once if len(once) >= enough else places[np.argsort(turn, kind="stable")]
 
 
 def _even(places: np.ndarray, count: int) -> np.ndarray:
@@ -102,7 +104,7 @@ def ranked_list(
     *,
     title: str = "",
     stamp: Mapping[str, str] | None = None,
-    lang: Literal["en", "zh"] = "en",
+    lang: Language = "en",
     picture: tuple[int, int] = (144, 72),
 ) -> Drawn:
     """Write a picture of ranked lists: a row per query, the query first, then its nearest images from left to right.

@@ -19,8 +19,7 @@ from vireid.data.mixed_gallery import expanded
 from vireid.data.table import Table
 from vireid.errors import ArgumentError, RunsFailed, SettingsError
 from vireid.evaluation.comparison import Comparison, Trained
-from vireid.evaluation.embed import Embeddings
-from vireid.evaluation.evaluate import evaluate
+from vireid.evaluation.floors import CHANCE, chance
 from vireid.evaluation.results import NAME, Results
 from vireid.own_files import digest_of as code_digest
 from vireid.own_files import file_of, is_own, qualified_name
@@ -28,6 +27,7 @@ from vireid.system import available_cores, replacing
 from vireid.training.settings import resolve
 from vireid.workflows.compare_plan import OF_RUN, Entry, Plan
 from vireid.workflows.compare_rows import digest_of, read_row, write_row
+from vireid.workflows.cost import parameters_of
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_outputs import RESULTS
@@ -134,18 +134,6 @@ def protocols(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     if not chosen:
         raise ArgumentError(f"none of the given protocols belongs to {table.dataset}: {', '.join(names)}; add one")
     return chosen
-
-
-def chance(rows: Table, names: Sequence[str], seed: int = 0) -> Results:
-    """What vectors without any content reach on the rows that are tested."""
-    import numpy as np
-
-    noise = np.random.RandomState(seed).randn(len(rows), 64).astype(np.float32)
-    random = Embeddings(noise, rows, {NAME: "chance", "layer": "random vectors"})
-    results = Results(())
-    for name in names:
-        results += evaluate(random, datasets.protocol(name, rows))
-    return results
 
 
 # --- the runs ---------------------------------------------------------------------------------------------------------
@@ -278,19 +266,21 @@ def _trained(job: Job) -> Trained:
         named,
         pictures=sum(record["pictures"] for record in epochs),
         train_s=epochs[-1]["elapsed_s"] if epochs else 0.0,
-        parameters=deployed_parameters(run),
+        parameters=parameters_of(run),
         notes=(f"{job.line}: {job.entry.note}",) if job.entry.note else (),
     )
 
 
-def deployed_parameters(run: Run) -> int:
-    """Of the embedder; of a run that refines another, of that run's embedder and the refiner."""
-    networks = [run.embedding_run.embedder(), *([] if run.record.base is None else [run.folder.refiner()])]
-    return sum(p.numel() for network in networks for p in network.parameters())
-
-
 def _chances(tables: Mapping[str, Table], chosen: Mapping[str, tuple[str, ...]]) -> list[Trained]:
-    return [Trained(label, "chance", None, chance(split_rows(tables[label]), names)) for label, names in chosen.items()]
+    return [Trained(label, CHANCE, None, reached(split_rows(tables[label]), names)) for label, names in chosen.items()]
+
+
+def reached(rows: Table, names: Sequence[str]) -> Results:
+    """What chance reaches on the rows that are tested, under each protocol."""
+    results = Results(())
+    for name in names:
+        results += chance(rows, datasets.protocol(name, rows))
+    return results
 
 
 def _file_names(lines: Iterable[str]) -> dict[str, str]:

@@ -17,12 +17,11 @@ from vireid.deploy.bundle_config import WEIGHTS
 from vireid.deploy.model import bundle_of
 from vireid.evaluation.embed import Embeddings, embed
 from vireid.evaluation.evaluate import evaluate
-from vireid.evaluation.hog import hog_embeddings
+from vireid.evaluation.floors import hog
 from vireid.evaluation.results import NAME, Results
 from vireid.layers.embedder import load_embedder
 from vireid.layers.weights import locate
 from vireid.synthetic.make import make
-from vireid.workflows.compare import chance
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.run_rows import split_rows
 from vireid.workflows.side_by_side import results_of
@@ -86,10 +85,9 @@ def run_demo(root: Path, progress: bool = True) -> Results:
     ]
     for run in runs:
         run.evaluate(protocols=PROTOCOLS, progress=progress)
-    table = chance(rows, PROTOCOLS, SEED)
-    table += measured(hog_embeddings(rows, progress=progress), "HOG (no training)")
+    table = Results((), measured(hog(rows, progress=progress)).rows)
     if SHIPPED in models.names():
-        table += measured(shipped(rows, progress), SHIPPED)
+        table += measured(shipped(rows, progress))
     table += results_of([run.path for run in runs])
     for run in runs:
         for picture in sorted((run.path / "figures").glob("*.png")):
@@ -101,12 +99,12 @@ def run_demo(root: Path, progress: bool = True) -> Results:
 def shipped(rows: Table, progress: bool) -> Embeddings:
     """What the model that comes with vireid makes of the test pictures, as it is."""
     embedder = load_embedder(bundle_of(SHIPPED).path / WEIGHTS)
-    return embed(embedder, rows, progress=progress).stamped(**{"trained on": "other synthetic people"})
+    return embed(embedder, rows, progress=progress).stamped(**{NAME: SHIPPED, "trained on": "other synthetic people"})
 
 
-def measured(embeddings: Embeddings, name: str) -> Results:
-    """The lines of the table for these embeddings."""
+def measured(embeddings: Embeddings) -> Results:
+    """The lines of the table for these embeddings, whose stamp names them."""
     results = Results(())
     for protocol in PROTOCOLS:
-        results += evaluate(embeddings.stamped(**{NAME: name}), datasets.protocol(protocol, embeddings.table))
+        results += evaluate(embeddings, datasets.protocol(protocol, embeddings.table))
     return results

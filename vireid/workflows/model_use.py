@@ -21,15 +21,17 @@ from vireid.errors import ArgumentError
 from vireid.evaluation.centering import centered_embeddings
 from vireid.evaluation.embed import Embeddings, embed_layers
 from vireid.evaluation.local_shortest_path import LocalShortestPath
+from vireid.evaluation.queries import write_queries
 from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import Results
 from vireid.layers.embedder import load_embedder
 from vireid.system import choose_device
 from vireid.training.record import data_name
 from vireid.workflows.calibrate import calibrate_run
+from vireid.workflows.measure import check_centering, choose_layers, choose_protocols, measure
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, RunOptions
-from vireid.workflows.run import check_centering, choose_layers, choose_protocols, measure
-from vireid.workflows.run_outputs import draw_ranked, write_open_set, write_results
+from vireid.workflows.ranked_lists import draw_lists
+from vireid.workflows.run_outputs import QUERIES, write_open_set, write_results
 from vireid.workflows.run_rows import split_rows
 
 log = logging.getLogger(__name__)
@@ -45,7 +47,7 @@ def embed_with(model: str, options: EmbedOptions, to: Path | None = None) -> dic
 
 
 def evaluate_with(model: str, options: EvaluateOptions, to: Path | None = None) -> Results:
-    """Evaluate a model on `options.data`; writes results.json, table.md and pictures of ranked lists into `to`.
+    """Evaluate a model on `options.data`; writes results.json, table.md, queries.csv and pictures of ranked lists.
 
     The stamp says what the model was trained on, which is other data. Raises ArgumentError for what needs a run.
     """
@@ -61,15 +63,16 @@ def evaluate_with(model: str, options: EvaluateOptions, to: Path | None = None) 
     protocols = choose_protocols(table, options)
     layers = choose_layers(embeddings_of(bundle, model, split_rows(table), table, options), options.layer)
     vectors = [centered_embeddings(layer) if options.center else layer for layer in layers.values()]
-    results, served = measure(vectors, protocols, None, rerank, options)
+    measured = measure(vectors, protocols, None, rerank, options)
     folder = place_of(model, table, to)
     folder.mkdir(parents=True, exist_ok=True)
-    write_results(folder, results, refines=False)
+    write_results(folder, measured.results, refines=False)
+    log.info("wrote %s", write_queries(folder / QUERIES, measured.queries))
     if options.open_set:
-        write_open_set(folder, vectors[0], served, options.similarity)
-    for protocol in served if options.pictures else ():
-        draw_ranked(folder, Path(model).name, vectors[0], protocol, None, "", options)
-    return results
+        write_open_set(folder, vectors[0], measured.protocols, options.similarity)
+    if options.pictures:
+        draw_lists(folder, Path(model).name, measured, "", options)
+    return measured.results
 
 
 def calibrate_with(

@@ -11,8 +11,12 @@ from pydantic import Field
 from vireid.declaration import Count, Index, Integer, Number, Positive, settings
 from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
 from vireid.training.options import LoopOptions
-from vireid.types import Backend, Modality, ModalityOrAuto, Role, Similarity
+from vireid.types import Backend, Language, Modality, ModalityOrAuto, Role, Similarity
 
+FigureName = Literal[
+    "cmc", "histograms", "projection", "cameras", "error-rates", "attention", "training", "samples"
+]  # in the order of a report
+FigureFormat = Literal["png", "svg", "pdf"]
 Port = Annotated[Integer, Field(ge=0, le=65535)]
 
 
@@ -92,10 +96,34 @@ class EvaluateOptions(RunOptions):
     """Manifest: column whose equal value is ignored, repeatable."""
     open_set: bool = False
     """Also rank 1 at false-alarm rates of 1 % and 10 % (open_set.json)."""
+    hog: bool = False
+    """Also HOG in the table, which needs no training: what a network must beat."""
     pictures: Index = 8
-    """Queries in the picture of ranked lists; 0: none."""
-    lang: Literal["en", "zh"] = "en"
-    """Language of the picture."""
+    """Queries in a picture of ranked lists; 0: none."""
+    queries: tuple[str, ...] = ()
+    """Also a picture of these queries: paths within the data, repeatable."""
+    worst: bool = False
+    """Also a picture of the queries with the lowest average precision."""
+    best: bool = False
+    """Also a picture of the queries with the highest average precision."""
+    random: bool = False
+    """Also a picture of queries drawn at random."""
+    lang: Language = "en"
+    """Language of the pictures."""
+
+
+@settings
+class FigureOptions(RunOptions):
+    """Which figures are drawn of a run, of which pictures, and how they are saved."""
+
+    only: tuple[FigureName, ...] = ()
+    """Draw this alone, repeatable: cmc, histograms, projection, cameras, error-rates, attention, training, samples."""
+    formats: tuple[FigureFormat, ...] = ("png",)
+    """File format, repeatable: png, svg, pdf."""
+    projection: Literal["tsne", "umap"] = "tsne"
+    """How embeddings are laid out in the plane; umap needs umap-learn."""
+    lang: Language = "en"
+    """Language of the labels."""
 
 
 @settings

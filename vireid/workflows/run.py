@@ -7,37 +7,36 @@ scores = run.evaluate()
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from vireid.data import datasets
-from vireid.data.mixed_gallery import expanded
-from vireid.data.protocol import Protocol
 from vireid.data.table import Table
 from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle, export_bundle
 from vireid.deploy.model import RUN_BUNDLE
-from vireid.errors import ArgumentError, DataError, RunError
+from vireid.errors import ArgumentError, RunError
 from vireid.evaluation.centering import centered_embeddings
 from vireid.evaluation.embed import Embeddings, embed_layers
-from vireid.evaluation.evaluate import Rerank, evaluate
+from vireid.evaluation.evaluate import Rerank
 from vireid.evaluation.frozen import MADE_FROM, fingerprint
 from vireid.evaluation.local_shortest_path import LocalShortestPath
+from vireid.evaluation.queries import write_queries
 from vireid.evaluation.refine import RefinedBy
 from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import Results
-from vireid.figures.report import write_report
 from vireid.layers.embedder import Embedder
 from vireid.own_files import Code
 from vireid.system import choose_device, file_digest
 from vireid.training.record import RunRecord, data_name
 from vireid.training.run_folder import REFINER, RunFolder
+from vireid.types import Language
+from vireid.workflows.measure import Measured, check_centering, choose_layers, choose_protocols, measure
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, RunOptions
-from vireid.workflows.repeat import command_of
-from vireid.workflows.run_outputs import RESULTS, draw_ranked, write_open_set, write_results
+from vireid.workflows.ranked_lists import draw_lists
+from vireid.workflows.report import write_report
+from vireid.workflows.run_outputs import QUERIES, write_open_set, write_results
 from vireid.workflows.run_rows import RunRows, checked_table
 
 log = logging.getLogger(__name__)
@@ -68,9 +67,13 @@ class Run:
 
     # --- what the run is made of --------------------------------------------------------------------------------------
 
-    @cached_property
+    @property
     def embedding_run(self) -> Run:
         """The run whose embedder embeds: this one, or the base of one that refines; RunError where that changed."""
+        return self._embedding_run
+
+    @cached_property
+    def _embedding_run(self) -> Run:
         base = self.record.base
         if base is None:
             return self
@@ -149,24 +152,25 @@ class Run:
     # --- evaluation ---------------------------------------------------------------------------------------------------
 
     def evaluate(self, options: EvaluateOptions | None = None, **words: Any) -> Results:
-        """Evaluate and write RUN/results.json, table.md and figures/ranked-PROTOCOL.png; returns what was measured.
+        """Evaluate and write RUN/results.json, table.md, queries.csv and figures/ranked-PROTOCOL.png.
 
         `words` are the fields of EvaluateOptions. results.json keeps earlier figures of the same embedder and images.
         A run that refines by itself is measured on the embeddings of its base. Raises RunError, DataError,
         ArgumentError, SettingsError.
         """
         options = configured(EvaluateOptions, options, words)
-        measured = self.measured(options)
+        measured, rows = self.measured(options)
         write_results(self.path, measured.results, refines=self.record.base is not None)
         if options.open_set:
             write_open_set(self.path, measured.vectors[0], measured.protocols, options.similarity)
-        for protocol in measured.protocols if options.pictures else ():
-            suffix = measured.rows.suffix() + ("" if options.refine is None else "@refined")
-            draw_ranked(self.path, self.record.method, measured.vectors[0], protocol, measured.refiner, suffix, options)
+        log.info("wrote %s", write_queries(self.path / QUERIES, measured.queries))
+        if options.pictures:
+            suffix = rows.suffix() + ("" if options.refine is None else "@refined")
+            draw_lists(self.path, self.record.method, measured, suffix, options)
         return measured.results
 
-    def measured(self, options: EvaluateOptions) -> Measured:
-        """The figures of `evaluate` with what they were measured on; nothing but the embeddings is written."""
+    def measured(self, options: EvaluateOptions) -> tuple[Measured, RunRows]:
+        """The figures of `evaluate` and the rows that they are of; nothing but the embeddings is written."""
         refiner = self.refinement(options)
         rerank = self.reranking(options)
         check_centering(options, refined=refiner is not None)
@@ -180,8 +184,7 @@ class Run:
         layers = choose_layers(run.embed_rows(rows, options), options.layer)
         vectors = [self.stamped(layer, rows, options.refine) for layer in layers.values()]
         vectors = [centered_embeddings(layer) for layer in vectors] if options.center else vectors
-        results, served = measure(vectors, protocols, refiner, rerank, options)
-        return Measured(results, served, vectors, rows, refiner)
+        return measure(vectors, protocols, refiner, rerank, options), rows
 
     def refinement(self, options: EvaluateOptions) -> RefinedBy | None:
         """What refines the embeddings: the run's own refiner, or that of `refine`; RunError where it is unfit."""
@@ -230,12 +233,13 @@ class Run:
             stamp["refiner"] = file_digest(by.path / REFINER)[:8]
         return replace(embeddings, stamp=stamp)
 
-    def report(self) -> Path:
-        """Write RUN/report.html, one page without outside files: figures, stamps, the training, ranked lists.
+    def report(self, lang: Language = "en") -> Path:
+        """Write RUN/report.html (report.zh.html in Chinese), one page without outside files.
 
-        Raises DataError where the run was not evaluated.
+        It holds the results, figures, the hardest queries, ranked lists, cost and the training. Raises DataError where
+        the run was not evaluated.
         """
-        return write_report(self.folder, Results.load(self.path / RESULTS), command_of(self.record))
+        return write_report([self], lang=lang)
 
     # --- deployment ---------------------------------------------------------------------------------------------------
 
@@ -250,17 +254,6 @@ class Run:
         return export_bundle(self.folder, to, onnx=onnx, openvino=openvino, method=code)
 
 
-@dataclass(frozen=True)
-class Measured:
-    """Figures, the protocols that the data could serve, and the vectors by layer, the first one deployed."""
-
-    results: Results
-    protocols: list[Protocol]
-    vectors: list[Embeddings]
-    rows: RunRows
-    refiner: RefinedBy | None
-
-
 def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Embeddings]:
     """The files of all layers, the deployed one first, if each was made from just this; nothing otherwise."""
     paths = {path.name.removesuffix(f"{suffix}.npz"): path for path in folder.glob(f"*{suffix}.npz")}
@@ -270,60 +263,3 @@ def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Embedding
         if digest == made_from and all(notes.get(layer) == note for layer in layers):
             return {layer: Embeddings.load(paths[layer]) for layer in layers}
     return {}
-
-
-def choose_protocols(table: Table, options: EvaluateOptions) -> list[Protocol]:
-    """The protocols by name, or all; with SYSU-MM01's gallery draw where one is given."""
-    wanted = list(options.protocols) or list(datasets.protocols_for(table))
-    if options.draw is not None:
-        wanted = datasets.find(table.dataset).drawn(options.protocols, options.draw)
-    wanted = expanded(dict.fromkeys(wanted))
-    return [datasets.protocol(name, table, list(options.ignore) or None) for name in wanted]
-
-
-def choose_layers(layers: dict[str, Embeddings], layer: str | None) -> dict[str, Embeddings]:
-    """All layers, the named one, or the deployed one; ArgumentError for an unknown name."""
-    if layer == "all":
-        return layers
-    name = next(iter(layers)) if layer is None else layer
-    if name not in layers:
-        raise ArgumentError(f"the embedder has no layer {layer!r}; it has {', '.join(layers)} (or all)")
-    return {name: layers[name]}
-
-
-def check_centering(options: EvaluateOptions, refined: bool = False) -> None:
-    """ArgumentError where vectors cannot be centered: a refiner knows them as they are, and centered means cosine."""
-    if options.center and refined:
-        raise ArgumentError("a refiner was trained on vectors as they are; leave --center out, or do not refine")
-    if options.center and options.similarity == "euclidean":
-        raise ArgumentError("centered vectors are compared by cosine; leave --similarity or --center out")
-
-
-def measure(
-    vectors: Sequence[Embeddings],
-    protocols: Sequence[Protocol],
-    refiner: RefinedBy | None,
-    rerank: Rerank | None,
-    options: EvaluateOptions,
-) -> tuple[Results, list[Protocol]]:
-    """Figures of every layer and protocol, and the protocols that the data could serve.
-
-    A protocol that the data cannot serve is left out with a note where it was not given by name.
-    """
-    results, measured, reasons = Results(()), [], []
-    for protocol in protocols:
-        try:
-            rows = [evaluate(v, protocol, refiner, rerank, options.similarity) for v in vectors]
-        except DataError as error:
-            if options.protocols:
-                raise
-            reasons.append(f"left out {protocol.name}: {error}")
-            continue
-        for row in rows:
-            results += row
-        measured.append(protocol)
-    if not measured:
-        raise DataError("no protocol fits this data:\n" + "\n".join(reasons))
-    for reason in reasons:
-        log.warning("%s", reason)
-    return results, measured

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import logging
-import statistics
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from vireid.data import datasets
 from vireid.data.table import Table
 from vireid.declaration import configured
-from vireid.deploy.onnx import examples
 from vireid.errors import ArgumentError
 from vireid.evaluation.results import Results
 from vireid.evaluation.transfer_matrix import Cell, TransferMatrix
 from vireid.figures.transfer import draw_transfer
-from vireid.system import choose_device, replacing
-from vireid.types import VISIBLE
+from vireid.system import replacing
 from vireid.workflows.compare import labels, protocols
+from vireid.workflows.cost import ms_per_picture
 from vireid.workflows.options import EvaluateOptions, TransferOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_rows import belongs, load_table
 
 FILES = {"transfer.md": "markdown", "transfer.csv": "csv", "transfer.json": "json", "transfer.tex": "latex"}
 FIGURE = "transfer.png"
-TIMED_PICTURES, TIMED_PASSES = 16, 3
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +52,7 @@ def transfer(
     chosen = {label: chosen_protocols(table, options) for label, table in tables.items()}
     cells: list[Cell] = []
     for run, name in zip(opened, names(opened), strict=True):
-        ms = ms_per_picture(run, options)
+        ms = ms_per_picture(run, options.device)
         for label, table in tables.items():
             log.info("%s on %s", run.path, label)
             cells += cells_of(run, name, trained_on(run, tables), ms, label, table, chosen[label], options)
@@ -138,28 +132,11 @@ def cells_of(
 ) -> list[Cell]:
     """The cells of a run on one data set, one for each protocol."""
     words = {"device": options.device, "batch_size": options.batch_size, "progress": options.progress}
-    results = run.measured(EvaluateOptions(data=table, cross=True, protocols=tuple(chosen), **words)).results
+    measured, _ = run.measured(EvaluateOptions(data=table, cross=True, protocols=tuple(chosen), **words))
+    results = measured.results
     own = belongs(run.record, table)
     rows = {protocol: tuple(row for row in results.rows if row.protocol == protocol) for protocol in chosen}
     return [Cell(name, data_of_run, label, protocol, own, ms, Results(rows[protocol])) for protocol in chosen]
-
-
-def ms_per_picture(run: Run, options: TransferOptions) -> float:
-    """Milliseconds in which the run's network embeds a picture: the median of TIMED_PASSES of TIMED_PICTURES."""
-    place = choose_device(options.device)
-    source = run.embedding_run
-    embedder = source.embedder().to(place).eval()
-    size = source.folder.deployment.size
-    images = torch.zeros(TIMED_PICTURES, 3, *size, dtype=torch.uint8, device=place)
-    modality = torch.full((TIMED_PICTURES,), VISIBLE, dtype=torch.int64, device=place)
-    inputs = [one[:1].expand(TIMED_PICTURES, *one.shape[1:]) for one in examples(embedder, size)]
-    seconds = []
-    with torch.no_grad():
-        for _ in range(1 + TIMED_PASSES):
-            started = time.perf_counter()
-            embedder(images, modality, *inputs).cpu()  # which waits for the device
-            seconds.append(time.perf_counter() - started)
-    return 1000 * statistics.median(seconds[1:]) / TIMED_PICTURES
 
 
 def write(matrix: TransferMatrix, folder: Path) -> None:
