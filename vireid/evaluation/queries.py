@@ -24,15 +24,8 @@ from vireid.system import replacing
 from vireid.types import MODALITIES
 
 NEAREST = 10  # pictures of a list
-CONDITIONS = (
-    "layer",
-    "flip",
-    "center",
-    "similarity",
-    "draw",
-    "refine",
-    "rerank",
-)  # of the stamp: by which lines are distinguished
+# of the stamp: by which lines are distinguished
+CONDITIONS = ("layer", "flip", "center", "similarity", "draw", "refine", "rerank")
 SOURCES = ("embedder", "images")  # of the stamp: lines of other networks or pictures are out of date
 ABOUT = ("query", "pid", "camid", "modality", "AP", "first_rank", "INP", "first_camid")
 COLUMNS = ("protocol", "trial", *CONDITIONS, *SOURCES, *ABOUT, *(f"nearest_{k}" for k in range(1, NEAREST + 1)))

@@ -1,7 +1,8 @@
-"""Demo: the pipeline on a laptop: make data, train three methods from a pretrained start, evaluate, show a table.
+"""Demo: the pipeline on a laptop: make data, train three methods from a pretrained start, evaluate, show a table, write a report.
 
 The table begins with what needs no training on these people: chance, HOG, and the model `night` where this version
-comes with it. AGW, CAJL and contrast start from EfficientNet-Lite0 with weights of ImageNet (the extra `weights`).
+comes with it. AGW, CAJL and contrast start from EfficientNet-Lite0 with weights of ImageNet (the extra `weights`). The
+report on the three runs holds figures where the extra `figures` is installed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from vireid.evaluation.results import NAME, Results
 from vireid.layers.embedder import load_embedder
 from vireid.layers.weights import locate
 from vireid.synthetic.make import make
+from vireid.workflows.draw import report
 from vireid.workflows.options import TrainOptions
+from vireid.workflows.report import REPORT
 from vireid.workflows.run_rows import split_rows
 from vireid.workflows.side_by_side import results_of
 from vireid.workflows.train import train_with
@@ -92,6 +95,9 @@ def run_demo(root: Path, progress: bool = True) -> Results:
     for run in runs:
         for picture in sorted((run.path / "figures").glob("*.png")):
             log.info("picture: %s", picture)
+    paths = [run.path for run in runs]
+    for lang, name in REPORT.items():
+        log.info("report: %s", report(paths, root / name, lang))
     log.info("done in %.0f s; data, runs, tables and pictures are in %s", time.monotonic() - began, root)
     return table
 

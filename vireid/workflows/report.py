@@ -31,7 +31,7 @@ from vireid.workflows.repeat import command_of
 from vireid.workflows.run_outputs import QUERIES, RESULTS
 from vireid.workflows.side_by_side import named_runs, results_of
 
-REPORT = {"en": "report.html", "zh": "report.zh.html"}
+REPORT: dict[Language, str] = {"en": "report.html", "zh": "report.zh.html"}
 FAILURES, FAILURES_OF_SEVERAL = 8, 3  # hardest queries of a run
 THUMBNAIL, QUALITY = (128, 64), 60  # of their pictures
 log = logging.getLogger(__name__)
