@@ -1,4 +1,4 @@
-"""Demo: the pipeline on a laptop: make data, train three methods from a pretrained start, evaluate, show a table, write a report.
+"""Demo: the pipeline on a laptop: make data, train three methods from a pretrained start, evaluate, write a report.
 
 The table begins with what needs no training on these people: chance, HOG, and the model `night` where this version
 comes with it. AGW, CAJL and contrast start from EfficientNet-Lite0 with weights of ImageNet (the extra `weights`). The
