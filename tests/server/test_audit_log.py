@@ -19,6 +19,7 @@ from vireid.errors import AuditError
 from vireid.search.audit import START, Audit
 from vireid.server.search_service import SearchService
 from vireid.server.settings import ServerSettings
+from vireid.workflows.service import audit_of
 
 
 def test_a_search_is_logged_without_its_picture(api: TestClient, service: SearchService, bundle: Bundle) -> None:
@@ -74,6 +75,12 @@ def test_a_changed_log_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "audit.jsonl").write_text("".join(lines)[:-20], encoding="utf-8")  # the plug was pulled
     log.write("search", "desk", "search", hits=5)
     assert log.verify() == 6 and log.entries()[0]["hits"] == 5
+
+
+def test_an_audit_of_nothing_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(AuditError, match=r"there is no audit log .*typo\.files/audit\.jsonl; check the name"):
+        audit_of(str(tmp_path / "typo"), None, 5)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_several_threads_write_one_chain(tmp_path: Path) -> None:

@@ -124,7 +124,9 @@ def test_a_folder_that_is_no_run_is_told(tmp_path, trained):
         run.embedder()
     last = run.path / "last.pt"
     last.write_bytes(last.read_bytes()[:500])
-    with pytest.raises(RunError, match=r"last\.pt is damaged"):
+    with pytest.raises(
+        RunError, match=r"last\.pt is cut off or is not a checkpoint \(\w+\); restore it or train again$"
+    ):
         run.checkpoint()
     last.unlink()
     with pytest.raises(RunError, match="before its first epoch ended"):

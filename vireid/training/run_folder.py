@@ -145,7 +145,10 @@ class RunFolder:
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # torch raises many kinds for a file that is cut or foreign
-            raise RunError(f"{path} is damaged ({type(error).__name__}: {error}); {ADVICE}") from error
+            # without torch's words, which advise to load it unsafely
+            raise RunError(f"{path} is cut off or is not a checkpoint ({type(error).__name__}); {ADVICE}") from error
+        if not isinstance(state, dict):
+            raise RunError(f"{path} is not a checkpoint that vireid wrote; {ADVICE}")
         check_format(path, state.get("format"), FORMAT, RunError, ADVICE)
         return state
 
@@ -156,7 +159,7 @@ class RunFolder:
             state = self.checkpoint(name)
             method.load_state_dict(state["method"])
             load_reported(method, state.get("reported"))
-        except RuntimeError as error:
+        except (RuntimeError, KeyError) as error:
             raise RunError(
                 f"{self.path / name} does not fit this {type(method).__name__}: build it with num_pids="
                 f"{self.record.num_pids} and the settings {self.record.settings}\n{error}"
