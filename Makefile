@@ -36,9 +36,9 @@ lint: $(VENV)/dev.installed
 bench: $(VENV)/test.installed         ## measure; writes benchmarks/results/
 	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
 
-docs: $(VENV)/dev.installed           ## build the documentation into site/
-	$(BIN)/python -m pip install -q 'mkdocs-material>=9.5'
-	$(BIN)/mkdocs build --strict
+docs: $(VENV)/dev.installed           ## build the documentation into site/, both languages; any warning is an error
+	$(BIN)/python -m pip install -q -e '.[docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
 
 .PHONY: lock
 lock: $(VENV)/test.installed          ## write requirements-dev.lock: the versions that this environment holds

@@ -1,4 +1,4 @@
-"""What MkDocs cannot do from mkdocs.yml alone: the page of commands from the help texts, and links between languages."""
+"""What mkdocs.yml cannot say: a page of commands from the help texts, and pages without their line of languages."""
 
 import re
 from typing import Any
