@@ -133,6 +133,25 @@ def test_a_file_of_an_earlier_reader_is_made_again(
     assert len(decoded) == 12 and cache.cache_info(table, SIZE).complete
 
 
+def test_pictures_of_equal_size_and_time_that_change_places(tmp_path: Path, decoded: list[str]) -> None:
+    table = table_of(tmp_path, ["a.bmp", "b.bmp", "c.bmp"])
+    for level, name in enumerate(table.path.tolist()):
+        Image.new("RGB", (20, 30), (40 * level, 0, 0)).save(tmp_path / name)
+        os.utime(tmp_path / name, (1e9, 1e9))
+    assert cache.pixels(table, SIZE)[:, 0, 0, 0].tolist() == [0, 40, 80]
+    (tmp_path / "a.bmp").rename(tmp_path / "x.bmp")
+    (tmp_path / "b.bmp").rename(tmp_path / "a.bmp")
+    (tmp_path / "x.bmp").rename(tmp_path / "b.bmp")
+    decoded.clear()
+    assert cache.pixels(table, SIZE)[:, 0, 0, 0].tolist() == [40, 0, 80]
+    assert sorted(decoded) == ["a.bmp", "b.bmp"]
+    (tmp_path / "c.bmp").chmod(0o600)  # another change time, and the same picture
+    decoded.clear()
+    assert cache.cache_info(table, SIZE).current == 2
+    assert cache.pixels(table, SIZE)[:, 0, 0, 0].tolist() == [40, 0, 80]
+    assert decoded == [] and cache.cache_info(table, SIZE).complete
+
+
 def test_a_second_call_decodes_nothing(tmp_path: Path, decoded: list[str]) -> None:
     table = picture_table(tmp_path)
     before = cache.cache_info(table, SIZE)

@@ -3,18 +3,18 @@
 For a table of R rows at size (H, W) the folder holds
 
     NAME.npy               uint8 (R, H, W, 3), RGB, rows in the table's order
-    NAME.rows.npz          paths, and per row the source's bytes, modification time, height and width
+    NAME.rows.npz          paths, and per row the source's bytes, times, height, width and a digest
     NAME.npy.partial, NAME.rows.partial, NAME.lock      while it is being built
 
 NAME is made of the dataset, the size, the filter, the gray rule where it has a range, and a digest of the paths. The
 default folder is ROOT/.vireid-cache, or $XDG_CACHE_HOME/vireid (~/.cache/vireid) when the dataset's folder cannot be
 written.
 
-A build that was killed continues with the rows that are missing. A source whose bytes or modification time changed is
-decoded again, it alone: all other rows are copied, from this file or from any other of the same dataset, size and
-filter in the folder (the file of the whole dataset serves the file of its training rows). Two processes that want the
-same file wait for each other. Pixels are those of vireid.images: `read`, then `resize`. A file of an earlier version,
-whose pictures were not turned as the camera noted, is made again.
+A build that was killed continues with the rows that are missing. A source that changed (its bytes, or one of its times
+and its content) is decoded again, it alone: all other rows are copied, from this file or from any other of the same
+dataset, size and filter in the folder (the file of the whole dataset serves the file of its training rows). Two
+processes that want the same file wait for each other. Pixels are those of vireid.images: `read`, then `resize`. A file
+of an earlier version is made again.
 
 Threads do the work: Pillow releases Python's lock while it decodes and resizes.
 """

@@ -3,12 +3,14 @@
     NAME.npy.partial, NAME.rows.partial     while it is being built; a killed build resumes with them
 
 What is done is recorded row by row with the number of the reader that decoded it, so rows of an earlier reader are
-decoded again.
+decoded again. A source is unchanged when bytes, modification time and change time are. Where the change time alone
+differs (the data set was copied, or files of equal size and time changed places) its content is compared.
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import shutil
 import sys
@@ -32,8 +34,9 @@ from vireid.types import Size
 CHUNK = 32  # pictures per task of a thread
 DISK_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))  # Windows has no quota error
 FLUSH_S = 2.0  # seconds between two records of what is done: a kill loses at most the work of so long
-BYTES, MTIME_NS, HEIGHT, WIDTH, DONE = range(5)  # columns of the row record
-READER = 2  # what DONE holds for a row that is there; 1 was a reader that did not apply the EXIF orientation
+BYTES, MTIME_NS, CTIME_NS, HEIGHT, WIDTH, DONE, DIGEST = range(7)  # columns of the row record
+COLUMNS = 7
+READER = 3  # what DONE holds for a row that is there; 1 did not apply the EXIF orientation, 2 kept no digest
 
 
 @dataclass(frozen=True)
@@ -59,14 +62,14 @@ def file_bytes(rows: int, size: Size) -> int:
 
 
 def stamps_of(table: Table) -> np.ndarray:
-    """(R, 2) int64: bytes and modification time of every source."""
-    stamps = np.empty((len(table), 2), dtype=np.int64)
+    """(R, 3) int64: bytes, modification time and change time of every source."""
+    stamps = np.empty((len(table), 3), dtype=np.int64)
     faults: list[str] = []
     root = os.fspath(table.root)
     for row, name in enumerate(table.path.tolist()):
         try:
             status = os.stat(os.path.join(root, name))
-            stamps[row] = status.st_size, status.st_mtime_ns
+            stamps[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
         except OSError as error:
             faults.append(f"{name}: {error.strerror or error}")
     if faults:
@@ -85,11 +88,23 @@ def _unreadable(faults: list[str], total: int, root: str) -> str:
 
 def unchanged(record: np.ndarray, stamps: np.ndarray) -> np.ndarray:
     """(R,) whether a row was decoded by this reader and its source has not changed since."""
+    return _alike(record, stamps) & (record[:, CTIME_NS] == stamps[:, 2])
+
+
+def _alike(record: np.ndarray, stamps: np.ndarray) -> np.ndarray:
+    """(R,) whether a row was decoded by this reader and its source has the bytes and the modification time of then."""
     return (record[:, BYTES] == stamps[:, 0]) & (record[:, MTIME_NS] == stamps[:, 1]) & (record[:, DONE] == READER)
 
 
+def _content(file: Path) -> int:
+    """A digest of what a file holds, as the record keeps it."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").digest()
+    return int.from_bytes(digest[:8], "big", signed=True)
+
+
 def finished(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Paths (R,) and row record (R, 5) of a finished file, or None."""
+    """Paths (R,) and row record (R, COLUMNS) of a finished file, or None; None too for that of an earlier reader."""
     try:
         with np.load(rows_file(path), allow_pickle=False) as stored:
             paths, record = stored["path"], stored["record"]
@@ -98,7 +113,7 @@ def finished(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     except (ValueError, KeyError, EOFError, OSError, zipfile.BadZipFile) as error:
         raise DataError(f"the cache file {path} is damaged ({error}); delete it and run again") from error
-    return (paths, record) if len(paths) == len(record) == shape[0] else None
+    return (paths, record) if record.shape == (len(paths), COLUMNS) and len(paths) == shape[0] else None
 
 
 # --- building ---------------------------------------------------------------------------------------------------------
@@ -149,7 +164,7 @@ def _open_partial(partial: Path, record_file: Path, shape: tuple[int, ...]) -> t
     need = file_bytes(shape[0], (shape[1], shape[2]))
     try:
         array, record = np.load(partial, mmap_mode="r+"), np.load(record_file, mmap_mode="r+")
-        if array.shape == shape and array.dtype == np.uint8 and record.shape == (shape[0], 5):
+        if array.shape == shape and array.dtype == np.uint8 and record.shape == (shape[0], COLUMNS):
             _set_aside(partial)
             return array, record
     except (FileNotFoundError, ValueError, EOFError):
@@ -160,7 +175,7 @@ def _open_partial(partial: Path, record_file: Path, shape: tuple[int, ...]) -> t
         raise _disk_full(partial.parent, need)
     array = open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
     _set_aside(partial)
-    record = open_memmap(record_file, mode="w+", dtype=np.int64, shape=(shape[0], 5))
+    record = open_memmap(record_file, mode="w+", dtype=np.int64, shape=(shape[0], COLUMNS))
     return array, record
 
 
@@ -198,12 +213,15 @@ def _copy_known(
             continue
         here, there = np.array(wanted).T
         same = unchanged(known[1][there], stamps[here])
+        for at in np.flatnonzero(_alike(known[1][there], stamps[here]) & ~same).tolist():
+            same[at] = known[1][there[at], DIGEST] == _content(table.full_path(int(here[at])))
         here, there = here[same], there[same]
         stored = np.load(sibling, mmap_mode="r")
         for start in range(0, len(here), 1024):
             array[here[start : start + 1024]] = stored[there[start : start + 1024]]
         array.flush()
         record[here] = known[1][there]
+        record[here, CTIME_NS] = stamps[here, 2]
         missing[here] = False
 
 
@@ -226,8 +244,9 @@ def _decode_all(
         array.flush()  # first the pixels, then the word that they are there
         for decoded in pending:
             done = decoded.rows
-            record[done, :2] = stamps[done]
+            record[done, :3] = stamps[done]
             record[done, HEIGHT : WIDTH + 1] = decoded.sizes
+            record[done, DIGEST] = decoded.digests
             record[done, DONE] = READER
         record.flush()
         pending.clear()
@@ -258,12 +277,13 @@ class Decoded:
 
     rows: list[int]
     sizes: np.ndarray
+    digests: list[int]
     faults: list[str]
 
 
 def _decode(table: Table, rows: list[int], form: Form, array: np.memmap) -> Decoded:
     """Decode the pictures of one task straight into the half-built file."""
-    done, sizes, faults = [], [], []
+    done, sizes, digests, faults = [], [], [], []
     for row in rows:
         try:
             array[row], source_size = decode(table.full_path(row), str(table.path[row]), form)
@@ -272,7 +292,8 @@ def _decode(table: Table, rows: list[int], form: Form, array: np.memmap) -> Deco
             continue
         done.append(row)
         sizes.append(source_size)
-    return Decoded(done, np.array(sizes, dtype=np.int64).reshape(-1, 2), faults)
+        digests.append(_content(table.full_path(row)))
+    return Decoded(done, np.array(sizes, dtype=np.int64).reshape(-1, 2), digests, faults)
 
 
 def decode(file: Path, name: str, form: Form) -> tuple[np.ndarray, Size]:
