@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import logging
+import os
 import struct
 import warnings
 import zlib
@@ -179,6 +180,36 @@ def test_a_fixed_range_of_gray_values() -> None:
     for low, high in ((1, 1), (2, 1), (None, 1), (1, None), (0, np.inf), (np.nan, 1)):
         with pytest.raises(ArgumentError, match="a gray range"):
             GrayRule(low, high)
+
+
+def test_gray_values_are_those_of_the_file(tmp_path: Path) -> None:
+    """Pillow stretches PGM to 65535, reads 32 bits as signed and leaves a negative of 16 bits as it is."""
+    values, fixed = deep(), GrayRule(7000, 9000)
+    expected = read(values, gray=fixed)
+    pgm = b"P5 32 64 16383\n" + values.astype(">u2").tobytes()
+    np.testing.assert_array_equal(np.asarray(read(pgm, gray=fixed)), np.asarray(expected))
+    large = values.astype(np.uint32) * 400_000
+    tiff = encoded(Image.fromarray(large.view(np.int32)), "TIFF", tiffinfo={339: 1})
+    np.testing.assert_array_equal(np.asarray(read(tiff)), np.asarray(read(large)))
+    signed = encoded(Image.fromarray(values.astype(np.int32) - 8000), "TIFF")
+    found = read(signed, gray=GrayRule(-1000, 1000))
+    np.testing.assert_array_equal(np.asarray(found), np.asarray(expected))
+    negative = encoded(Image.fromarray(values), "TIFF", tiffinfo={262: 0})
+    with Image.open(io.BytesIO(negative)) as opened:
+        assert opened.tag_v2[262] == 0  # pyright: ignore[reportAttributeAccessIssue]
+    np.testing.assert_array_equal(255 - np.asarray(read(negative, gray=fixed)), np.asarray(expected))
+
+
+def test_what_begins_as_a_picture(tmp_path: Path) -> None:
+    for number, (data, known) in enumerate(((encoded(colored(), "PNG"), True), (heic(), True), (b"BM", True),
+                                            (b"ab", False), (b"", False))):  # fmt: skip
+        (tmp_path / str(number)).write_bytes(data)
+        assert images.is_picture(tmp_path / str(number)) == known
+        if len(data) == 2:
+            refused(data, "cannot be read as a picture")
+    assert not images.is_picture(tmp_path / "absent")
+    os.mkfifo(tmp_path / "pipe.png")
+    refused(tmp_path / "pipe.png", "it is a pipe, a socket or a device and not a file")
 
 
 def test_the_first_of_several_frames_is_read_and_the_log_says_so(caplog: pytest.LogCaptureFixture) -> None:

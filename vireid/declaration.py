@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
 import pydantic
-from pydantic import BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError, PydanticUndefined
 
 from vireid.errors import SettingsError
@@ -57,6 +57,16 @@ Rate = Weight  # a learning rate or a factor of it, 0 or more
 Positive = Annotated[float, NoSwitch, Field(gt=0)]
 Share = Annotated[float, NoSwitch, Field(ge=0, le=1)]  # also a probability
 BelowOne = Annotated[float, NoSwitch, Field(ge=0, lt=1)]  # e.g. a dropout or the decay of a running mean
+
+
+def ascending(ends: tuple[float, float]) -> tuple[float, float]:
+    """Refuse a range whose first number is not below its second."""
+    if not ends[0] < ends[1]:
+        raise ValueError("LOW must be below HIGH")
+    return ends
+
+
+Range = Annotated[tuple[Number, Number], AfterValidator(ascending)]  # (low, high)
 
 
 @settings

@@ -22,7 +22,8 @@ import logging
 import math
 import os
 import re
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -50,12 +51,20 @@ PLUGINS = {
 KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC or PPM"
 HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 AVIF_BRANDS = (b"avif", b"avis")
+OTHER_KINDS = {  # what else people give, by its first bytes in lower case
+    b"%pdf": "a PDF", b"<svg": "an SVG drawing", b"<?xml": "XML", b"<!doctype": "a web page", b"<html": "a web page",
+    b"pk\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip archive", b"8bps": "a Photoshop file",
+    b"\x00\x00\x00\x0cjp": "JPEG 2000", b"version https://": "a pointer of Git LFS",
+    b"\x00\x05\x16\x07": "the companion file of macOS",
+}  # fmt: skip
 BACKGROUND = "white"
+HEAD = 16  # bytes that say what a file is; of a shorter one zeros stand for the rest
 FLAT = 0.5  # of the range: a picture of one value is middle gray
 MEGA = 1_000_000
 
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic", "bilinear")}
 
+BITS, PHOTOMETRIC, SAMPLE_FORMAT = 258, 262, 339  # tags of TIFF
 ORIENTATION = 0x0112  # the EXIF tag; its values 2 to 8 and what makes them upright
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -81,6 +90,9 @@ class GrayRule:
     Without a range it is the 1st and the 99th percentile of the picture's finite values; where these are equal, its
     smallest and largest value; a flat picture is middle gray. NaN is black. A fixed range keeps temperatures
     comparable between pictures; take the one that training took.
+
+    >>> str(GrayRule()), str(GrayRule(7000, 9000))
+    ('percentiles 1 to 99', '7000 to 9000')
     """
 
     low: float | None = None
@@ -91,6 +103,19 @@ class GrayRule:
             raise ArgumentError(f"a gray range has both ends or none, got {self.low} to {self.high}")
         if self.low is not None and self.high is not None and not -math.inf < self.low < self.high < math.inf:
             raise ArgumentError(f"a gray range goes from a lower to a higher number, got {self.low} to {self.high}")
+
+    def __str__(self) -> str:
+        return "percentiles 1 to 99" if self.low is None else f"{self.low:g} to {self.high:g}"
+
+    @classmethod
+    def of(cls, ends: Sequence[float] | None) -> GrayRule:
+        """The rule of a fixed range (low, high), or of None."""
+        return cls() if ends is None else cls(*ends)
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """The fixed range, None without one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """uint8 of gray values of any number type; ValueError where no value is finite."""
@@ -147,6 +172,7 @@ def read(
     path = Path(picture)
     name = name or str(path)
     try:
+        check_file(path, name)
         with path.open("rb") as file:
             return _of_file(file, os.fstat(file.fileno()).st_size, name, gray, limits)
     except FileNotFoundError:
@@ -178,7 +204,7 @@ def _of_file(file: IO[bytes], size: int, name: str, gray: GrayRule, limits: Limi
             f"{name} has {size / MEGA:.1f} MB, at most {limits.max_bytes / MEGA:g} are read; "
             "take the crop of the person, or a smaller frame"
         )
-    head = file.read(16)
+    head = file.read(HEAD)
     if not head:
         raise PictureError(f"{name} is empty (0 bytes); copy it again or leave it out")
     kind, opener = _opener(head, name)
@@ -197,10 +223,34 @@ def _of_file(file: IO[bytes], size: int, name: str, gray: GrayRule, limits: Limi
     return _decoded(opened, name, gray, limits)
 
 
+def begins_as_picture(head: bytes) -> bool:
+    """Whether a file with these first bytes is of a kind that `read` knows, HEIC without its package included."""
+    padded = head.ljust(HEAD, b"\0")
+    known = any(accepts is not None and accepts(padded) for _, accepts in _openers().values())
+    return known or (head[4:8] == b"ftyp" and head[8:12] in (*HEIC_BRANDS, *AVIF_BRANDS))
+
+
+def is_picture(path: Path) -> bool:
+    """Whether a file begins as a picture; False where it cannot be opened."""
+    try:
+        with path.open("rb") as file:
+            return begins_as_picture(file.read(HEAD))
+    except OSError:
+        return False
+
+
+def check_file(path: Path, name: str) -> None:
+    """PictureError where a path is not a file: a pipe or a device would be waited for. Raises what `stat` raises."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
+        raise PictureError(f"{name} cannot be read as a picture: it is {what} and not a file; name a file")
+
+
 def _opener(head: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str], Image.Image]]:
     """Pillow's name of the format that a file begins as, and what opens it."""
     for kind, (opener, accepts) in _openers().items():
-        if accepts is not None and accepts(head) is True:  # a text says that a library is missing
+        if accepts is not None and accepts(head.ljust(HEAD, b"\0")) is True:  # a text: a library is missing
             return kind, opener
     brand = head[8:12] if head[4:8] == b"ftyp" else b""
     if brand in AVIF_BRANDS:
@@ -218,8 +268,11 @@ def _opener(head: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str], Ima
             ) from None
         pillow_heif.register_heif_opener()
         return "HEIF", Image.OPEN["HEIF"][0]
+    content = next((what for begin, what in OTHER_KINDS.items() if head.lstrip().lower().startswith(begin)), "")
     raise PictureError(
-        f"{name} cannot be read as a picture: it does not begin as {KINDS}; convert it to one of these, or leave it out"
+        f"{name} cannot be read as a picture: it does not begin as {KINDS}"
+        + (f" but as {content}" if content else "")
+        + "; convert it to one of these, or leave it out"
     )
 
 
@@ -273,9 +326,10 @@ def _decoded(image: Image.Image, name: str, gray: GrayRule, limits: Limits) -> I
     try:
         if getattr(image, "is_animated", False) and image.format != "MPO":  # whose second frame is a preview
             log.warning("%s holds several frames or pages; the first one is read", name)
+        stored = _Stored.of(image)
         image.load()
         turn = UPRIGHT.get(_orientation(image, name))
-        rgb = _rgb(image, gray)
+        rgb = _rgb(image, gray, stored)
     except Exception as error:  # on a damaged file Pillow's decoders raise nearly anything
         raise _unreadable(name, error) from error
     upright = rgb if turn is None else rgb.transpose(turn)
@@ -306,11 +360,42 @@ def _orientation(image: Image.Image, name: str) -> int:
         return 1
 
 
-def _rgb(image: Image.Image, gray: GrayRule) -> Image.Image:
+@dataclass(frozen=True)
+class _Stored:
+    """What of gray values of more than 8 bits Pillow changes, or does not apply."""
+
+    unsigned: bool = False  # a TIFF of 32 bits, which Pillow reads as signed
+    white_is_zero: bool = False  # a TIFF that stores the negative; Pillow turns those of 8 bits alone
+    largest: int | None = None  # of a PGM, which Pillow stretches to 65535
+
+    @classmethod
+    def of(cls, image: Image.Image) -> _Stored:
+        """Of a picture that is not decoded yet."""
+        if not isinstance(image, ImageFile.ImageFile) or not image.mode.startswith("I"):
+            return cls()
+        if image.format == "TIFF":
+            tags: Any = getattr(image, "tag_v2", {})
+            is_unsigned = image.mode == "I" and tags.get(SAMPLE_FORMAT, (1,))[0] == 1 and tags.get(BITS, (0,))[0] == 32
+            return cls(unsigned=is_unsigned, white_is_zero=tags.get(PHOTOMETRIC) == 0)
+        words = [tile[3] for tile in image.tile]
+        if image.format == "PPM" and words and isinstance(words[0], tuple):
+            return cls(largest=words[0][1])
+        return cls()
+
+    def values(self, image: Image.Image) -> np.ndarray:
+        """The values as the file has them."""
+        values = np.asarray(image)
+        if self.unsigned:
+            return values.view(np.uint32)
+        return values if self.largest is None else np.rint(values * (self.largest / 65535))
+
+
+def _rgb(image: Image.Image, gray: GrayRule, stored: _Stored) -> Image.Image:
     """A new image of mode RGB."""
     if image.mode.startswith(("I", "F")):
-        values = np.asarray(image)
+        values = stored.values(image)
         levels = gray.apply(values)
+        levels = 255 - levels if stored.white_is_zero else levels
         if isinstance(key := image.info.get("transparency"), int):
             levels[values == key] = 255  # BACKGROUND
         return Image.fromarray(levels).convert("RGB")
@@ -337,4 +422,4 @@ def _of_array(array: np.ndarray, name: str, gray: GrayRule) -> Image.Image:
             array = gray.apply(array)
         except ValueError as error:
             raise _unreadable(name, error) from error
-    return _rgb(Image.fromarray(np.ascontiguousarray(array)), gray)
+    return _rgb(Image.fromarray(np.ascontiguousarray(array)), gray, _Stored())

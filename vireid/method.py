@@ -15,7 +15,7 @@ import torch
 from pydantic import Field, SkipValidation, model_validator
 from torch import Tensor, nn
 
-from vireid.declaration import BelowOne, Count, Index, NoSettings, Rate, Share, configured, settings
+from vireid.declaration import BelowOne, Count, Index, NoSettings, Range, Rate, Share, configured, settings
 from vireid.errors import ArgumentError
 from vireid.types import INFRARED, VISIBLE, ResizeFilter, Similarity, Size
 
@@ -141,6 +141,8 @@ class Recipe:
     """The function of the method that takes one training step."""
     filter: ResizeFilter = "lanczos"
     """How pictures are resized once, before training."""
+    thermal_range: Range | None = None
+    """Gray values of more than 8 bits that become black and white; null: percentiles 1 to 99 of each picture."""
     similarity: Similarity = "cosine"
     """By which the published system compares embeddings."""
     freeze: Index = 0

@@ -43,7 +43,7 @@ def pixels(monkeypatch):
     images = np.random.default_rng(0).integers(0, 256, (10, *SIZE, 3), dtype=np.uint8)
     images.setflags(write=False)
 
-    def fake(table, size, folder=None, progress=True, filter="lanczos"):
+    def fake(table, size, folder=None, progress=True, filter="lanczos", gray=None):
         assert size == SIZE and len(table) == len(images)
         return images
 
@@ -123,7 +123,7 @@ class Posed(Toy):
 @pytest.fixture
 def keypoints(pixels, monkeypatch):
     """Random poses in source pictures of 12 x 8, twice the size that they are embedded at."""
-    monkeypatch.setattr(module.cache, "source_sizes", lambda table, size, folder, filter: np.full((10, 2), (12, 8)))
+    monkeypatch.setattr(module.cache, "source_sizes", lambda *table, **form: np.full((10, 2), (12, 8)))
     return np.random.default_rng(0).random((10, 17, 3), dtype=np.float32) * np.float32([7, 11, 1])
 
 

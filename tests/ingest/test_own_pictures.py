@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("python_multipart", reason="extra: serve")
@@ -18,6 +23,7 @@ from vireid.ingest.index import crops_of, index
 from vireid.ingest.times import seconds
 from vireid.search.archive import Archive, files_of
 from vireid.search.drivers.open import open_gallery
+from vireid.server.search_service import SearchService
 
 
 @pytest.fixture(scope="module")
@@ -81,12 +87,24 @@ def test_a_list_says_camera_time_modality_and_more(bundle: Bundle, tmp_path: Pat
     (tmp_path / "late.csv").write_text("path,time\n" + "x.jpg,\n" + "y.jpg,later\n")
     with pytest.raises(SourceError, match="line 3"):  # before the first line is given
         next(iter(crops_of(tmp_path / "late.csv")))
-    for nothing in (tmp_path / "absent", tmp_path / "files.zip"):
-        with pytest.raises(SourceError, match=r"neither a folder, a \.csv nor a video"):
-            list(crops_of(nothing))
+
+
+def test_a_source_that_is_no_folder_list_picture_or_video(tmp_path: Path) -> None:
+    (tmp_path / "files.zip").write_bytes(b"PK")
+    (tmp_path / "nowhere").symlink_to(tmp_path / "gone")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(SourceError, match="holds no picture"):
-        list(crops_of(tmp_path / "empty"))
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts/a.txt").touch()
+    for source, told in (
+        (tmp_path / "absent", "there is no file or folder"),
+        (tmp_path / "nowhere", "is a link that leads nowhere"),
+        (tmp_path / "files.zip", r"neither a folder, a \.csv, a picture nor a video"),
+        (Path("rtsp://192.0.2.7:554/stream1"), "^rtsp://192.0.2.7:554/stream1 is an address .* ffmpeg -i rtsp://192"),
+        (tmp_path / "empty", "is empty"),
+        (tmp_path / "texts", r"holds no picture and no video, but files of other kinds \(1\): a\.txt"),
+    ):
+        with pytest.raises(SourceError, match=told):
+            list(crops_of(source))
 
 
 @pytest.mark.parametrize(
@@ -144,3 +162,131 @@ def test_a_thumbnail_is_named_by_a_digest_whatever_the_id(tmp_path: Path) -> Non
         assert archive.thumbnails.read(id)
     assert {path.parent.parent.parent for path in tmp_path.rglob("*.jpg")} == {tmp_path / "files"}
     assert archive.thumbnails.read("\ud800") is None and archive.thumbnails.remove(["absent"]) == 0
+
+
+# --- which row a picture is -------------------------------------------------------------------------------------------
+
+
+def put(path: Path, seed: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.RandomState(seed).randint(0, 256, (8, 4, 3), dtype=np.uint8)
+    Image.fromarray(small).resize((32, 64)).save(path)
+    return path
+
+
+@pytest.fixture
+def service(bundle: Bundle, tmp_path: Path) -> SearchService:
+    return make_service(tmp_path / "files", bundle, fill=False)
+
+
+def indexed(service: SearchService, source: Path, **options: bool) -> tuple[int, int, int]:
+    found = index(service.archive, service.searcher.extractor, crops_of(source), **options)
+    assert not found.refused
+    return found.added, found.present, found.beside
+
+
+def test_pictures_of_one_name_in_two_folders_are_two_rows(service: SearchService, tmp_path: Path) -> None:
+    first, second = put(tmp_path / "27/crops/1.png", 1), put(tmp_path / "28/crops/1.png", 2)
+    put(tmp_path / "28/crops/2.png", 3)
+    assert indexed(service, first.parent) == (1, 0, 0)
+    for _ in range(2):
+        assert indexed(service, second.parent) in ((2, 0, 1), (0, 2, 0))
+    rows = list(service.archive.gallery.rows())
+    digest = hashlib.sha256(second.read_bytes()).hexdigest()
+    assert [row.id for row in rows] == ["crops/1.png", "crops/2.png", f"crops~{digest[:12]}/1.png"]
+    assert [row.path for row in rows] == [str(first), str(second.with_name("2.png")), str(second)]
+    assert rows[2].digest == digest and len({row.thumbnail for row in rows}) == 3
+    api = client(service)
+    for path, row in ((first, rows[0]), (second, rows[2])):
+        hit = search(api, path.read_bytes())["hits"][0]
+        assert hit["id"] == row.id and hit["similarity"] > 0.999
+
+
+def test_one_folder_in_several_spellings_and_moved_is_one_source(
+    service: SearchService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path / "a/crops/gate/1.png", 1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to("a/crops")
+    assert indexed(service, tmp_path / "a/crops") == (1, 0, 0)
+    for spelling in ("a/crops", "a/crops/", "./a/../a/crops", "link"):
+        assert indexed(service, Path(spelling)) == (0, 1, 0)
+    (tmp_path / "a").rename(tmp_path / "b")
+    assert indexed(service, tmp_path / "b/crops") == (0, 1, 0)
+
+
+def test_a_picture_that_changed_is_kept_beside_the_former_one_or_replaces_it(
+    service: SearchService, tmp_path: Path
+) -> None:
+    path = put(tmp_path / "crops/1.png", 1)
+    assert indexed(service, path.parent) == (1, 0, 0)
+    put(path, 2)
+    assert indexed(service, path.parent) == (1, 0, 1)
+    assert indexed(service, path.parent) == (0, 1, 0)
+    put(path, 3)
+    assert indexed(service, path.parent, overwrite=True) == (1, 0, 0)
+    assert search(client(service), path.read_bytes())["hits"][0]["id"] == "crops/1.png"
+    assert service.archive.gallery.count() == 2
+
+
+def test_a_row_of_an_earlier_version_is_known_by_its_path(service: SearchService, tmp_path: Path) -> None:
+    path = put(tmp_path / "crops/1.png", 1)
+    assert indexed(service, path.parent) == (1, 0, 0)
+    [row] = service.archive.gallery.fetch(["crops/1.png"])
+    service.archive.gallery.upsert([replace(row, digest="")])
+    assert indexed(service, path.parent) == (0, 1, 0)
+    service.archive.gallery.upsert([replace(row, digest="", path="/elsewhere/crops/1.png")])
+    assert indexed(service, path.parent) == (1, 0, 1)
+
+
+def test_two_lists_with_the_same_names(service: SearchService, tmp_path: Path) -> None:
+    lists = []
+    for day in (1, 2):
+        put(tmp_path / f"{day}/a.png", day)
+        lists.append(tmp_path / f"{day}/list.csv")
+        lists[-1].write_text("path,camera\na.png,gate\n")
+    (tmp_path / "1/again.csv").write_text("path,camera\n./a.png,gate\n")
+    assert indexed(service, lists[0]) == (1, 0, 0) and indexed(service, lists[1]) == (1, 0, 1)
+    for path in (*lists, tmp_path / "1/again.csv"):
+        assert indexed(service, path) == (0, 1, 0)
+    own = tmp_path / "2/own.csv"
+    own.write_text("path,id\na.png,a.png\n")
+    found = index(service.archive, service.searcher.extractor, crops_of(own))
+    assert (found.added, len(found.refused)) == (0, 1) and "its id 'a.png' is that of another picture" in found.refused[
+        0
+    ]
+    assert indexed(service, own, overwrite=True) == (1, 0, 0)
+
+
+def test_an_id_twice_in_a_list(tmp_path: Path) -> None:
+    path = tmp_path / "list.csv"
+    path.write_text("path,id\na.png,p\nb.png,p\n")
+    with pytest.raises(SourceError, match="lines 2 and 3: the id 'p' is there twice; give every picture"):
+        list(crops_of(path))
+    path.write_text("path,id\na.png,b.png\nb.png,\n")
+    with pytest.raises(SourceError, match=r"lines 2 and 3: the id 'b\.png' is there twice"):
+        list(crops_of(path))
+    (tmp_path / "gate").mkdir()
+    (tmp_path / "gate/a.png").touch()
+    path.write_text("path\ngate\\a.png\n")
+    [crop] = crops_of(path)
+    assert (crop.id, crop.path) == ("gate/a.png", tmp_path / "gate/a.png")
+
+
+def test_names_that_no_gallery_keeps_are_named_and_the_others_indexed(service: SearchService, tmp_path: Path) -> None:
+    put(tmp_path / "crops/1.png", 1)
+    put(tmp_path / "crops/line\nend.png", 2)
+    os.link(tmp_path / "crops/1.png", os.path.join(os.fsencode(tmp_path), b"crops/\xd0\xd0.png"))
+    put(tmp_path / "crops" / ("d" * 200) / ("e" * 200) / ("f" * 200 + ".png"), 3)
+    found = index(service.archive, service.searcher.extractor, crops_of(tmp_path / "crops"))
+    assert (found.added, len(found.refused)) == (2, 2)
+    assert any("not valid Unicode" in line for line in found.refused)
+    assert any("at most 512 bytes" in line for line in found.refused)
+
+
+def test_a_single_picture_is_indexed_as_in_its_folder(service: SearchService, tmp_path: Path) -> None:
+    path = put(tmp_path / "gate/1.png", 1)
+    assert indexed(service, path) == (1, 0, 0)
+    assert indexed(service, path.parent) == (0, 1, 0)
+    [row] = service.archive.gallery.rows()
+    assert (row.id, row.camera) == ("gate/1.png", "gate")

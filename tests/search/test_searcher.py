@@ -14,6 +14,7 @@ from vireid.deploy.calibration import Calibration, Pair
 from vireid.errors import CalibrationError, GalleryError, SearchError, SettingsError
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.rerank import KReciprocal
+from vireid.images import STRETCH
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
 from vireid.search.searcher import Marks, Searcher, SearchOptions, mean_vector, rocchio
@@ -29,6 +30,12 @@ class Extractor:
     """Vectors of "pictures" that are numbers, as FeatureExtractor gives them: in batches, with the modality."""
 
     bundle = SimpleNamespace(config=SimpleNamespace(digest=DIGEST))
+    gray = STRETCH
+
+    def with_gray(self, gray):
+        other = Extractor()
+        other.gray = gray
+        return other
 
     def batches(self, pictures, modality="auto"):
         pictures = [pictures] if isinstance(pictures, int) else list(pictures)

@@ -7,12 +7,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("python_multipart", reason="extra: serve")
 pytest.importorskip("uvicorn", reason="extra: serve")
 pytest.importorskip("lancedb", reason="extra: search")
+from PIL import Image
 from served import calibration, client, make_bundle
 from typer.testing import CliRunner, Result
 
@@ -114,7 +116,7 @@ def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeyp
 
 def test_what_does_not_fit_is_told(bundle: Bundle, tmp_path: Path) -> None:
     missing = call("index", "--model", bundle.path, tmp_path / "none", "--gallery", tmp_path / "g")
-    assert "neither a folder, a .csv nor a video" in told(missing)
+    assert f"there is no file or folder {tmp_path / 'none'}" in told(missing)
     assert not (tmp_path / "g").exists()
     assert "there is no gallery" in told(call("serve", "--model", bundle.path, "--gallery", tmp_path / "g"))
     (tmp_path / "list.csv").write_text("path,camera\n", encoding="utf-8")
@@ -146,9 +148,37 @@ def test_without_a_model_it_is_the_one_that_comes_with_vireid(bundle: Bundle, tm
     message = told(call("serve", "--model", bundle.path, "--gallery", place))
     assert "of the model night (bundle " in message and "Give --model night" in message
     again = told(call("index", listed, tmp_path / "none", "--gallery", place))
-    assert "neither a folder, a .csv nor a video" in again
-    same = told(call("index", tmp_path / "more", tmp_path / "x/more", "--gallery", place), 2)
+    assert "there is no file or folder" in again
+    (tmp_path / "x/more").mkdir(parents=True)
+    shutil.copy(bundle.path.parent / "data/4_1_0.png", tmp_path / "x/more/5_1_0.png")
+    (tmp_path / "x/more/notes.txt").touch()
+    both = tmp_path / "more", tmp_path / "x/../x/more", tmp_path / "x/more"
+    same = told(call("index", *both, "--gallery", place, "--workers", 2), 2)
     assert "2 sources are called more" in same
+    same = call("index", *both, "--gallery", place)
+    assert "left out: files of other kinds (1): notes.txt" in same.stderr
+    assert "added 1 pictures, 1 were in the gallery, 0 cannot be read, 1 files were left out" in same.stdout
+    assert "1 have the name of another picture in the gallery; both are kept" in same.stdout
+
+
+def test_a_range_of_gray_values_is_kept_by_the_gallery(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "gate").mkdir()
+    for number in (1, 2):
+        values = np.random.RandomState(number).randint(-20, 40, (64, 32)).astype(np.float32)
+        Image.fromarray(values).save(tmp_path / f"gate/{number}.tif")
+    words = ("index", tmp_path / "gate/1.tif", "--gallery", tmp_path / "g", "--model", bundle.path)
+    wrong = told(call(*words, "--thermal-range", 40, -20), 2)
+    assert "--thermal-range" in wrong and "LOW must be below HIGH" in wrong and not (tmp_path / "g").exists()
+    assert call(*words, "--thermal-range", -20, 40).exit_code == 0
+    assert "made with gray values of -20 to 40, this is 0 to 1" in told(call(*words, "--thermal-range", 0, 1))
+    words = ("index", tmp_path / "gate", *words[2:])
+    assert "added 1 pictures, 1 were in the gallery" in call(*words).stdout
+    for number in (1, 2):
+        asked = ("search", tmp_path / f"gate/{number}.tif", *words[2:], "--json", "--html", tmp_path / "page.html")
+        answer = json.loads(call(*asked).stdout)
+        assert answer["stamp"]["gray"] == "-20 to 40"
+        first = answer["hits"][0]
+        assert first["path"].endswith(f"gate/{number}.tif") and first["similarity"] == 1
 
 
 def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:

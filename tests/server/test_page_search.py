@@ -196,11 +196,15 @@ def test_pick_from_the_archive(start_server: StartServer, open_tab: OpenTab) -> 
 
 def test_errors_are_reported_and_the_page_goes_on(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:
     one = open_tab(start_server(settings=ServerSettings(limits=Limits(picture_bytes=300_000))).url)
-    one.page.set_input_files("#file", {"name": "x.png", "mimeType": "image/png", "buffer": b"no picture"})
+    one.page.set_input_files("#file", {"name": "x.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.7"})
+    one.soon(lambda: "x.pdf is not a picture" in one.page.inner_text("#problem"))
+    assert one.page.locator("#pictures li").count() == 0
+    one.page.set_input_files("#file", {"name": "x.tif", "mimeType": "image/tiff", "buffer": b"II*\0 no picture"})
+    one.soon(lambda: one.page.inner_text("#pictures .gone") == "x.tif")  # no browser shows one
     with one.page.expect_response(re.compile("/api/search")):
         one.page.click("#search")
     one.page.wait_for_selector("#problem:not([hidden])")
-    one.soon(lambda: "does not begin as JPEG, PNG" in one.page.inner_text("#problem"))
+    one.soon(lambda: "picture 1 cannot be read as a picture" in one.page.inner_text("#problem"))
     one.soon(lambda: any("415" in fault for fault in one.faults))
     one.faults.clear()  # Chromium lists the refusal in its console
     one.page.click("#clear")

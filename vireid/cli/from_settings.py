@@ -97,9 +97,13 @@ def simplified(hint: Any) -> tuple[Any, dict[str, Any]]:
         return simplified(inner[0])[0], limits
     if origin in (typing.Union, types.UnionType):
         kinds = [simplified(one) for one in inner if one is not type(None)]
-        simple, limits = next((k, lim) for k, lim in kinds if k in SIMPLE or typing.get_origin(k) in (Literal, list))
+        simple, limits = next(
+            (k, lim) for k, lim in kinds if k in SIMPLE or typing.get_origin(k) in (Literal, list, tuple)
+        )
         return (simple | None if type(None) in inner else simple), limits
     if origin is tuple and inner[-1] is Ellipsis:
         simple = simplified(inner[0])[0]  # Typer takes no list of choices; the settings class checks them
         return list[str if typing.get_origin(simple) is Literal else simple], {}
+    if origin is tuple:
+        return tuple[tuple(simplified(one)[0] for one in inner)], {}
     return (str | None if hint is Any else hint), {}

@@ -43,9 +43,10 @@ def index(
     former = sources[0] if len(sources) > 1 and holds_model(sources[0]) else None
     target = chosen_model(former, model)
     indexed = index_pictures(target, sources if former is None else sources[1:], gallery, options)
-    print(
-        f"added {indexed.added} pictures, {indexed.present} were in the gallery, {len(indexed.refused)} cannot be read"
-    )
+    counts = f"added {indexed.added} pictures, {indexed.present} were in the gallery"
+    print(f"{counts}, {len(indexed.refused)} cannot be read, {indexed.left_out} files were left out")
+    if indexed.beside:
+        print(f"{indexed.beside} have the name of another picture in the gallery; both are kept")
     named = "" if target == DEFAULT else f" --model {target}"
     method = f" --method {options.method}" if options.method else ""
     print(f"next: vireid serve --gallery {gallery}{named}{method}")

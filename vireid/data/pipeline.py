@@ -20,16 +20,24 @@ import torch
 from torch import Tensor
 
 from vireid.data import cache
+from vireid.data.cache_build import Form
 from vireid.data.pseudo_infrared import PseudoInfrared, sampled_rows
 from vireid.data.table import Table
 from vireid.data.transforms import COCO_MIRROR, RankGenerator, inputs_of, scale_keypoints
 from vireid.errors import ArgumentError, DataError
+from vireid.images import GrayRule
 from vireid.method import Batch, Progress, Recipe, Sampler, Transform
 from vireid.types import INFRARED, MODALITIES
 
 RESIDENT_SHARE = 0.4  # of the device's free memory at most; the rest is for the network and its activations
 PSEUDO_INFRARED = PseudoInfrared()  # of a recipe that trains on visible pictures alone
 COPY_ROWS = 1024  # pictures per copy when the whole array goes to the device
+
+
+def form_of(recipe: Recipe) -> Form:
+    """The form in which a stage reads pictures."""
+    height, width = recipe.picture_size
+    return Form((int(height), int(width)), recipe.filter, GrayRule.of(recipe.thermal_range))
 
 
 class TrainingData:
@@ -61,7 +69,7 @@ class TrainingData:
         self.table, self.device, self.seed = table, torch.device(device), seed
         self.resident, self.rank, self.world = resident, rank, world
         self.cache_folder, self.progress = cache_folder, progress
-        self._pixels: dict[tuple[tuple[int, int], str], np.ndarray | Tensor] = {}  # by size and filter of the stage
+        self._pixels: dict[Form, np.ndarray | Tensor] = {}  # by the form of the stage
         self._lengths: dict[tuple[int, str], list[int]] = {}  # batches of each epoch, by stage and sampler
         self._sizes: np.ndarray | None = None
         self._sampled: dict[bool, tuple[Table, np.ndarray]] = {}  # rows to draw from, by recipe.pseudo_infrared
@@ -92,7 +100,7 @@ class TrainingData:
                 f"{len(rows)} batches; resume with the data, the sampler and the seed that the run began with"
             )
         at.iterations_per_epoch = len(rows)
-        pixels = self._load(recipe.picture_size, recipe.filter)
+        pixels = self._load(recipe)
         steps = range(start, len(rows))
 
         def batch(step: int) -> Batch:
@@ -138,14 +146,17 @@ class TrainingData:
 
     # --- pixels -----------------------------------------------------------------------------------------------------
 
-    def _load(self, size: tuple[int, int], filter: str) -> np.ndarray | Tensor:
-        """All pixels at this size, (R, H, W, 3) uint8: mapped from the cache file, or on the device."""
-        size = (int(size[0]), int(size[1]))
-        if (size, filter) not in self._pixels:
-            mapped = cache.pixels(self.table, size, folder=self.cache_folder, progress=self.progress, filter=filter)
+    def _load(self, recipe: Recipe) -> np.ndarray | Tensor:
+        """All pixels of a stage, (R, H, W, 3) uint8: mapped from the cache file, or on the device."""
+        form = form_of(recipe)
+        if form not in self._pixels:
+            mapped = cache.pixels(
+                self.table, form.size, folder=self.cache_folder, progress=self.progress, filter=form.filter,
+                gray=form.gray,
+            )  # fmt: skip
             self._pixels.clear()  # the pixels of an earlier stage would only take memory
-            self._pixels[size, filter] = self._to_device(mapped) if self._fits(mapped.nbytes) else mapped
-        return self._pixels[size, filter]
+            self._pixels[form] = self._to_device(mapped) if self._fits(mapped.nbytes) else mapped
+        return self._pixels[form]
 
     def _fits(self, need: int) -> bool:
         if self.resident != "auto":
@@ -185,15 +196,18 @@ class TrainingData:
                 )
             values = torch.from_numpy(np.ascontiguousarray(self.table.extras[name][rows])).float()
             if name == "keypoints":
-                sizes = self._source_sizes(recipe.picture_size, recipe.filter)[rows]
+                sizes = self._source_sizes(recipe)[rows]
                 values = scale_keypoints(values, torch.from_numpy(sizes), recipe.picture_size)
             inputs[name] = values.to(self.device)
         return inputs
 
-    def _source_sizes(self, size: tuple[int, int], filter: str) -> np.ndarray:
+    def _source_sizes(self, recipe: Recipe) -> np.ndarray:
         """(R, 2) height and width of the pictures on disk."""
         if self._sizes is None:
-            self._sizes = cache.source_sizes(self.table, size, folder=self.cache_folder, filter=filter)
+            form = form_of(recipe)
+            self._sizes = cache.source_sizes(
+                self.table, form.size, folder=self.cache_folder, filter=form.filter, gray=form.gray
+            )
         return self._sizes
 
     # --- batches ----------------------------------------------------------------------------------------------------

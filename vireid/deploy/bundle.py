@@ -172,6 +172,7 @@ def config_of(run: RunFolder, network: Embedder, digest: str) -> BundleConfig:
         method=run.record.method,
         size=use.size,
         filter=use.filter,
+        thermal_range=use.thermal_range,
         similarity=use.similarity,
         layer=layer,
         dim=dim,

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vireid.data.table import Table
+from vireid.images import GrayRule
 from vireid.training.record import RunRecord, data_name
 from vireid.types import ResizeFilter, Similarity
 
@@ -63,6 +64,7 @@ class BundleConfig(BaseModel):
     method: str
     size: tuple[int, int]
     filter: ResizeFilter
+    thermal_range: tuple[float, float] | None = None  # of gray values of more than 8 bits; None: see images.GrayRule
     similarity: Similarity  # that the run is evaluated with; search compares by cosine
     layer: str
     dim: int
@@ -72,3 +74,8 @@ class BundleConfig(BaseModel):
     stamp: dict[str, str]
     digest: str
     vireid: str
+
+    @property
+    def gray(self) -> GrayRule:
+        """How gray values of more than 8 bits are read."""
+        return GrayRule.of(self.thermal_range)

@@ -6,6 +6,7 @@ vectors are those of `vireid embed`, divided by their length.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +22,7 @@ from vireid.deploy.bundle import Bundle
 from vireid.deploy.infrared_detection import is_infrared
 from vireid.deploy.pose_input import HEATMAPS, Poser, Seen, to_do
 from vireid.errors import ArgumentError, PictureError
-from vireid.images import STRETCH, GrayRule, resize
+from vireid.images import GrayRule, resize
 from vireid.own_files import Code
 from vireid.system import available_cores, keep_freed_memory
 from vireid.types import INFRARED, VISIBLE, Backend, ModalityOrAuto
@@ -36,7 +37,7 @@ class FeatureExtractor:
 
     `bundle` is a Bundle or its folder; `backend` torch, onnxruntime or openvino; `device` auto, cpu, cuda or cuda:N.
     `pose` says where the heat maps of a network that takes them come from (see deploy/pose_input.py), `gray` how gray
-    pictures of more than 8 bits become 8; take the rule of the training. `method` is the Python file of a network of
+    pictures of more than 8 bits become 8, by default as in the training. `method` is the Python file of a network of
     your own, for the folder of a bundle.
     """
 
@@ -47,14 +48,14 @@ class FeatureExtractor:
         device: str = "auto",
         batch_size: int = 64,
         pose: str | None = None,
-        gray: GrayRule = STRETCH,
+        gray: GrayRule | None = None,
         method: Code | None = None,
     ) -> None:
         if batch_size < 1:
             raise ArgumentError(f"batch_size must be at least 1, got {batch_size}")
         keep_freed_memory()
         self.bundle = bundle if isinstance(bundle, Bundle) else Bundle.open(bundle, method)
-        self.batch_size, self.gray = batch_size, gray
+        self.batch_size, self.gray = batch_size, gray or self.bundle.config.gray
         self._poser = None if pose is None else Poser(pose, self.bundle, device)
         self._embed = self.bundle.embedder(backend, device)
 
@@ -62,6 +63,12 @@ class FeatureExtractor:
     def dim(self) -> int:
         """D, the length of a vector."""
         return self.bundle.config.dim
+
+    def with_gray(self, gray: GrayRule) -> FeatureExtractor:
+        """The same extractor, network included, with another rule for gray pictures of more than 8 bits."""
+        other = copy.copy(self)
+        other.gray = gray
+        return other
 
     def __call__(
         self,

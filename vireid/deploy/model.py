@@ -70,6 +70,10 @@ class Model:
         """How gray values of more than 8 bits are read."""
         return self.extractor.gray
 
+    def with_gray(self, gray: GrayRule) -> Model:
+        """The same model with another rule for gray pictures of more than 8 bits."""
+        return Model(self.extractor.with_gray(gray))
+
     @cached_property
     def calibration(self) -> Calibration | None:
         """Thresholds and probabilities of this model; None where it is not calibrated.

@@ -28,6 +28,7 @@ from vireid.data.table import COLUMNS, Table
 from vireid.data.transforms import flip as mirror
 from vireid.data.transforms import scale_keypoints
 from vireid.errors import ArgumentError, DataError
+from vireid.images import GrayRule
 from vireid.layers.embedder import Deployment, Embedder
 from vireid.system import keep_freed_memory, replacing
 from vireid.types import ResizeFilter, Similarity, Size
@@ -130,13 +131,17 @@ def fuse_flip(vectors: Tensor, flipped: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class EmbedOptions:
-    """How pictures are embedded: `flip` averages with the mirror image, `cache_folder` is that of the pixel cache."""
+    """How pictures are embedded: `flip` averages with the mirror image, `cache_folder` is that of the pixel cache.
+
+    `gray` is the rule for gray values of more than 8 bits, by default the one that the embedder was saved with.
+    """
 
     flip: bool = False
     batch_size: int = BATCH
     device: str | torch.device | None = None
     cache_folder: Path | None = None
     progress: bool = True
+    gray: GrayRule | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -205,13 +210,15 @@ def _run(
     device = torch.device(options.device) if options.device is not None else first.device
     training = {module: module.training for module in embedder.modules()}
     embedder.to(device).eval()
-    folder = options.cache_folder
+    folder, gray = options.cache_folder, options.gray or GrayRule.of(use.thermal_range)
     try:
         # Not inference_mode: refining methods train on these vectors.
         with torch.no_grad():
-            pixels = cache.pixels(table, use.size, folder=folder, progress=options.progress, filter=use.filter)
+            pixels = cache.pixels(
+                table, use.size, folder=folder, progress=options.progress, filter=use.filter, gray=gray
+            )
             if maps is not None:
-                inputs["heatmaps"] = _points(table, maps, use.size, folder, use.filter)
+                inputs["heatmaps"] = _points(table, maps, use.size, folder, use.filter, gray)
             ordered = {name: inputs[name] for name in getattr(embedder, "inputs", ())}
             samples = _samples(table, pixels, ordered, maps, (use.size, device), options)
             vectors = _vectors(embedder, samples, len(table), layer, options.flip)
@@ -226,6 +233,7 @@ def _run(
             module.training = was_training
     stamp = {"flip": "averaged" if options.flip else "none", "size": f"{use.size[0]}x{use.size[1]} {use.filter}"}
     stamp |= {"pose": poses} if poses else {}
+    stamp |= {"gray": str(gray)} if gray.ends else {}
     return {name: Embeddings(v, table, {"layer": name, **stamp}, use.similarity) for name, v in vectors.items()}
 
 
@@ -281,12 +289,14 @@ def _heatmaps(embedder: nn.Module, table: Table) -> tuple[HeatMaps | None, str]:
     return maps, unknown_poses(table, maps.missing)
 
 
-def _points(table: Table, maps: HeatMaps, size: tuple[int, int], cache_folder: Path | None, filter: str) -> np.ndarray:
+def _points(
+    table: Table, maps: HeatMaps, size: tuple[int, int], cache_folder: Path | None, filter: str, gray: GrayRule
+) -> np.ndarray:
     """(R, 17, 3) keypoints in pixels of the images at `size`; the pixel cache knows the source pictures' sizes."""
     if "keypoints" not in table.extras:
         points = torch.full((len(table), POINTS, 3), torch.nan)
     else:
-        sizes = torch.from_numpy(cache.source_sizes(table, size, folder=cache_folder, filter=filter))
+        sizes = torch.from_numpy(cache.source_sizes(table, size, folder=cache_folder, filter=filter, gray=gray))
         points = scale_keypoints(torch.from_numpy(table.extras["keypoints"]).float(), sizes, size)
     return maps.filled(points, size).numpy()
 

@@ -27,7 +27,9 @@ MADE_FROM = "made from"  # entry of the embeddings' stamp that says whether they
 
 def fingerprint(run: RunFolder, rows: Table, flip: bool) -> str:
     """Of everything that the vectors depend on: embedder file, rows, poses, the pictures' sizes and times, flip."""
-    digest = hashlib.sha256(f"{rows.fingerprint}/{run.deployment.size}/{run.deployment.filter}/{flip}".encode())
+    use = run.deployment
+    ends = f"/{use.thermal_range}" if use.thermal_range else ""
+    digest = hashlib.sha256(f"{rows.fingerprint}/{use.size}/{use.filter}/{flip}{ends}".encode())
     digest.update((run.path / EMBEDDER).read_bytes())
     if "keypoints" in rows.extras:
         digest.update(np.ascontiguousarray(rows.extras["keypoints"]).tobytes())

@@ -1,8 +1,8 @@
 """Index: pictures and videos into an archive: vectors into the gallery, thumbnails beside it.
 
 What is to be indexed comes in pieces, worked one after the other here and by many processes in ray.py.
-Whatever is there already is left alone, so the same command resumes where it was stopped: a row's thumbnail is written
-before the row, and a batch of rows is there as a whole or not at all.
+Whatever is there already (identity.py) is left alone, so the same command resumes where it was stopped: a row's
+thumbnail is written before the row, and a batch of rows is there as a whole or not at all.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ import numpy as np
 from PIL import Image
 
 from vireid.deploy.extractor import FeatureExtractor
-from vireid.errors import GalleryError, PictureError, SourceError
+from vireid.errors import PictureError, SourceError
 from vireid.images import SUFFIXES
 from vireid.ingest import video
 from vireid.ingest.boxes_check import check_boxes
 from vireid.ingest.detect import check_folder
-from vireid.ingest.segments import Source, segments_of
+from vireid.ingest.folder import LeftOut, list_folder
+from vireid.ingest.identity import Place, named_apart, places
+from vireid.ingest.segments import Segment, Source, segments_of
 from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
 from vireid.ingest.video_settings import SOURCES, Rows, VideoSettings
 from vireid.search.archive import THUMBNAIL_PX, Archive
@@ -39,17 +41,19 @@ BATCH = 256  # crops that are opened and written together
 class Indexed:
     """Rows that were added and that were there already; pictures that could not be read and pieces that failed.
 
-    Both hold the reasons. One process raises where a piece fails; many finish the other pieces first.
+    `refused` and `failed` hold the reasons. One process raises where a piece fails; many finish the other pieces first.
+    `beside` of the added rows have the name of another picture, `left_out` files of a folder are not pictures.
     """
 
     added: int
     present: int
     refused: tuple[str, ...] = ()
     failed: tuple[str, ...] = ()
+    beside: int = 0
+    left_out: int = 0
 
     def __add__(self, other: Indexed) -> Indexed:
-        counts = self.added + other.added, self.present + other.present
-        return Indexed(*counts, self.refused + other.refused, self.failed + other.failed)
+        return Indexed(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
 
 
 def pieces_of(
@@ -60,12 +64,14 @@ def pieces_of(
     videos: VideoSettings | None = None,
     start_s: float = math.nan,
     store: Path | None = None,
+    left_out: LeftOut | None = None,
 ) -> Iterator[Piece]:
     """A folder, a CSV or a video in pieces: BATCH pictures, ten minutes of video.
 
     `file_time` takes the time of a file for that of its picture. `videos` says how people are crops in videos,
     `start_s` is the first moment of the only one, and boxes that are crops are kept in the folder `store`. Boxes from a
-    file are checked against all videos before the first piece. Raises SourceError, BoxesError and DetectorError.
+    file are checked against all videos before the first piece. `left_out` receives the files of a folder that are not
+    taken. Raises SourceError, BoxesError and DetectorError.
     """
     if not math.isnan(start_s) and source.suffix.lower() not in video.SUFFIXES:
         raise SourceError(
@@ -74,8 +80,15 @@ def pieces_of(
     if videos is not None and videos.detector is not None:
         check_folder(videos.detector)
 
+    suffixes = (*SUFFIXES, *video.SUFFIXES)
+    listing = list_folder(source, suffixes) if source.is_dir() else None
+    if listing is not None and videos is None and listing.has(video.SUFFIXES):
+        raise SourceError(f"{source} holds videos; {SOURCES}")
+    if listing is not None and left_out is not None:
+        left_out.take_over(listing.left_out)
+
     def listed() -> Iterator[Crop]:
-        return crops_of(source, file_time=file_time, modality=modality, suffixes=(*SUFFIXES, *video.SUFFIXES))
+        return crops_of(source, file_time=file_time, modality=modality, suffixes=suffixes, listing=listing)
 
     def source_of(crop: Crop) -> Source:
         names = (crop.id.removeprefix(f"{source.resolve().name}/"), crop.id)
@@ -93,8 +106,6 @@ def pieces_of(
     if videos is not None and videos.boxes is not None:
         films = [crop for crop in listed() if crop.path.suffix.lower() in video.SUFFIXES]
         check_boxes(source, [source_of(crop) for crop in films], videos)
-    if source.is_dir() and videos is None and any(path.suffix.lower() in video.SUFFIXES for path in source.rglob("*")):
-        raise SourceError(f"{source} holds videos; {SOURCES}")
     if not math.isnan(start_s):
         crops = (replace(crop, time_s=start_s) for crop in crops)
     yield from _pieces(part for crop in crops for part in of(crop))
@@ -129,29 +140,41 @@ def index_piece(
     With `rows="tracks"` the crops of a `Crop.row` become one row: its vector the L2-normalized mean of theirs, its
     thumbnail the best crop, its modality that of most of them, its time and the rest those of the first.
     """
-    added, there, refused = 0, set[str](), list[str]()
+    added, beside, there, refused = 0, 0, set[str](), list[str]()
     made: dict[str, _Row] = {}
+    if isinstance(piece, Segment):
+        piece = named_apart(archive.gallery, piece)
     for batch in _batches(piece, refused):
-        row_of = {crop.id: crop.row if rows == "tracks" and crop.row else crop.id for crop in batch}
-        if not overwrite:
-            unchecked = set(row_of.values()) - there - set(made)
-            there |= {record.id for record in archive.gallery.fetch(sorted(unchecked), missing="skip")}
-        opened: list[tuple[Crop, Record, Image.Image]] = []
-        for crop in batch:
-            if row_of[crop.id] not in there:
-                try:
-                    opened.append((crop, crop.record(row_of[crop.id]), crop.open(extractor.gray)))
-                except (PictureError, GalleryError) as error:
-                    refused.append(str(error))
-        parts = extractor.batches([picture for *_, picture in opened], [crop.modality for crop, *_ in opened])
-        vectors = [(vector, int(kind)) for part in parts for vector, kind in zip(*part, strict=True)]
-        for (crop, record, picture), (vector, kind) in zip(opened, vectors, strict=True):
-            made.setdefault(record.id, _Row(record)).take(picture, crop.quality, vector, kind)
+        named = [(crop, crop.row if rows == "tracks" and crop.row else crop.id) for crop in batch]
+        begun = [Place(crop, name, crop.digest) for crop, name in named if name in made]
+        unknown = [(crop, name) for crop, name in named if name not in made and name not in there]
+        new, present = places(archive.gallery, unknown, overwrite, refused)
+        there |= present
+        beside += sum(place.beside for place in new)
+        for place, picture, vector, kind in _embedded(archive, extractor, [*begun, *new], refused):
+            row = made.setdefault(place.row_id, _Row(place.crop.record(place.row_id, place.digest)))
+            row.take(picture, place.crop.quality, vector, kind)
         if rows == "crops":
             added += _write(archive, made)
             made = {}
     added += _write(archive, made)
-    return Indexed(added, len(there), tuple(refused))
+    return Indexed(added, len(there), tuple(refused), beside=beside)
+
+
+def _embedded(
+    archive: Archive, extractor: FeatureExtractor, places: list[Place], refused: list[str]
+) -> Iterator[tuple[Place, Image.Image, np.ndarray, int]]:
+    """The crops that can be read, with their vectors and modality."""
+    opened: list[tuple[Place, Image.Image]] = []
+    for place in places:
+        try:
+            opened.append((place, place.crop.open(archive.gallery.gray)))
+        except PictureError as error:
+            refused.append(str(error))
+    parts = extractor.batches([picture for _, picture in opened], [place.crop.modality for place, _ in opened])
+    vectors = [(vector, int(kind)) for part in parts for vector, kind in zip(*part, strict=True)]
+    for (place, picture), (vector, kind) in zip(opened, vectors, strict=True):
+        yield place, picture, vector, kind
 
 
 @dataclass

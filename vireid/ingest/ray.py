@@ -31,6 +31,7 @@ from typing import Any
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.errors import ParallelError
+from vireid.images import GrayRule
 from vireid.ingest.index import Indexed, index_piece
 from vireid.ingest.sources import Piece
 from vireid.ingest.video_settings import Rows
@@ -62,6 +63,7 @@ class Job:
     rows: Rows = "crops"
     overwrite: bool = False
     method: str | None = None  # the file of a network of your own
+    thermal_range: tuple[float, float] | None = None  # of a gallery that is made; None takes that of the gallery
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bundle", self.bundle.resolve())
@@ -78,7 +80,8 @@ class Job:
     def gallery_opened(self) -> Gallery:
         """The gallery, made where it is not there; raises GalleryError where it is another bundle's."""
         config = Bundle.open(self.bundle).config
-        return open_gallery(self.gallery, config.dim, config.digest)
+        gray = None if self.thermal_range is None else GrayRule(*self.thermal_range)
+        return open_gallery(self.gallery, model=config, gray=gray)
 
 
 def index_with_ray(
@@ -110,7 +113,7 @@ def index_with_ray(
         for row in _worked(job, listed, workers) if listed else ():
             left.discard(row["name"])
             failed = (f"{row['name']}: {row['error']}",) if row["error"] else ()
-            indexed += Indexed(row["added"], row["present"], tuple(row["refused"]), failed)
+            indexed += Indexed(row["added"], row["present"], tuple(row["refused"]), failed, row["beside"])
             done += 1
             counts = indexed.added, indexed.present, done, len(listed)
             log.info("indexed %d pictures, %d were in the gallery; %d of %d pieces", *counts)
@@ -160,7 +163,14 @@ def _row(name: str, indexed: Indexed, error: str = "") -> dict[str, Any]:
     refused = list(indexed.refused[:MAX_LINES])
     if more := len(indexed.refused) - len(refused):
         refused.append(f"{more} more pictures of {name}")
-    return {"name": name, "added": indexed.added, "present": indexed.present, "refused": refused, "error": error}
+    return {
+        "name": name,
+        "added": indexed.added,
+        "present": indexed.present,
+        "beside": indexed.beside,
+        "refused": refused,
+        "error": error,
+    }
 
 
 def _worked(job: Job, pieces: list[Piece], workers: int | None) -> Iterator[dict[str, Any]]:

@@ -50,6 +50,7 @@ class Source:
     modality: ModalityOrAuto = "auto"
     pid: str = ""
     tags: tuple[str, ...] = ()
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Segment:
                 modality=source.modality, track=track, pid=box.pid or source.pid, tags=source.tags,
                 picture=_Cut(stills, box, self.settings.margin),
                 row=f"{source.id}#{self.number:04d}-{box.track}" if box.track else "",
-                quality=box.score * (box.bottom - box.top),
+                quality=box.score * (box.bottom - box.top), digest=source.digest,
             )  # fmt: skip
         if damage:
             raise VideoError(damage)

@@ -1,6 +1,7 @@
-"""Sources: what lies in a folder, a CSV or a video file, as crops to index; nothing is opened here.
+"""Sources: what lies in a folder, a CSV or a single file, as crops to index; no picture is decoded here.
 
-Folder: every picture below it, by vireid.images.SUFFIXES, and videos. The first folder on the way is the camera:
+Folder: every picture and video below it (what is taken and what is left out: folder.py). The first folder on the way is
+the camera:
 
     PICTURES/gate/2026-11-24/0001.jpg      camera "gate"; a picture that lies in PICTURES itself has camera "PICTURES"
 
@@ -10,7 +11,7 @@ List: a CSV (also with semicolons or tabs) with a header; `path` is needed, ever
     time       2026-11-24T21:04:11+01:00, or Unix seconds; without a zone it is this machine's
     modality   auto, or visible or infrared in the words of a manifest (rgb, ir, thermal, ...)
     tags       separated by |                             track, pid any text
-    id         the path by default
+    id         the path by default, different in every line
 
 The path may be that of a video, and time its first moment; how people are found in it stands in segments.py.
 """
@@ -19,6 +20,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,24 +28,28 @@ from typing import Protocol
 
 from PIL import Image
 
-from vireid.errors import SourceError
-from vireid.images import STRETCH, SUFFIXES, GrayRule, read
+from vireid.errors import PictureError, SourceError
+from vireid.images import STRETCH, SUFFIXES, GrayRule, check_file, is_picture, read
 from vireid.ingest import video
+from vireid.ingest.folder import Listing, list_folder
 from vireid.ingest.times import seconds
 from vireid.search.gallery import NO_VECTOR, Record
+from vireid.system import file_digest
 from vireid.table_file import SUFFIXES as LIST_SUFFIXES
 from vireid.table_file import ListedFiles, file_path, nearest, read_table
 from vireid.types import MODALITIES, MODALITY_WORDS, VISIBLE, ModalityOrAuto
 
 COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")
+ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")  # a path has lost one of two slashes
 
 
 @dataclass(frozen=True)
 class Crop:
     """One picture to index.
 
-    `picture` is given, or made when it is read, where the crop is not a file. Crops of the same `row` become one row
-    with `rows="tracks"`, of which the crop of the highest `quality` is shown.
+    `picture` is given, or made when it is read, where the crop is not a file; `digest` is then that of its video, if
+    any. Crops of the same `row` become one row with `rows="tracks"`, of which the crop of the highest `quality` is
+    shown. `has_own_id`: the user chose the id, so it is not changed.
     """
 
     id: str
@@ -57,17 +63,33 @@ class Crop:
     picture: Image.Image | Callable[[], Image.Image] | None = None
     row: str = ""
     quality: float = 0.0
+    digest: str = ""
+    has_own_id: bool = False
+
+    @property
+    def is_file(self) -> bool:
+        return self.picture is None
+
+    def content(self) -> str:
+        """sha256 of the file, or `digest` where the crop is not a file; raises PictureError."""
+        if not self.is_file:
+            return self.digest
+        try:
+            check_file(self.path, str(self.path))
+            return file_digest(self.path)
+        except OSError as error:
+            raise PictureError(f"{self.path} cannot be read: {error.strerror}; copy it again or leave it out") from None
 
     def open(self, gray: GrayRule = STRETCH) -> Image.Image:
         """The picture as RGB, a new image; raises PictureError."""
         picture = self.picture() if callable(self.picture) else self.picture
         return read(self.path if picture is None else picture, str(self.path), gray=gray)
 
-    def record(self, row_id: str) -> Record:
+    def record(self, row_id: str, digest: str) -> Record:
         """Its row, with no vector yet; raises GalleryError for a text that no gallery keeps."""
         return Record(
             id=row_id, vector=NO_VECTOR, camera=self.camera, time_s=self.time_s, modality=VISIBLE, path=str(self.path),
-            track=self.track, pid=self.pid, tags=self.tags,
+            track=self.track, pid=self.pid, tags=self.tags, digest=digest,
         )  # fmt: skip
 
 
@@ -92,7 +114,8 @@ class Pictures:
 
     @property
     def name(self) -> str:
-        digest = hashlib.sha256("\0".join(crop.id for crop in self.listed).encode(errors="surrogateescape"))
+        words = [word for crop in self.listed for word in (crop.id, str(crop.path))]
+        digest = hashlib.sha256("\0".join(words).encode(errors="surrogateescape"))
         return f"{self.listed[0].id} and {len(self.listed) - 1} more, {digest.hexdigest()[:12]}"
 
     def crops(self) -> Iterator[Crop]:
@@ -100,24 +123,51 @@ class Pictures:
 
 
 def crops_of(
-    source: Path, *, file_time: bool = False, modality: ModalityOrAuto = "auto", suffixes: tuple[str, ...] = SUFFIXES
+    source: Path,
+    *,
+    file_time: bool = False,
+    modality: ModalityOrAuto = "auto",
+    suffixes: tuple[str, ...] = SUFFIXES,
+    listing: Listing | None = None,
 ) -> Iterator[Crop]:
-    """The files of a folder, a CSV or a single video; `file_time` takes the time of a file for that of its picture."""
+    """The files of a folder, a CSV or a single file; `file_time` takes the time of a file for that of its picture.
+
+    `listing` is that of the folder where it was made before. Raises SourceError.
+    """
     if source.is_dir():
-        crops = _of_folder(source, suffixes)
+        crops = _of_folder(listing or list_folder(source, suffixes))
     elif source.suffix.lower() in LIST_SUFFIXES and source.is_file():
         crops = _of_list(source)
-    elif source.suffix.lower() in suffixes and source.suffix.lower() not in SUFFIXES and source.is_file():
-        crops = iter([Crop(source.name, source.resolve(), _camera_of(source))])
+    elif source.is_file() and (source.suffix.lower() in suffixes or is_picture(source)):
+        file = source.resolve()
+        is_video = source.suffix.lower() in video.SUFFIXES
+        crops = iter([
+            Crop(file.name, file, _camera_of(source)) if is_video
+            else Crop(f"{file.parent.name}/{file.name}", file, file.parent.name or "camera")
+        ])  # fmt: skip
     else:
-        raise SourceError(
-            f"{source} is neither a folder, a .csv nor a video; give the folder of your pictures, or a list of them"
-        )
+        raise SourceError(_no_source(source))
     for crop in crops:
-        is_picture = crop.path.suffix.lower() in SUFFIXES
-        if math.isnan(crop.time_s) and file_time and is_picture and crop.path.is_file():
+        is_video = crop.path.suffix.lower() in video.SUFFIXES
+        if math.isnan(crop.time_s) and file_time and not is_video and crop.path.is_file():
             crop = replace(crop, time_s=crop.path.stat().st_mtime)
         yield replace(crop, modality=modality) if crop.modality == "auto" else crop
+
+
+def _no_source(source: Path) -> str:
+    """Why something cannot be indexed, and what to give."""
+    give = "give the folder of your pictures, a list of them (.csv), or a video"
+    if match := ADDRESS.match(source.as_posix()):
+        address = f"{match[1]}://{match[2]}"
+        return (
+            f"{address} is an address and not a file; record the stream to a file and index that, for example "
+            f"ffmpeg -i {address} -c copy -t 600 gate.mkv"
+        )
+    if source.is_symlink() and not source.exists():
+        return f"{source} is a link that leads nowhere; {give}"
+    if not source.exists():
+        return f"there is no file or folder {source}; {give}"
+    return f"{source} is neither a folder, a .csv, a picture nor a video; {give}"
 
 
 def _camera_of(file: Path) -> str:
@@ -129,17 +179,15 @@ def _camera_of(file: Path) -> str:
     return video.NAMED.sub("", file.stem).strip("-_. ") or file.resolve().parent.name or "camera"
 
 
-def _of_folder(root: Path, suffixes: tuple[str, ...]) -> Iterator[Crop]:
-    any_file = False
-    for path in sorted(root.rglob("*")):
-        if path.suffix.lower() not in suffixes or not path.is_file():
-            continue
-        any_file = True
-        inside = path.relative_to(root)
-        camera = inside.parts[0] if len(inside.parts) > 1 else root.resolve().name
-        yield Crop(f"{root.resolve().name}/{inside.as_posix()}", path.resolve(), camera)
-    if not any_file:
-        raise SourceError(f"{root} holds no picture ({', '.join(SUFFIXES)}); give the folder of your pictures")
+def _of_folder(listing: Listing) -> Iterator[Crop]:
+    root = listing.root.resolve()
+    if not listing.files:
+        left_out = "; ".join(listing.left_out.lines())
+        holds = f"holds no picture and no video, but {left_out}" if left_out else "is empty"
+        raise SourceError(f"{listing.root} {holds}; give the folder of your pictures ({', '.join(SUFFIXES)})")
+    for parts in listing.files:
+        camera = parts[0] if len(parts) > 1 else root.name or "camera"
+        yield Crop("/".join((root.name, *parts)), root.joinpath(*parts).resolve(), camera)
 
 
 def _of_list(path: Path) -> Iterator[Crop]:
@@ -151,11 +199,16 @@ def _of_list(path: Path) -> Iterator[Crop]:
 
 def _lines_of(path: Path) -> Iterator[Crop]:
     table, listed = read_table(path, SourceError), ListedFiles(path.parent)
+    ids: dict[str, int] = {}
     _check_columns(path, table.header)
     for line, cells in table.rows():
         crop = _crop(path, line, cells)
         if (first := listed.first_line(str(crop.path), line)) != line:
             raise SourceError(f"{path}, line {line}: {crop.path} is listed twice, first in line {first}; remove one")
+        if (first := ids.setdefault(crop.id, line)) != line:
+            raise SourceError(
+                f"{path}, lines {first} and {line}: the id {crop.id!r} is there twice; give every picture its own id"
+            )
         yield crop
 
 
@@ -182,11 +235,12 @@ def _crop(list_path: Path, number: int, cells: dict[str, str]) -> Crop:
     tags: Sequence[str] = [tag.strip() for tag in cells.get("tags", "").split("|") if tag.strip()]
     return Crop(
         id=cells.get("id") or Path(place).as_posix(),
-        path=list_path.parent / place,
+        path=(list_path.parent / place).resolve(),
         camera=cells.get("camera") or list_path.stem,
         time_s=seconds(cells.get("time", ""), where),
         modality="auto" if word == "auto" else MODALITIES[MODALITY_WORDS[word]],  # pyright: ignore[reportArgumentType]
         track=cells.get("track", ""),
         pid=cells.get("pid", ""),
         tags=tuple(dict.fromkeys(tags)),
+        has_own_id=bool(cells.get("id")),
     )

@@ -23,6 +23,7 @@ class Deployment:
     size: Size  # (height, width)
     filter: ResizeFilter = "lanczos"
     similarity: Similarity = "cosine"
+    thermal_range: tuple[float, float] | None = None  # of gray values of more than 8 bits; None: see images.GrayRule
 
 
 class Embedder(nn.Module):
@@ -87,5 +88,6 @@ def load_embedder(path: Path, device: str | torch.device = "cpu", method: Code |
     """
     embedder, about = load_network(path, "embedder", Embedder, device, method)
     if use := about.get("deployment"):
-        embedder.deployment = Deployment(tuple(use["size"]), use["filter"], use["similarity"])
+        ends = use.get("thermal_range")
+        embedder.deployment = Deployment(tuple(use["size"]), use["filter"], use["similarity"], ends and tuple(ends))
     return embedder

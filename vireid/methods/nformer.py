@@ -261,6 +261,7 @@ class NFormer(Method[Never]):
             optimizers={},
             schedule=Constant(),
             filter=use.filter,
+            thermal_range=use.thermal_range,
         )
         first = at.iteration if at.stage == 0 else at.epoch * sampler.iterations(data.table)
         embedder = self.base.embedder.to(data.device).eval()

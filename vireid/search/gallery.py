@@ -15,10 +15,12 @@ from typing import Protocol
 import numpy as np
 
 from vireid.errors import GalleryError
+from vireid.images import GrayRule
 from vireid.types import INFRARED, VISIBLE
 
 FORMAT = "vireid gallery 1"
-LIMITS_BYTES = {"id": 512, "camera": 256, "path": 4096, "track": 256, "pid": 256, "tags": 256, "thumbnail": 4096}
+LIMITS_BYTES = {"id": 512, "camera": 256, "path": 4096, "track": 256, "pid": 256, "tags": 256, "thumbnail": 4096,
+                "digest": 64}  # fmt: skip
 MAX_TAGS = 64
 NO_VECTOR = np.zeros(0, np.float32)
 NO_VECTOR.flags.writeable = False
@@ -58,8 +60,9 @@ def _check_modality(modality: object) -> None:
 class Record:
     """One picture of one person. `time_s` is Unix seconds UTC, nan where unknown; `vector` (D,) float32 of length 1.
 
-    `track` groups pictures of one passage, `pid` is an identity that a user gave. Texts are UTF-8 without NUL and no
-    longer than LIMITS_BYTES. Records are equal if all but their vectors is. Raises GalleryError.
+    `track` groups pictures of one passage, `pid` is an identity that a user gave, `digest` the sha256 of the picture's
+    file (of a video a part of it), empty where it is unknown. Texts are UTF-8 without NUL and no longer than
+    LIMITS_BYTES. Records are equal if all but their vectors is. Raises GalleryError.
     """
 
     id: str
@@ -72,9 +75,10 @@ class Record:
     pid: str = ""
     tags: tuple[str, ...] = ()
     thumbnail: str = ""
+    digest: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("id", "camera", "path", "track", "pid", "thumbnail"):
+        for name in ("id", "camera", "path", "track", "pid", "thumbnail", "digest"):
             check_text(name, getattr(self, name))
         if not self.id:
             raise GalleryError("a record needs an id, got an empty one; the path and the track make a good one")
@@ -168,9 +172,13 @@ class Facets:
 
 
 class Gallery(Protocol):
-    """What every driver does; all methods raise GalleryError. An object may be used by several threads."""
+    """What every driver does; all methods raise GalleryError. An object may be used by several threads.
+
+    `gray` is how gray values of more than 8 bits become 8 in the pictures of its rows, and in every query.
+    """
 
     dim: int
+    gray: GrayRule
 
     def info(self) -> GalleryInfo: ...
 

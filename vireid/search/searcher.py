@@ -58,6 +58,10 @@ class PictureEmbedder(Protocol):
         """How gray values of more than 8 bits are read."""
         ...
 
+    def with_gray(self, gray: GrayRule) -> PictureEmbedder:
+        """The same with another rule for them."""
+        ...
+
     def batches(self, pictures: Any, modality: Any) -> Iterable[tuple[np.ndarray, np.ndarray]]:
         """Unit vectors (n, D) and the modality (n,) that each was embedded as, batch by batch."""
         ...
@@ -157,6 +161,8 @@ class _Question:
 class Searcher:
     """Searches a gallery with pictures; GalleryError if it was made by another bundle than the extractor's.
 
+    Pictures of more than 8 bits become 8 by the gallery's rule, so that a picture is found with itself.
+
     `extractor` is a Model, a FeatureExtractor, or None where only vectors and records are searched with; `calibration`
     a Calibration of the same bundle, by default that of the Model.
     """
@@ -166,7 +172,7 @@ class Searcher:
     ) -> None:
         if calibration is None:  # a FeatureExtractor has none
             calibration = getattr(extractor, "calibration", None)
-        self.extractor, self.gallery, self.calibration = extractor, gallery, calibration
+        self.gallery, self.calibration = gallery, calibration
         self.overview = Overview(gallery)
         digest = gallery.info().bundle_digest
         config = getattr(getattr(extractor, "bundle", None), "config", None)
@@ -176,6 +182,9 @@ class Searcher:
                 f"{checks.named(config.digest)}: vectors of two networks are not comparable; open "
                 "the model that the gallery was made with"
             )
+        if extractor is not None and extractor.gray != gallery.gray:
+            extractor = extractor.with_gray(gallery.gray)
+        self.extractor = extractor
         made_for = getattr(calibration, "embedder", digest)
         if digest and made_for != digest:
             raise SearchError(
@@ -276,6 +285,7 @@ class Searcher:
         where = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *marks.wrong))))
         hidden = frozenset(track_of(record) for record in wrong) if options.per_track else frozenset()
         stamp = ({} if len(kinds) == 1 else {"combine": options.combine}) | {"rerank": "none"}
+        stamp |= {"gray": str(self.gallery.gray)} if self.gallery.gray.ends else {}
         if marks != Marks():
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
         finder = Finder(self.gallery, options.per_track, hidden)

@@ -13,9 +13,9 @@
     GET  /api/audit             the last entries of the audit log                                                admin
     GET  /api/openapi.json      the OpenAPI description of these routes                                          search
 
-Errors are JSON {"error": message}; only an unknown host name gets Starlette's plain text. A VireidError's message goes
-to the client with its `http_status`. Any other exception is logged with its traceback, and the client gets 500 and a
-fixed text.
+HEAD is answered wherever GET is. Errors are JSON {"error": message}; only an unknown host name gets Starlette's plain
+text. A VireidError's message goes to the client with its `http_status`. Any other exception is logged with its
+traceback, and the client gets 500 and a fixed text.
 """
 
 from __future__ import annotations
@@ -33,7 +33,12 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from vireid.errors import VireidError
 from vireid.server.auth import DenialLog, Sessions
 from vireid.server.deps import ComputePool, first_fault
-from vireid.server.middleware import BodyLimitMiddleware, SameOriginMiddleware, SecurityHeadersMiddleware
+from vireid.server.middleware import (
+    BodyLimitMiddleware,
+    HeadMiddleware,
+    SameOriginMiddleware,
+    SecurityHeadersMiddleware,
+)  # fmt: skip
 from vireid.server.retention import retention_lifespan
 from vireid.server.routes import admin, page, search
 from vireid.server.search_service import SearchService
@@ -54,6 +59,7 @@ def create_app(service: SearchService) -> FastAPI:
             Middleware(ServerErrorMiddleware, handler=unexpected_error),  # here, so that its response has the headers
             Middleware(TrustedHostMiddleware, allowed_hosts=list(settings.hosts) or ["*"], www_redirect=False),
             Middleware(SameOriginMiddleware),
+            Middleware(HeadMiddleware),
             Middleware(BodyLimitMiddleware, max_bytes=settings.limits.body_bytes),
         ],
     )  # fmt: skip

@@ -12,6 +12,7 @@ import anyio
 import anyio.to_thread
 from fastapi import Depends, HTTPException, Request
 from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
@@ -19,9 +20,11 @@ from vireid.errors import AccessError
 from vireid.server.auth import Caller, Token
 from vireid.server.schemas import AddRequest, SearchRequest
 from vireid.server.search_service import SearchService
+from vireid.server.uploads import SentFile
 from vireid.types import Role
 
 COOKIE = "vireid"
+MAX_NAME = 100  # characters of a file's name that an error repeats
 ModelT = TypeVar("ModelT", bound=BaseModel)
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -91,13 +94,21 @@ class InMemoryMultiPartParser(MultiPartParser):
 
     spool_max_size = 1 << 40
 
+    def on_headers_finished(self) -> None:
+        """A part `picture` without a file name is a file too: not every client sends one (RFC 7578, 4.2)."""
+        part = self._current_part
+        _, options = parse_options_header(part.content_disposition)
+        if options.get(b"name") == b"picture" and b"filename" not in options:
+            part.content_disposition = (part.content_disposition or b"") + b'; filename=""'
+        super().on_headers_finished()
+
 
 @dataclass(frozen=True)
 class Form(Generic[ModelT]):
-    """A checked request and the bytes of the pictures that came with it."""
+    """A checked request and the pictures that came with it."""
 
     body: ModelT
-    pictures: list[bytes]
+    pictures: list[SentFile]
 
 
 def read_form(field: str, model: type[ModelT]) -> Callable[..., Awaitable[Form[ModelT]]]:
@@ -131,16 +142,27 @@ def read_form(field: str, model: type[ModelT]) -> Callable[..., Awaitable[Form[M
     return read
 
 
-async def _fields(form: FormData, field: str) -> tuple[str, list[bytes]]:
-    text, pictures = "{}", []
+async def _fields(form: FormData, field: str) -> tuple[str, list[SentFile]]:
+    text, pictures = "{}", list[SentFile]()
     for name, value in form.multi_items():
         if name == "picture" and isinstance(value, UploadFile):
-            pictures.append(await value.read())
+            pictures.append(SentFile(await value.read(), sent_name(len(pictures) + 1, value.filename)))
         elif name == field and isinstance(value, str):
             text = value
         else:
             raise HTTPException(422, f"a form has the fields `picture` (files) and `{field}` (JSON), got {name[:60]!r}")
     return text, pictures
+
+
+def sent_name(number: int, filename: str | None) -> str:
+    """What errors call an uploaded picture; a name that holds anything but plain text is left out.
+
+    >>> sent_name(2, "C:/tmp/report.pdf"), sent_name(1, ""), sent_name(1, "a" * 1000)
+    ('picture 2 (report.pdf)', 'picture 1', 'picture 1')
+    """
+    name = (filename or "").replace("\\", "/").rpartition("/")[2]
+    is_plain = 0 < len(name) <= MAX_NAME and name.isprintable() and not set(name) & set("<>&\"'")
+    return f"picture {number} ({name})" if is_plain and name != "picture" else f"picture {number}"
 
 
 def validate_json(model: type[ModelT], data: bytes) -> ModelT:

@@ -2,6 +2,7 @@
 
 - SecurityHeadersMiddleware: the page runs its own files alone, in no frame, and sends nothing to other sites.
 - SameOriginMiddleware: a request that another site made the browser send is refused (Origin, Sec-Fetch-Site).
+- HeadMiddleware: HEAD is answered as GET is, without the body.
 - BodyLimitMiddleware: a body is cut off at its limit, with or without a Content-Length.
 
 Unknown host names are refused by Starlette's TrustedHostMiddleware: a site whose name was pointed at this machine (DNS
@@ -70,6 +71,27 @@ class SameOriginMiddleware:
         if origin is None or method in SAFE_METHODS:
             return False
         return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+class HeadMiddleware:
+    """Answers HEAD wherever GET is answered, with its status and headers and no body (FastAPI's routes do not)."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            await self.app(scope, receive, send)
+            return
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                if message.get("more_body", False):
+                    return
+                message = {"type": "http.response.body", "body": b""}
+            await send(message)
+
+        await self.app({**scope, "method": "GET"}, receive, send_without_body)
 
 
 class BodyLimitMiddleware:

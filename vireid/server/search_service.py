@@ -34,7 +34,7 @@ from vireid.server.attention import Attention
 from vireid.server.auth import Caller
 from vireid.server.schemas import MAX_HITS, AddRequest, Box, SearchRequest
 from vireid.server.settings import ServerSettings
-from vireid.server.uploads import Upload, decode
+from vireid.server.uploads import SentFile, Upload, decode
 from vireid.types import MODALITIES
 from vireid.version import __version__
 
@@ -114,6 +114,7 @@ class SearchService:
             "calibration": None if calibration is None else calibration_json(calibration),
             "attention": self.attention_reason,
             "reranks": list(self.rerankers),
+            "gray": str(self.archive.gallery.gray),
             "keep_days": settings.retention_days,
             "limits": {
                 "picture_bytes": settings.limits.picture_bytes,
@@ -125,15 +126,18 @@ class SearchService:
 
     # --- searching ----------------------------------------------------------------------------------------------------
 
-    def decode(self, pictures: Sequence[bytes], boxes: Sequence[Box | None]) -> tuple[list[Image.Image], list[Upload]]:
+    def decode(
+        self, pictures: Sequence[SentFile], boxes: Sequence[Box | None]
+    ) -> tuple[list[Image.Image], list[Upload]]:
         """The crops to embed, and the uploads that they were cut from."""
         if boxes and len(boxes) != len(pictures):
             raise SearchError(f"there are {len(boxes)} boxes for {len(pictures)} pictures; send one for each, or none")
-        uploads = [decode(data, self.settings.limits, self.extractor.gray) for data in pictures]
+        limits, gray = self.settings.limits, self.archive.gallery.gray
+        uploads = [decode(sent.data, limits, gray, sent.name) for sent in pictures]
         crops = [upload.crop(box) for upload, box in zip(uploads, boxes or [None] * len(uploads), strict=True)]
         return crops, uploads
 
-    def search(self, caller: Caller, request: SearchRequest, pictures: Sequence[bytes]) -> dict[str, Any]:
+    def search(self, caller: Caller, request: SearchRequest, pictures: Sequence[SentFile]) -> dict[str, Any]:
         """Ranked hits, or that the person is not in the archive; written to the audit log before it is returned."""
         start_s = time.monotonic()
         if not pictures and not request.like:
@@ -210,9 +214,9 @@ class SearchService:
 
     # --- adding -------------------------------------------------------------------------------------------------------
 
-    def add(self, caller: Caller, request: AddRequest, picture: bytes) -> dict[str, Any]:
+    def add(self, caller: Caller, request: AddRequest, picture: SentFile) -> dict[str, Any]:
         """Add one crop, or replace the one of its id."""
-        upload = decode(picture, self.settings.limits, self.extractor.gray)
+        upload = decode(picture.data, self.settings.limits, self.archive.gallery.gray, picture.name)
         time_s = math.nan if request.time_s is None else request.time_s
         text = f"{upload.digest}/{request.camera}/{request.time_s}"
         row_id = request.id or hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -220,6 +224,7 @@ class SearchService:
         record = Record(
             id=row_id, vector=vectors[0], camera=request.camera, time_s=time_s, modality=int(modalities[0]), path="",
             track=request.track, pid=request.pid, tags=request.tags, thumbnail=self.archive.thumbnails.name(row_id),
+            digest=upload.digest,
         )  # fmt: skip
         self.log(caller, "add", id=row_id, camera=request.camera, picture=upload.digest)
         self.archive.thumbnails.write(row_id, upload.image)

@@ -2,8 +2,8 @@
 
 Read by vireid.images, as what is indexed. Refused before a pixel is decoded: more bytes than allowed, whatever does not
 begin as one of its formats, more pixels than allowed (read from the header), a JPEG of hundreds of scans, each of which
-costs a pass over the picture. One of Pillow's decoders is tried, by the first bytes; the name of a file is not looked
-at.
+costs a pass over the picture. One of Pillow's decoders is tried, by the first bytes; the name of a file decides
+nothing.
 """
 
 from __future__ import annotations
@@ -37,6 +37,14 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class SentFile:
+    """The bytes of an uploaded file, and what errors call it."""
+
+    data: bytes
+    name: str
+
+
+@dataclass(frozen=True)
 class Upload:
     """An RGB picture, turned as the camera was held, and the sha256 of the bytes it came in."""
 
@@ -58,11 +66,11 @@ class Upload:
         return self.image.crop((left, top, right, bottom))
 
 
-def decode(data: bytes, limits: Limits, gray: GrayRule = STRETCH) -> Upload:
-    """The picture in `data`; UploadError for anything else."""
+def decode(data: bytes, limits: Limits, gray: GrayRule = STRETCH, name: str = "the picture") -> Upload:
+    """The picture in `data`; UploadError, which calls it `name`, for anything else."""
     bounds = images.Limits(limits.picture_pixels, limits.picture_bytes, MAX_SCANS)
     try:
-        return Upload(images.read(data, gray=gray, limits=bounds), hashlib.sha256(data).hexdigest())
+        return Upload(images.read(data, name, gray=gray, limits=bounds), hashlib.sha256(data).hexdigest())
     except PictureTooLarge as error:
         raise UploadError(str(error), error.http_status) from error
     except PictureError as error:

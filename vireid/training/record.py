@@ -45,6 +45,7 @@ class RecipeRecord(Frozen):
     size: Size | None  # (height, width); None of a stage that reads no pictures
     epochs: int
     filter: ResizeFilter = "lanczos"
+    thermal_range: tuple[float, float] | None = None
     similarity: Similarity = "cosine"
     ema: float = 0.0
     mix: float = 1.0
@@ -140,7 +141,7 @@ class RunRecord(Frozen):
         recipe = self.last_recipe
         if recipe.size is None:
             raise RunError(f"a run of {self.method} reads no pictures; how they are prepared is recorded in its base")
-        return Deployment(recipe.size, recipe.filter, recipe.similarity)
+        return Deployment(recipe.size, recipe.filter, recipe.similarity, recipe.thermal_range)
 
     @property
     def stamp(self) -> dict[str, str]:

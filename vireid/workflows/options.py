@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from vireid.declaration import Count, Index, Integer, Number, Positive, settings
+from vireid.declaration import Count, Index, Integer, Number, Positive, Range, settings
 from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
 from vireid.training.options import LoopOptions
 from vireid.types import Backend, Language, Modality, ModalityOrAuto, Role, Similarity
+
+if TYPE_CHECKING:
+    from vireid.images import GrayRule
 
 FigureName = Literal[
     "cmc", "histograms", "projection", "cameras", "error-rates", "attention", "training", "samples"
@@ -154,6 +157,8 @@ class IndexOptions(VideoOptions):
     """Take the time of a file as that of its picture."""
     overwrite: bool = False
     """Replace rows that are in the gallery."""
+    thermal_range: Range | None = None
+    """Of a new gallery, for gray of more than 8 bits: LOW is black, HIGH white; default: as the run, or percentiles."""
     start: str = ""
     """Video: its first moment, 2026-11-24T21:04:11+01:00."""
     rows: Rows = "crops"
@@ -170,6 +175,13 @@ class IndexOptions(VideoOptions):
     """Processes that share the work, by Ray."""
     ray: str | None = None
     """A cluster of Ray: auto, or HOST:PORT."""
+
+    @property
+    def gray(self) -> GrayRule | None:
+        """The fixed range as a rule; None where none is given."""
+        from vireid.images import GrayRule  # which imports numpy
+
+        return None if self.thermal_range is None else GrayRule(*self.thermal_range)
 
     @property
     def videos(self) -> VideoSettings | None:

@@ -18,6 +18,7 @@ from vireid.deploy.model import Model
 from vireid.errors import ArgumentError
 from vireid.evaluation.results import TerminalTable, markdown_table
 from vireid.figures.answer_page import Shown, answer_page
+from vireid.images import STRETCH, GrayRule
 from vireid.models import DEFAULT
 from vireid.search.archive import THUMBNAIL_PX, Archive, files_of
 from vireid.search.drivers.open import open_gallery
@@ -33,12 +34,16 @@ COLUMNS = ("rank", "similarity", "probability", "camera", "time", "modality", "p
 
 @dataclass(frozen=True)
 class SearchReport:
-    """The answer to a search; `thumbnails` are the JPEGs of its hits in order, None where there is none."""
+    """The answer to a search; `thumbnails` are the JPEGs of its hits in order, None where there is none.
+
+    `gray` is the gallery's rule for pictures of more than 8 bits.
+    """
 
     pictures: tuple[Path, ...]
     answer: Answer
     thumbnails: tuple[bytes | None, ...]
     stamp: dict[str, str]
+    gray: GrayRule = STRETCH
 
     @property
     def verdict(self) -> str:
@@ -82,7 +87,7 @@ class SearchReport:
 
     def html(self, path: Path) -> Path:
         """Write one page that holds the pictures of the query and the thumbnails of the hits."""
-        queries = [Shown(thumbnail(picture), (picture.name,)) for picture in self.pictures]
+        queries = [Shown(thumbnail(picture, self.gray), (picture.name,)) for picture in self.pictures]
         hits = [
             Shown(jpeg, tuple(f"{name} {text_of(row[name])}" for name in COLUMNS if row[name] not in (None, "")))
             for jpeg, row in zip(self.thumbnails, self.rows(), strict=True)
@@ -126,7 +131,7 @@ def search_pictures(
         archive.audit.write("search", CONSOLE, "admin", pictures=digests, hits=len(answer.hits))
         thumbnails = tuple(archive.thumbnails.read(hit.record.id) for hit in answer.hits)
     stamp = {"gallery": gallery, "model": f"{model} ({opened.digest[:12]})", **answer.stamp}
-    return SearchReport(tuple(pictures), answer, thumbnails, stamp)
+    return SearchReport(tuple(pictures), answer, thumbnails, stamp, rows.gray)
 
 
 def row_of(rank: int, hit: Ranked) -> dict[str, Any]:
@@ -159,9 +164,9 @@ def text_of(value: Any) -> str:
     return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
 
 
-def thumbnail(path: Path) -> bytes:
+def thumbnail(path: Path, gray: GrayRule = STRETCH) -> bytes:
     """A picture as a small JPEG."""
-    small, file = images.read(path), io.BytesIO()
+    small, file = images.read(path, gray=gray), io.BytesIO()
     small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
     small.save(file, "JPEG", quality=88)
     return file.getvalue()

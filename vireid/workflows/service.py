@@ -17,6 +17,7 @@ from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import to_do
 from vireid.errors import ArgumentError, AuditError, ServiceError, SourceError
+from vireid.ingest.folder import LeftOut
 from vireid.ingest.index import Indexed, index, pieces_of
 from vireid.ingest.segments import FOLDER as BOXES
 from vireid.ingest.sources import Piece
@@ -63,13 +64,22 @@ def index_pictures(
     """
     options = configured(IndexOptions, options, words)
     in_parallel = options.workers is not None or options.ray is not None
-    sources = [pictures] if isinstance(pictures, Path) else list(pictures)
+    sources = different(pictures)
     sources = [source.resolve() for source in sources] if in_parallel else sources  # other processes start elsewhere
-    place = files_of(gallery, options.files)
-    pieces = pieces_of_all(sources, options, place)
+    names = [source.resolve().name for source in sources]
+    if in_parallel and (twice := [name for name in names if names.count(name) > 1]):
+        raise ArgumentError(
+            f"{len(twice)} sources are called {twice[0]}, and several workers would not see each other's pictures; "
+            "index them one after the other, or by their parent folder"
+        )
+    place, left_out = files_of(gallery, options.files), LeftOut()
+    pieces = pieces_of_all(sources, options, place, left_out)
+    for line in left_out.lines():
+        log.warning("left out: %s", line)
     bundle = bundle_of(target, options.method)
     check_pose(bundle, options.pose)
     indexed = (index_parallel if in_parallel else index_here)(bundle, gallery, place, pieces, options)
+    indexed += Indexed(0, 0, left_out=left_out.total)
     for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
         for line in lines[:5]:
             log.warning("%s: %s", head, printable(line))
@@ -78,19 +88,21 @@ def index_pictures(
     return indexed
 
 
-def pieces_of_all(sources: Sequence[Path], options: IndexOptions, place: Path) -> Iterator[Piece]:
+def different(pictures: Path | Sequence[Path]) -> list[Path]:
+    """The sources, each once, however it is spelled."""
+    sources = [pictures] if isinstance(pictures, Path) else list(pictures)
+    return list({source.resolve(): source for source in reversed(sources)}.values())[::-1]
+
+
+def pieces_of_all(
+    sources: Sequence[Path], options: IndexOptions, place: Path, left_out: LeftOut | None = None
+) -> Iterator[Piece]:
     """The pieces of all sources, whose beginnings are read before anything is made; SourceError, ArgumentError."""
-    names = [source.resolve().name for source in sources]
-    if twice := [name for name in names if names.count(name) > 1]:
-        raise ArgumentError(
-            f"{len(twice)} sources are called {twice[0]}, and the ids of pictures begin with that name; index them "
-            "together by their parent folder, or list them in a CSV with a column `id`"
-        )
     opened = []
     for source in sources:
         pieces = pieces_of(
             source, file_time=options.file_time, modality=options.modality, videos=options.videos,
-            start_s=start_of(options), store=place / BOXES,
+            start_s=start_of(options), store=place / BOXES, left_out=left_out,
         )  # fmt: skip
         first = next(pieces, None)
         if first is None:
@@ -110,7 +122,7 @@ def start_of(options: IndexOptions) -> float:
 def index_here(bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions) -> Indexed:
     """Index pieces in this process; `place` is the folder of thumbnails, marks and the audit log."""
     extractor = FeatureExtractor(bundle, options.backend, options.device, options.batch_size, options.pose)
-    opened = open_gallery(gallery, bundle.config.dim, bundle.config.digest)
+    opened = open_gallery(gallery, model=bundle.config, gray=options.gray)
     with closing(Archive(opened, place)) as archive:
         indexed = index(archive, extractor, pieces, rows=options.rows, overwrite=options.overwrite)
         archive.audit.write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
@@ -125,7 +137,7 @@ def index_parallel(
 
     job = Job(
         bundle.path, gallery, place, options.backend, options.device, options.batch_size, options.pose, options.rows,
-        options.overwrite, None if bundle.method is None else str(bundle.method),
+        options.overwrite, None if bundle.method is None else str(bundle.method), options.thermal_range,
     )  # fmt: skip
     indexed = index_with_ray(job, pieces, workers=options.workers, address=options.ray)
     Audit(place / AUDIT).write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)

@@ -25,6 +25,7 @@ from vireid.evaluation.embed import embed
 from vireid.evaluation.evaluate import evaluate
 from vireid.evaluation.frozen import Frozen
 from vireid.evaluation.refine import RefinedBy
+from vireid.images import GrayRule
 from vireid.layers.refiner import Refiner
 from vireid.method import Method, Progress, Recipe, Sampler
 from vireid.system import choose_device
@@ -153,7 +154,8 @@ def training_data(rows: Table, recipes: Sequence[Recipe], place: torch.device, o
     """The rows with their pictures decoded; an unreadable picture stops here, before the run folder is made."""
     progress = options.progress and distributed.is_main()
     for recipe in (recipe for recipe in recipes if recipe.views and recipe.epochs):
-        cache.pixels(rows, recipe.picture_size, progress=progress, filter=recipe.filter)
+        gray = GrayRule.of(recipe.thermal_range)
+        cache.pixels(rows, recipe.picture_size, progress=progress, filter=recipe.filter, gray=gray)
     rank, world = distributed.rank(), distributed.world()
     return TrainingData(rows, device=place, seed=options.seed, rank=rank, world=world, progress=progress)
 
@@ -210,8 +212,8 @@ def selection(table: Table, held_out: Table | None, select: str, recipe: Recipe)
         if isinstance(base, Frozen):
             embeddings, refine = base.embeddings(rows), RefinedBy(cast(Refiner, method.artifacts()["refiner"]))
         else:
-            size, refine = recipe.picture_size, None
-            embeddings = embed(method.embedder, rows, size, filter=recipe.filter, progress=False)
+            size, refine, gray = recipe.picture_size, None, GrayRule.of(recipe.thermal_range)
+            embeddings = embed(method.embedder, rows, size, filter=recipe.filter, gray=gray, progress=False)
         return evaluate(embeddings, protocol, refine, similarity=recipe.similarity).mean["mAP"]
 
     return Selection(mean_precision, rule)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from vireid import models
 from vireid.errors import GalleryError
+from vireid.images import STRETCH, GrayRule
 from vireid.search.gallery import FORMAT, Filter, Record
 
 UNIT_TOLERANCE = 1e-3  # of a vector's length; float16 embeddings stay within
@@ -64,8 +66,18 @@ def deletion(ids: Sequence[str], where: Filter | None) -> None:
         raise GalleryError("an empty filter would delete everything; name a condition, or remove the gallery itself")
 
 
-def stored(url: str, dim: int | None, digest: str | None, stored_dim: int, stored_digest: str) -> None:
-    """GalleryError if a gallery is not for vectors of this length or this bundle."""
+@dataclass(frozen=True)
+class Kept:
+    """What a gallery is for: the length of its vectors, the bundle and the gray rule that they were made with."""
+
+    dim: int
+    digest: str = ""
+    gray: GrayRule = STRETCH
+
+
+def stored(url: str, dim: int | None, digest: str | None, gray: GrayRule | None, kept: Kept) -> None:
+    """GalleryError if a gallery is not for vectors of this length, this bundle or this gray rule; None is any."""
+    stored_digest = kept.digest
     if digest is not None and digest != stored_digest:
         made_with = models.name_of(stored_digest)
         use = f"--model {made_with}" if made_with else "--model with the run or bundle that it was indexed with"
@@ -73,8 +85,14 @@ def stored(url: str, dim: int | None, digest: str | None, stored_dim: int, store
             f"{url} holds embeddings of {named(stored_digest)}, this is {named(digest)}: vectors of two networks are "
             f"not comparable. Give {use}, or index the pictures again into a new gallery"
         )
-    if dim is not None and dim != stored_dim:
-        raise GalleryError(f"{url} holds vectors of {stored_dim} numbers, not {dim}; use the bundle it was made with")
+    if dim is not None and dim != kept.dim:
+        raise GalleryError(f"{url} holds vectors of {kept.dim} numbers, not {dim}; use the bundle it was made with")
+    if gray is not None and gray != kept.gray:
+        use = "leave the range out" if kept.gray.ends is None else f"give {kept.gray}, or leave the range out"
+        raise GalleryError(
+            f"{url} was made with gray values of {kept.gray}, this is {gray}: a picture of 16 bits would have two "
+            f"vectors; {use}, or index into a new gallery"
+        )
 
 
 def named(digest: str) -> str:
@@ -85,21 +103,21 @@ def named(digest: str) -> str:
     return f"the model {name} (bundle {digest[:12]}...)" if name else f"bundle {digest[:12]}..."
 
 
-def description(digest: str) -> str:
-    """What a stored gallery says about itself: its format and the bundle that it is for."""
-    return json.dumps({"format": FORMAT, "bundle": digest})
+def description(digest: str, gray: GrayRule) -> str:
+    """What a stored gallery says about itself: its format, the bundle that it is for, and a fixed range of gray."""
+    return json.dumps({"format": FORMAT, "bundle": digest} | ({"gray": gray.ends} if gray.ends else {}))
 
 
-def described(text: str | bytes | None, url: str, advice: str) -> str:
-    """The bundle's digest in a description; GalleryError with `advice` where vireid wrote none, or another format."""
+def described(text: str | bytes | None, url: str, dim: int, advice: str) -> Kept:
+    """What a description says; GalleryError with `advice` where vireid wrote none, or another format."""
     try:
         about = json.loads(text or "")
-        written, digest = about["format"], about["bundle"]
+        written, kept = about["format"], Kept(dim, about["bundle"], GrayRule.of(about.get("gray")))
     except (KeyError, ValueError, TypeError) as error:
         raise GalleryError(f"{url} is not a gallery that vireid wrote; {advice}") from error
     if written != FORMAT:
         raise GalleryError(f"{url} is in format {written!r}, expected {FORMAT!r}; index the pictures again")
-    return digest
+    return kept
 
 
 def already_there(ids: Sequence[str]) -> GalleryError:

@@ -33,6 +33,7 @@ import numpy as np
 
 from vireid.errors import GalleryError
 from vireid.evaluation.score_norm import spread
+from vireid.images import STRETCH, GrayRule
 from vireid.search.drivers import checks, damage, exact
 from vireid.search.drivers.lance_rows import SQL, condition, records_of, vectors_of
 from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
@@ -58,7 +59,14 @@ T = TypeVar("T")
 class LanceGallery:
     """See search/gallery.py and this file's head."""
 
-    def __init__(self, path: Path, dim: int | None, bundle_digest: str | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        dim: int | None,
+        bundle_digest: str | None,
+        gray: GrayRule | None = None,
+        new_gray: GrayRule = STRETCH,
+    ) -> None:
         lancedb, _ = _libraries()
         self.path, self._thread_lock, self._writes = path, threading.RLock(), 0
         there = (path / f"{TABLE}.lance").is_dir()
@@ -74,11 +82,12 @@ class LanceGallery:
         if not there:
             with self._writing():
                 if not (path / f"{TABLE}.lance").is_dir():  # another process was faster
-                    self._create(int(dim or 0), bundle_digest or "")
+                    self._create(int(dim or 0), checks.description(bundle_digest or "", gray or new_gray))
         with damage.named(path):
             self._table: Any = self._db.open_table(TABLE)
-        self.dim, self._digest = self._stored()
-        checks.stored(f"lance:{path}", dim, bundle_digest, self.dim, self._digest)
+        kept = self._stored()
+        self.dim, self.gray, self._digest = kept.dim, kept.gray, kept.digest
+        checks.stored(f"lance:{path}", dim, bundle_digest, gray, kept)
 
     def info(self) -> GalleryInfo:
         size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
@@ -227,11 +236,10 @@ class LanceGallery:
         cameras, modalities, tags = (dict(sorted(counter.items())) for counter in counts.values())
         return Facets(cameras, modalities, tags, first, last, len(tracks) + alone)
 
-    def _create(self, dim: int, digest: str) -> None:
+    def _create(self, dim: int, description: str) -> None:
         _, pa = _libraries()
-        texts = [
-            pa.field(name, pa.string(), nullable=False) for name in ("camera", "path", "track", "pid", "thumbnail")
-        ]
+        names = ("camera", "path", "track", "pid", "thumbnail", "digest")
+        texts = [pa.field(name, pa.string(), nullable=False) for name in names]
         schema = pa.schema(
             [
                 pa.field("id", pa.string(), nullable=False),
@@ -241,15 +249,15 @@ class LanceGallery:
                 pa.field("tags", pa.list_(pa.string())),
                 *texts,
             ],
-            metadata={"vireid": checks.description(digest)},
+            metadata={"vireid": description},
         )
         self._db.create_table(TABLE, schema=schema)
 
-    def _stored(self) -> tuple[int, str]:
+    def _stored(self) -> checks.Kept:
         schema = self._table.schema
         text = (schema.metadata or {}).get(b"vireid")
-        digest = checks.described(text, f"lance:{self.path}", "index the pictures again")
-        return schema.field("vector").type.list_size, digest
+        dim = schema.field("vector").type.list_size
+        return checks.described(text, f"lance:{self.path}", dim, "index the pictures again")
 
     def _batch(self, records: list[Record], vectors: np.ndarray) -> Any:
         _, pa = _libraries()

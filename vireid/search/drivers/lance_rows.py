@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ def vectors_of(table: Any) -> np.ndarray:
 
 
 def records_of(table: Any, vectors: np.ndarray | None) -> list[Record]:
-    names = [name for name in ("id", "camera", "time_s", "modality", "path", "track", "pid", "tags", "thumbnail")]
+    names = [field.name for field in fields(Record) if field.name in table.column_names and field.name != "vector"]
     columns = [table[name].to_pylist() for name in names]
     records = []
     for row, values in enumerate(zip(*columns, strict=True)):

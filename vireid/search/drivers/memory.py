@@ -9,6 +9,7 @@ import numpy as np
 
 from vireid.errors import GalleryError
 from vireid.evaluation.score_norm import spread
+from vireid.images import STRETCH, GrayRule
 from vireid.search.drivers import checks, exact
 from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
 
@@ -32,10 +33,10 @@ class Codes:
 class MemoryGallery:
     """See search/gallery.py. Rows lie in arrays with room to grow; the last row takes the place of a deleted one."""
 
-    def __init__(self, dim: int | None, bundle_digest: str = "") -> None:
+    def __init__(self, dim: int | None, bundle_digest: str = "", gray: GrayRule = STRETCH) -> None:
         if dim is None:
             raise GalleryError("a gallery in memory starts empty and needs dim=, the length of its vectors")
-        self.dim, self._digest, self._lock = dim, bundle_digest, threading.RLock()
+        self.dim, self.gray, self._digest, self._lock = dim, gray, bundle_digest, threading.RLock()
         self._vectors = np.zeros((0, dim), np.float32)
         self._columns: dict[str, np.ndarray] = {
             name: np.zeros(0, np.int32) for name in ("camera", "track", "pid", "tags", "modality")

@@ -25,6 +25,7 @@ import numpy as np
 
 from vireid.errors import GalleryError
 from vireid.evaluation.score_norm import spread
+from vireid.images import STRETCH, GrayRule
 from vireid.search.drivers import checks, exact
 from vireid.search.drivers.dialect import Dialect
 from vireid.search.gallery import EVERYTHING, LIMITS_BYTES, MAX_TAGS, Facets, Filter, GalleryInfo, Hit, Record
@@ -36,7 +37,7 @@ EXACT_ROWS = 10_000  # that pass a filter and are compared here, with HNSW
 EF, MAX_EF = 128, 32_768  # Milvus's bound
 BATCH_BYTES = 8 << 20  # in one call; gRPC's bound is 64 MiB
 IDS_AT_ONCE = 1_000
-TEXTS = ("camera", "path", "track", "pid", "thumbnail")
+TEXTS = ("camera", "path", "track", "pid", "thumbnail", "digest")
 ESCAPED = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))  # milvus-lite knows no \u
 COLUMNS = ("id", "time_s", "modality", "tags", *TEXTS)
 
@@ -44,7 +45,14 @@ COLUMNS = ("id", "time_s", "modality", "tags", *TEXTS)
 class MilvusGallery:
     """See search/gallery.py and this file's head. A call of more than a few thousand records is several of Milvus's."""
 
-    def __init__(self, place: str, dim: int | None, bundle_digest: str | None) -> None:
+    def __init__(
+        self,
+        place: str,
+        dim: int | None,
+        bundle_digest: str | None,
+        gray: GrayRule | None = None,
+        new_gray: GrayRule = STRETCH,
+    ) -> None:
         self._uri, self._name, index = _place(place)
         self.lite = "://" not in self._uri
         if self.lite and dim is None and not Path(self._uri).exists():
@@ -55,13 +63,15 @@ class MilvusGallery:
             if not self._client.has_collection(self._name):
                 if dim is None:
                     raise checks.no_gallery(f"milvus:{place}")
-                self._create(self._name, dim, bundle_digest or "", index or "FLAT")
+                self._create(self._name, checks.Kept(dim, bundle_digest or "", gray or new_gray), index or "FLAT")
             about = self._client.describe_collection(self._name)
-            self.dim, self._digest = _stored(about, place)
+            self._kept = _stored(about, place)
+            self.dim, self.gray = self._kept.dim, self._kept.gray
+            self._columns = [name for name in COLUMNS if name in {field["name"] for field in about["fields"]}]
             self.index = str(self._client.describe_index(self._name, "vector")["index_type"])
             if index and index != self.index:
                 raise GalleryError(f"{place} was made with the index {self.index}; leave ?index={index} out")
-            checks.stored(f"milvus:{place}", dim, bundle_digest, self.dim, self._digest)
+            checks.stored(f"milvus:{place}", dim, bundle_digest, gray, self._kept)
             self._client.load_collection(self._name)
         except BaseException:
             self.close()
@@ -73,7 +83,7 @@ class MilvusGallery:
             size = sum(file.stat().st_size for file in Path(self._uri).rglob("*") if file.is_file())
         index = f"{self.index}, every row is compared" if self.index == "FLAT" else self.index
         url = f"milvus:{self._uri}#{self._name}"
-        return GalleryInfo(url, self.dim, self.count(), self._digest, index, size)
+        return GalleryInfo(url, self.dim, self.count(), self._kept.digest, index, size)
 
     def facets(self) -> Facets:
         rows = self._all("", ["camera", "modality", "time_s", "tags", "track"])
@@ -123,7 +133,9 @@ class MilvusGallery:
         checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
         there: dict[str, Record] = {}
         for part in _parts(list(dict.fromkeys(ids))):
-            rows = self._client.query(self._name, filter=EXPR.among("id", part), output_fields=[*COLUMNS, "vector"])
+            rows = self._client.query(
+                self._name, filter=EXPR.among("id", part), output_fields=[*self._columns, "vector"]
+            )
             there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in rows}
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
@@ -134,7 +146,7 @@ class MilvusGallery:
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         expression = EXPR.condition(where, after_id or None)
-        for place, row in enumerate(self._all(expression, list(COLUMNS))):
+        for place, row in enumerate(self._all(expression, self._columns)):
             if place == limit:
                 return
             yield _record(row, None)
@@ -150,12 +162,12 @@ class MilvusGallery:
             return
         fresh = self._name + REWRITTEN
         self._client.flush(self._name)
-        self._create(fresh, self.dim, self._digest, self.index)
+        self._create(fresh, self._kept, self.index)
         self._client.load_collection(fresh)
         step = self._rows_at_once()
         batch: list[dict[str, Any]] = []
-        for row in self._all("", [*COLUMNS, "vector"]):
-            batch.append(dict(row))
+        for row in self._all("", [*self._columns, "vector"]):
+            batch.append({**dict.fromkeys(TEXTS, ""), **row})
             if len(batch) == step:
                 self._client.insert(fresh, batch)
                 batch = []
@@ -165,16 +177,17 @@ class MilvusGallery:
         self._client.drop_collection(self._name)  # from here on the new one is whole: _finish_purge
         self._finish_purge()
         self._client.load_collection(self._name)
+        self._columns = list(COLUMNS)
 
     def close(self) -> None:
         self._client.close()
 
-    def _create(self, name: str, dim: int, digest: str, index: str) -> None:
+    def _create(self, name: str, kept: checks.Kept, index: str) -> None:
         DataType = _library().DataType
-        about = checks.description(digest)
+        about = checks.description(kept.digest, kept.gray)
         schema = self._client.create_schema(auto_id=False, enable_dynamic_field=False, description=about)
         schema.add_field("id", DataType.VARCHAR, is_primary=True, max_length=LIMITS_BYTES["id"])
-        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=dim)
+        schema.add_field("vector", DataType.FLOAT_VECTOR, dim=kept.dim)
         schema.add_field("time_s", DataType.DOUBLE, nullable=True)
         schema.add_field("modality", DataType.INT8)
         schema.add_field(
@@ -206,6 +219,7 @@ class MilvusGallery:
         for start in range(0, len(records), step):
             part = slice(start, start + step)
             rows = [_row(record, vector) for record, vector in zip(records[part], vectors[part], strict=True)]
+            rows = [{name: row[name] for name in (*self._columns, "vector")} for row in rows]
             self._client.upsert(self._name, rows)
         return len(records)
 
@@ -220,7 +234,7 @@ class MilvusGallery:
     def _count(self, expression: str) -> int:
         return int(self._client.query(self._name, filter=expression, output_fields=["count(*)"])[0]["count(*)"])
 
-    def _all(self, expression: str, columns: list[str]) -> Iterator[dict[str, Any]]:
+    def _all(self, expression: str, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
         """Rows by id."""
         batch = min(1_000, self._rows_at_once())
         with _quiet():  # milvus-lite has no snapshot to offer
@@ -240,7 +254,7 @@ class MilvusGallery:
             if self.index == "HNSW":
                 params["ef"] = min(MAX_EF, max(EF, 2 * limit) * -(-total // passing))
             hits = self._client.search(
-                self._name, data=[query], limit=limit, filter=expression, output_fields=[*COLUMNS, "vector"],
+                self._name, data=[query], limit=limit, filter=expression, output_fields=[*self._columns, "vector"],
                 search_params={"metric_type": "IP", "params": params},
             )[0]  # fmt: skip
             similarity = [hit["distance"] for hit in hits]
@@ -291,7 +305,7 @@ def _row(record: Record, vector: np.ndarray) -> dict[str, Any]:
 
 
 def _record(row: Any, vector: np.ndarray | None) -> Record:
-    texts = {name: row[name] for name in ("id", *TEXTS)}
+    texts = {name: row[name] for name in ("id", *TEXTS) if name in row}
     vector = np.zeros(0, np.float32) if vector is None else vector
     return Record(
         vector=vector,
@@ -306,13 +320,14 @@ def _time(value: float | None) -> float:
     return np.nan if value is None else float(value)
 
 
-def _stored(about: dict[str, Any], place: str) -> tuple[int, str]:
+def _stored(about: dict[str, Any], place: str) -> checks.Kept:
     text = about.get("properties", {}).get("vireid") or about.get("description")
-    digest = checks.described(text, f"milvus:{place}", "name another collection, or index the pictures again")
     dims = [field["params"]["dim"] for field in about["fields"] if field["name"] == "vector"]
+    advice = "name another collection, or index the pictures again"
+    kept = checks.described(text, f"milvus:{place}", int(dims[0]) if dims else 0, advice)
     if not dims:
-        raise GalleryError(f"milvus:{place} holds no vectors; name another collection, or index the pictures again")
-    return int(dims[0]), digest
+        raise GalleryError(f"milvus:{place} holds no vectors; {advice}")
+    return kept
 
 
 def _place(place: str) -> tuple[str, str, str]:

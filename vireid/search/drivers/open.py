@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vireid.errors import GalleryError
+from vireid.images import STRETCH, GrayRule
 from vireid.search.gallery import Gallery
 
 
@@ -16,15 +17,23 @@ class GalleryModel(Protocol):
     def dim(self) -> int: ...
     @property
     def digest(self) -> str: ...
+    @property
+    def gray(self) -> GrayRule: ...
 
 
 def open_gallery(
-    url: str | Path, dim: int | None = None, bundle_digest: str | None = None, *, model: GalleryModel | None = None
+    url: str | Path,
+    dim: int | None = None,
+    bundle_digest: str | None = None,
+    *,
+    model: GalleryModel | None = None,
+    gray: GrayRule | None = None,
 ) -> Gallery:
     """Open `memory:`, `lance:PATH` (or a bare path) or `milvus:URI`; one that is not there is made if `dim` is given.
 
-    A gallery keeps the digest of the bundle that it was made with; opening it with another raises GalleryError, and so
-    does another dim. None looks at neither. `model` gives both.
+    A gallery keeps the digest of the bundle that it was made with and the rule `gray` for pictures of more than 8 bits;
+    opening it with another of them, or another dim, raises GalleryError. None looks at none of them. `model` gives dim
+    and digest, and the rule of a gallery that is made here where `gray` does not.
     """
     if model is not None:
         if dim is not None or bundle_digest is not None:
@@ -32,18 +41,19 @@ def open_gallery(
         dim, bundle_digest = model.dim, model.digest
     if dim is not None and not 1 <= dim <= 32_768:  # Milvus's bound
         raise GalleryError(f"dim is the length of a vector, 1 to 32768, got {dim}")
+    new = STRETCH if model is None else model.gray
     driver, place = split_url(str(url))
     if driver == "memory":
         from vireid.search.drivers.memory import MemoryGallery
 
-        return MemoryGallery(dim, bundle_digest or "")
+        return MemoryGallery(dim, bundle_digest or "", gray or new)
     if driver == "milvus":
         from vireid.search.drivers.milvus import MilvusGallery
 
-        return MilvusGallery(place, dim, bundle_digest)
+        return MilvusGallery(place, dim, bundle_digest, gray, new)
     from vireid.search.drivers.lance import LanceGallery
 
-    return LanceGallery(Path(place), dim, bundle_digest)
+    return LanceGallery(Path(place), dim, bundle_digest, gray, new)
 
 
 def split_url(url: str) -> tuple[str, str]:

@@ -3,8 +3,8 @@ import { askBox, prepareBox } from "/page/box.js";
 import { prepareManage } from "/page/manage.js";
 import { drawTimeline } from "/page/timeline.js";
 import {
-  $, clock, count, currentLanguage, firstLanguage, fromField, getJson, icon, make, percent, postJson, Refused, request,
-  setLanguage, shot, store, t, toField,
+  $, beginsAsPicture, clock, count, currentLanguage, firstLanguage, fromField, getJson, icon, make, percent, postJson,
+  Refused, request, setLanguage, shot, store, t, toField,
 } from "/page/base.js";
 
 const RATES = [0.1, 0.01, 0.001, 0.0001, 0.00001];
@@ -150,6 +150,10 @@ async function addFiles(files) {
       problem(t("tooLarge", { name: file.name, size, limit }));
       continue;
     }
+    if (!(await beginsAsPicture(file))) {
+      problem(t("notPicture", { name: file.name }));
+      continue;
+    }
     const url = URL.createObjectURL(file);
     pictures.push({ file, url, box: null, wide: await isWide(url) });
   }
@@ -179,7 +183,7 @@ function showPictures() {
   $("pictures").replaceChildren(...pictures.map((one, place) => {
     const number = place + 1;
     const alt = t("pictureAlt", { number });
-    const frame = make("div", { className: "shot" }, one.like ? shot(one.like, alt) : make("img", { src: one.url, alt }));
+    const frame = make("div", { className: "shot" }, one.like ? shot(one.like, alt) : own(one, alt));
     if (one.box) frame.append(cutOf(one.box));
     const remove = make("button", { type: "button", "aria-label": t("remove", { number }) }, icon("cross"));
     remove.addEventListener("click", () => {
@@ -205,6 +209,13 @@ function showPictures() {
     const hint = one.wide && !one.box ? make("p", { className: "hint", textContent: t("frameHint") }) : null;
     return make("li", {}, frame, hint, tools);
   }));
+}
+
+/** A chosen picture, or its name where the browser cannot show its kind (TIFF, HEIC); the server can. */
+function own(one, alt) {
+  const picture = make("img", { src: one.url, alt });
+  picture.addEventListener("error", () => picture.replaceWith(make("span", { className: "gone", textContent: one.file.name })));
+  return picture;
 }
 
 function cutOf([left, top, right, bottom]) {
@@ -594,8 +605,13 @@ async function showQueryBeside() {
 }
 
 async function cropped(one) {
-  if (!one.box) return make("img", { src: one.url, alt: t("yourPicture") });
-  const bitmap = await createImageBitmap(one.file, { imageOrientation: "from-image" });
+  if (!one.box) return own(one, t("yourPicture"));
+  let bitmap;
+  try {
+    bitmap = await createImageBitmap(one.file, { imageOrientation: "from-image" });
+  } catch {
+    return own(one, t("yourPicture")); // a kind that the browser cannot show
+  }
   const [left, top, right, bottom] = one.box;
   const canvas = make("canvas", { width: (right - left) * bitmap.width, height: (bottom - top) * bitmap.height });
   canvas.getContext("2d").drawImage(bitmap, -left * bitmap.width, -top * bitmap.height);

@@ -126,6 +126,19 @@ export const getJson = async (path, options) => (await request(path, options)).j
 export const postJson = (path, body) =>
   getJson(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
+// --- files -----------------------------------------------------------------------------------------------------------
+
+const BEGINNINGS = ["\xff\xd8\xff", "\x89PNG", "BM", "II", "MM", "GIF8", "P1", "P2", "P3", "P4", "P5", "P6"];
+const BRANDS = ["avif", "avis", "heic", "heix", "heim", "heis", "hevc", "hevx", "mif1", "msf1"];
+
+/** Whether a file begins as one of the kinds of pictures that the server reads; it looks closer. */
+export async function beginsAsPicture(file) {
+  const head = String.fromCharCode(...new Uint8Array(await file.slice(0, 12).arrayBuffer()));
+  if (head.startsWith("RIFF")) return head.endsWith("WEBP");
+  if (head.slice(4, 8) === "ftyp") return BRANDS.includes(head.slice(8));
+  return BEGINNINGS.some((one) => head.startsWith(one));
+}
+
 export const thumbnail = (id) => `/api/thumbnail?id=${encodeURIComponent(id)}`;
 
 /** A row's picture, or a word where it is gone. */

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 
+from vireid.server.conditional import conditional_response
 from vireid.server.deps import COOKIE, CallerDep, ServiceDep, request_token, require_role
 
 PAGE = Path(__file__).parents[1] / "page"
@@ -18,17 +19,17 @@ router = APIRouter()
 
 
 @router.get("/", include_in_schema=False)
-async def index() -> Response:
-    return await page_file("index.html")
+async def index(request: Request) -> Response:
+    return await page_file(request, "index.html")
 
 
 @router.get("/page/{name}", include_in_schema=False)
-async def page_file(name: str) -> Response:
+async def page_file(request: Request, name: str) -> Response:
     """A file of the page, by its name among those read at the start."""
     if name not in FILES:
         raise HTTPException(404, "there is no such file")
     media_type = f"{MEDIA_TYPES[Path(name).suffix]}; charset=utf-8"
-    return Response(FILES[name], media_type=media_type, headers={"cache-control": "no-cache"})
+    return conditional_response(request, FILES[name], media_type, "no-cache")
 
 
 @router.post("/api/session")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, HTTPException, Query, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from PIL import Image
 
 from vireid import images
 from vireid.search.marks import Mark, as_csv, marks_json, to_json
+from vireid.server.conditional import conditional_response
 from vireid.server.deps import CallerDep, PoolDep, SearchForm, ServiceDep, require_role
 from vireid.server.schemas import ListRequest, MarksRequest
 from vireid.server.search_service import SearchService, row_json
@@ -36,11 +36,9 @@ def list_records(body: ListRequest, caller: CallerDep, service: ServiceDep) -> d
 
 
 @router.get("/thumbnail")
-def thumbnail(row_id: RowId, service: ServiceDep) -> Response:
+def thumbnail(request: Request, row_id: RowId, service: ServiceDep) -> Response:
     jpeg = read_thumbnail(service, row_id)
-    etag = f'"{hashlib.sha256(jpeg).hexdigest()[:16]}"'
-    headers = {"cache-control": f"private, max-age={THUMBNAIL_AGE_S}", "etag": etag}
-    return Response(jpeg, media_type="image/jpeg", headers=headers)
+    return conditional_response(request, jpeg, "image/jpeg", f"private, max-age={THUMBNAIL_AGE_S}")
 
 
 @router.get("/attention")
