@@ -6,6 +6,8 @@ from typing import Any
 #: The line below a title that leads to the other language, for readers of the repository; the site has a menu for it.
 LANGUAGE = re.compile(r"\A(# .+\n)\n\[(?:中文|English)\]\([\w.-]+\.md\)\n")
 COMMANDS = "<!-- commands -->"
+#: Typer's list of the commands, with their first lines cut short; the site has a table of contents.
+CUT_SHORT = re.compile(r"\*\*Commands\*\*:\n\n(?:\* .+\n)+\n?")
 
 
 def commands() -> str:
@@ -17,7 +19,7 @@ def commands() -> str:
 
     command = typer.main.get_command(app)
     text = get_docs_for_click(obj=command, ctx=typer.Context(command, info_name="vireid"), name="vireid")
-    return text.partition("\n")[2].strip()
+    return CUT_SHORT.sub("", text.partition("\n")[2]).strip()
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
