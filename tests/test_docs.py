@@ -37,6 +37,17 @@ def test_chinese_pages_link_to_chinese_pages() -> None:
             assert own or target.endswith(".zh.md") or not chinese(page.parent / target).is_file(), f"{page}: {target}"
 
 
+def test_figures_of_the_shipped_model_are_those_of_its_card() -> None:
+    card = (ROOT / "vireid/models/night/README.md").read_text("utf-8")
+    rank1, mean_ap = re.findall(
+        r"sysu/all/single-shot \| ([\d.]+) .*?\| [\d.]+ .*?\| [\d.]+ .*?\| [\d.]+ .*?\| ([\d.]+)", card
+    )[0]
+    for page in ("README.md", "README.zh.md", "docs/learn/own-model.md", "docs/learn/own-model.zh.md"):
+        text = (ROOT / page).read_text("utf-8")
+        assert f"{float(rank1):.1f} ±" in text, f"{page}: rank 1 of night is {rank1}"
+        assert page.startswith("docs") or f"{float(mean_ap):.1f} ±" in text, f"{page}: mAP of night is {mean_ap}"
+
+
 @pytest.mark.slow
 def test_the_notebook_runs_from_top_to_bottom(tmp_path: Path) -> None:
     pytest.importorskip("nbclient")
