@@ -1,4 +1,4 @@
-"""The verbs of models: export, calibrate."""
+"""The verbs of models: adapt, export, calibrate."""
 
 from __future__ import annotations
 
@@ -9,7 +9,29 @@ import typer
 
 from vireid.cli.from_settings import takes
 from vireid.cli.options import Model, OwnMethod, RunFolder, To, run_or_model
-from vireid.workflows.options import RunOptions
+from vireid.models import names
+from vireid.workflows.options import AdaptOptions, RunOptions
+
+
+@takes(AdaptOptions)
+def adapt(
+    model: Annotated[
+        str,
+        typer.Argument(help=f"A model that comes with vireid ({', '.join(names())}), a run folder or a bundle."),
+    ],
+    pictures: Annotated[
+        list[Path], typer.Argument(metavar="PICTURES...", help="Folders of crops, or CSVs that list them.")
+    ],
+    run: Annotated[Path | None, typer.Option(help="Folder to write; runs/adapted/DATE-TIME by default.")] = None,
+    *,
+    options: AdaptOptions,
+) -> None:
+    """Continue a model on unlabeled crops of your own cameras: vireid adapt night CROPS --run runs/mine."""
+    from vireid.workflows.adapt import adapt as run_adapt
+
+    made = run_adapt(model, pictures, run, options)
+    print(f"wrote {made.path}")
+    print(f"next: vireid index PICTURES --gallery PATH --model {made.path}")
 
 
 def export(
@@ -55,5 +77,5 @@ def calibrate(
 
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
-    for verb in (export, calibrate):
+    for verb in (adapt, export, calibrate):
         app.command(verb.__name__, rich_help_panel="Models")(verb)

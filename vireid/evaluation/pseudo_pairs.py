@@ -29,6 +29,10 @@ class PseudoPairs:
     def __len__(self) -> int:
         return len(self.similarity)
 
+    def first(self, count: int) -> PseudoPairs:
+        """The first pairs."""
+        return PseudoPairs(self.visible[:count], self.infrared[:count], self.similarity[:count])
+
 
 def pseudo_pairs(vectors: np.ndarray, modality: np.ndarray, group: np.ndarray) -> PseudoPairs:
     """Pairs among unit vectors (N, D) with modality (N,) and group (N,), the most similar pair first.

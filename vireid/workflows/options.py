@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from vireid.declaration import Count, Index, Integer, Number, Positive, Range, settings
+from vireid.declaration import Count, Index, Integer, Number, Positive, Range, Share, settings
 from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
 from vireid.training.options import LoopOptions
 from vireid.types import Backend, Language, Modality, ModalityOrAuto, Role, Similarity
@@ -39,6 +39,28 @@ class TrainOptions(LoopOptions):
     """Which epoch is reported: last, or best on heldout or test."""
     holdout: Index = 0
     """With --select heldout: hold out this many people."""
+
+
+@settings
+class AdaptOptions:
+    """How a model is continued on unlabeled crops."""
+
+    modality: ModalityOrAuto = "auto"
+    """Of crops whose list has no modality."""
+    share: Share = 0.5
+    """Share of the pairs that is trained on, the most similar ones."""
+    epochs: Count = 12
+    """Length of the training."""
+    mix: Share = 0.5
+    """Share of the trained weights in the result; the rest are those of the model."""
+    seed: Index = 0
+    """Seed of all random draws."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+    batch_size: Count = 64
+    """Crops per forward pass."""
+    progress: bool = True
+    """Show progress bars."""
 
 
 @settings
