@@ -11,11 +11,15 @@ import pytest
 from command_line import call, error_of
 from small_run import make_run, write_people
 
+from vireid import models
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.model import Model
+from vireid.errors import ArgumentError
 from vireid.ingest.sources import Crop
 from vireid.workflows import adapt as module
 from vireid.workflows.adapt import PAIRS, groups_of
 from vireid.workflows.run import Run
+from vireid.workflows.train import train
 
 TINY = ("depth=6", "cells=[[4,2,1]]", "size=[64,32]", "sampler.pids=4")
 
@@ -76,6 +80,18 @@ def test_too_few_pairs_and_other_models_are_refused(place: Path, tmp_path: Path)
     make_run(tmp_path / "agw", place / "crops")
     assert "is a model of AGW" in error_of(call("adapt", tmp_path / "agw", place / "crops.csv", *words), 2)
     assert not (tmp_path / "mine").exists()
+
+
+def test_a_model_that_comes_with_vireid_is_trained_on_by_its_name(place: Path, tmp_path: Path) -> None:
+    words = {"device": "cpu", "progress": False, "epochs": 0}
+    run = train("thermal", f"manifest={place / 'crops'}", tmp_path / "run", **words)
+    record, config = run.record, Bundle.open(models.path_of("thermal")).config
+    assert record.init == f"thermal (sha256 {config.digest[:8]})" and record.method == config.method
+    assert record.deployment.size == config.size and record.settings["cells"] == [[2, 16, 2], [3, 8, 2]]
+    own, shipped = run.embedder().state_dict(), Bundle.open(models.path_of("thermal")).network().state_dict()
+    assert own.keys() == shipped.keys() and all(own[name].equal(value) for name, value in shipped.items())
+    with pytest.raises(ArgumentError, match="leave --weights imagenet out"):
+        train("thermal", f"manifest={place / 'crops'}", tmp_path / "other", weights="imagenet", **words)
 
 
 def test_groups_are_the_tracks_or_names_of_one_camera_and_modality() -> None:

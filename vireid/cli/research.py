@@ -36,7 +36,10 @@ PROTOCOL = {"protocols": "--protocol"}
 def train(
     method: Annotated[
         str | None,
-        typer.Argument(help="A method by name (`vireid methods`), or ./your_file.py.", autocompletion=complete_method),
+        typer.Argument(
+            help="A method by name (`vireid methods`), ./your_file.py, or a model that comes with vireid.",
+            autocompletion=complete_method,
+        ),
     ] = None,
     settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings by name.")] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP, autocompletion=complete_data)] = None,

@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from vireid import distributed, methods
+from vireid import distributed, methods, models
 from vireid.data import cache, datasets
 from vireid.data.pipeline import TrainingData
 from vireid.data.protocol import Protocol
@@ -35,6 +35,7 @@ from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.training.selection import HELD_OUT, TEST_SET, Selection
 from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
+from vireid.workflows.continuing import METHOD, contrast_words
 from vireid.workflows.initial_weights import initial_weights
 from vireid.workflows.options import TrainOptions
 from vireid.workflows.repeat import method_of, recorded_settings
@@ -56,6 +57,8 @@ def train(
     **words: Any,
 ) -> Run:
     """Train a method (name, file or class) on a data set (table, NAME=PATH or folder) and return the run.
+
+    The name of a model that comes with vireid continues that model: contrast on its network, from its weights.
 
     `run` is the folder to write, by default runs/DATASET/METHOD/DATE-TIME. `words` are the fields of TrainOptions and
     settings of the method by name (`epochs=60`, or `**{"sampler.pids": 4}` where a name has a dot); `overrides` are
@@ -84,6 +87,9 @@ def train_with(
     error.
     """
     former = former_record(run, options) if as_recorded else None
+    continued = method if isinstance(method, str) and method in models.names() else None
+    if continued is not None:
+        method, overrides, options = METHOD, [*contrast_words(continued), *overrides], from_weights(continued, options)
     if former is not None:
         method, data = method or method_of(former), data if data is not None else former.source.data
         options = options_of(former, options)
@@ -97,7 +103,7 @@ def train_with(
     rows, held_out = training_rows(table, options)
     place = distributed.start(choose_device(options.device))
     try:
-        name = kind.__name__.lower() if isinstance(method, type) else Path(method).stem
+        name = continued or (kind.__name__.lower() if isinstance(method, type) else Path(method).stem)
         folder = distributed.gather_objects(str(run or default_run(table.dataset, name)))[0]  # one process's clock
         torch.manual_seed(options.seed)
         model = kind(
@@ -121,6 +127,15 @@ def train_with(
     finally:
         distributed.stop()
     return Run(RunFolder.open(path), kind if isinstance(method, type) else None)
+
+
+def from_weights(model: str, options: TrainOptions) -> TrainOptions:
+    """The options with the weights of a shipped model; ArgumentError where others are named."""
+    if options.weights not in (None, model):
+        raise ArgumentError(
+            f"{model} is continued from its own weights; leave --weights {options.weights} out, or name a method"
+        )
+    return dataclasses.replace(options, weights=model)
 
 
 # --- continuing a run -------------------------------------------------------------------------------------------------
