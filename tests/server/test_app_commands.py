@@ -194,10 +194,11 @@ def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:
     assert first["similarity"] == pytest.approx(1, abs=1e-3) and 0 < first["probability"] <= 1
     assert first["time"] == "2023-11-14T22:13:24+00:00" and bundle.config.digest[:12] in found["stamp"]["model"]
     page = tmp_path / "answer.html"
-    shown = call(*asked, "--only", "visible", "--camera", "gate 1", "--html", page)
+    shown = call(*asked, "--only", "visible", "--camera", "gate 1", "--rerank", "center", "--html", page)
     assert shown.exit_code == 0 and "gate 1" in shown.stdout and "gate 3" not in shown.stdout, shown.output
     text = page.read_text("utf-8")
     assert text.count("data:image/jpeg;base64,") == 3 and "://" not in text  # the query and two hits
+    assert "none (center: 2 visible and 2 infrared rows, 50 of each modality needed)" in text
     log = [json.loads(line) for line in call("audit", "--gallery", place).stdout.splitlines()]
     assert [entry["what"] for entry in log] == ["search", "search", "index"] and log[0]["hits"] == 2
     assert "of the model night" not in told(call("search", picture, "--gallery", place))

@@ -167,7 +167,7 @@ def test_marks_move_the_query_and_wrong_ones_are_gone(api: TestClient, service: 
 
 def test_what_is_asked_wrongly_is_refused_in_words(api: TestClient, bundle: Bundle) -> None:
     assert "send a picture" in search(api, status=422)["error"]
-    assert "shortest-path" not in api.get("/api/about").json()["reranks"]
+    assert api.get("/api/about").json()["reranks"] == ["k-reciprocal", "center"]
     assert "k-reciprocal" in search(api, picture(bundle), rerank="shortest-path", status=422)["error"]
     assert "boxes" in search(api, picture(bundle), boxes=[None, None], status=422)["error"]
     assert "whole person" in search(api, picture(bundle), boxes=[[0, 0, 0.01, 0.01]], status=422)["error"]

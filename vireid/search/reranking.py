@@ -1,4 +1,4 @@
-"""Re-ranking of a shortlist: a function of queries and gallery, or a refiner that changes the vectors of both."""
+"""Re-ranking of a shortlist: a function of queries and gallery, a refiner that changes both, or centering."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from vireid.errors import SearchError
+from vireid.search.centering import Centering
 from vireid.search.scores import Scored, similarities_of
 
-Rerank = Callable[..., Any]  # (query (Q, D), gallery (G, D)) -> similarity (Q, G), tensors; or a Refiner
+Rerank = Callable[..., Any]  # (query (Q, D), gallery (G, D)) -> similarity (Q, G), tensors; a Refiner; Centering
 
 
 def reranked_order(
@@ -20,7 +21,10 @@ def reranked_order(
     """The hits in the order of a re-ranking with its similarities, and its name; equals stay in order."""
     gallery = np.stack([hit.record.vector for hit, _ in hits])
     modality = np.array([hit.record.modality for hit, _ in hits])
-    similarity, name = reranked(rerank, queries, gallery, np.array(kinds[: len(queries)]), modality)
+    if isinstance(rerank, Centering):
+        similarity, name = rerank(queries, gallery, kinds, modality)
+    else:
+        similarity, name = reranked(rerank, queries, gallery, np.array(kinds[: len(queries)]), modality)
     order = similarity.max(0).tolist()
     places = sorted(range(len(hits)), key=lambda at: -order[at])
     return [(hits[at][0], order[at]) for at in places], name

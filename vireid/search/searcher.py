@@ -90,7 +90,7 @@ class SearchOptions:
     combine: Combine = "mean"
     """Several pictures: search with their mean, or rank a record by the best of them."""
     rerank: Rerank | None = None
-    """Re-ranking of a shortlist: a function of queries and gallery, or a Refiner."""
+    """Re-ranking of a shortlist: a function of queries and gallery, a Refiner, or Centering(searcher.overview)."""
     shortlist: Count = SHORTLIST
     """At least this many records are re-ranked."""
     marks: Marks = Marks()

@@ -68,7 +68,7 @@ class SearchRequest(StrictModel):
     false_match_rate: Chance | None = None
     per_track: bool = False
     prior: Literal["searched"] | Chance = "searched"
-    rerank: Literal["k-reciprocal", "shortest-path", "nformer"] | None = None
+    rerank: Literal["k-reciprocal", "center", "shortest-path", "nformer"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)
     purpose: str = Field(default="", max_length=200)

@@ -26,6 +26,7 @@ from vireid.errors import ArgumentError, CalibrationError, SearchError, WeightsE
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.rerank import KReciprocal
 from vireid.search.archive import Archive
+from vireid.search.centering import Centering
 from vireid.search.gallery import Facets, Record
 from vireid.search.gallery_refiner import open_refiner
 from vireid.search.reranking import Rerank
@@ -55,6 +56,7 @@ class SearchService:
     settings: ServerSettings = field(default_factory=ServerSettings)
 
     def __post_init__(self) -> None:
+        self.rerankers = {**self.rerankers, "center": Centering(self.searcher.overview)}
         self._facets: tuple[float, int, Facets] | None = None  # when, of how many rows
         self._facets_lock = threading.Lock()
 

@@ -231,6 +231,8 @@ class QueryOptions:
     """Probability that a crop shows the person before it is compared; by default one of all tracks searched."""
     per_track: bool = False
     """The most similar hit of each track alone."""
+    rerank: Literal["k-reciprocal", "center"] | None = None
+    """Re-rank the most similar: by common neighbors, or by vectors without the mean of their modality."""
     files: Path | None = None
     """Thumbnails and audit log; PATH.files by default."""
     pose: str | None = None

@@ -16,11 +16,13 @@ from vireid import images
 from vireid.declaration import configured
 from vireid.deploy.model import Model
 from vireid.errors import ArgumentError
+from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import TerminalTable, markdown_table
 from vireid.figures.answer_page import Shown, answer_page
 from vireid.images import STRETCH, GrayRule
 from vireid.models import DEFAULT
 from vireid.search.archive import THUMBNAIL_PX, Archive, files_of
+from vireid.search.centering import Centering
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter, Record
 from vireid.search.searcher import Answer, Ranked, Searcher
@@ -118,13 +120,16 @@ def search_pictures(
     rows = open_gallery(gallery, bundle_digest=opened.digest)
     with closing(Archive(rows, files_of(gallery, options.files))) as archive:
         only = None if options.only is None else MODALITIES.index(options.only)
-        answer = Searcher(opened, rows).search(
+        searcher = Searcher(opened, rows)
+        rerankers = {"k-reciprocal": KReciprocal(), "center": Centering(searcher.overview)}
+        answer = searcher.search(
             list(pictures),
             options.modality,
             k=options.k,
             where=Filter(cameras=options.cameras, modality=only),
             false_match_rate=options.false_match_rate,
             per_track=options.per_track,
+            rerank=None if options.rerank is None else rerankers[options.rerank],
             prior=options.prior or "searched",
         )
         digests = [file_digest(path) for path in pictures]
