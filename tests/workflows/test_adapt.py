@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import logging
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +16,11 @@ from small_run import make_run, write_people
 from vireid import models
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.model import Model
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, RunError
 from vireid.ingest.sources import Crop
 from vireid.workflows import adapt as module
-from vireid.workflows.adapt import PAIRS, groups_of
+from vireid.workflows.adapt import PAIRS, Crops, check_held_out, groups_of, held_out
+from vireid.workflows.options import AdaptOptions
 from vireid.workflows.run import Run
 from vireid.workflows.train import train
 
@@ -41,6 +44,7 @@ def test_a_model_is_continued_on_pairs_and_used_by_its_path(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "MIN_PAIRS", 4)
+    monkeypatch.setattr(module, "MIN_HELD_OUT", 1000)
     words = ("--run", place / "mine", "--share", 0.8, "--epochs", 1, "--quiet", "--device", "cpu")
     with caplog.at_level(logging.INFO, logger="vireid"):
         done = call("adapt", place / "run", place / "crops.csv", *words)
@@ -58,7 +62,7 @@ def test_a_model_is_continued_on_pairs_and_used_by_its_path(
         assert len({row["camid"] for row in pair}) == 2 and len({row["similarity"] for row in pair}) == 1
     similarity = [float(row["similarity"]) for row in rows]
     assert similarity == sorted(similarity, reverse=True)
-    assert f"the {len(pids)} most similar are taken" in caplog.text
+    assert f"the {len(pids)} most similar are taken" in caplog.text and "too few to say" in caplog.text
 
     record = Run.open(place / "mine").record
     assert record.init.startswith("run/embedder.safetensors") and record.last_recipe.mix == 0.5
@@ -72,7 +76,7 @@ def test_a_model_is_continued_on_pairs_and_used_by_its_path(
 def test_too_few_pairs_and_other_models_are_refused(place: Path, tmp_path: Path) -> None:
     words = ("--run", tmp_path / "mine", "--quiet", "--device", "cpu")
     message = error_of(call("adapt", place / "run", place / "crops.csv", *words), 1)
-    assert "expected 50 pairs or more" in message and "208 crops" in message and "docs/train/adapt.md" in message
+    assert "expected 50 pairs or more" in message and "crops" in message and "docs/train/adapt.md" in message
     few = (place / "crops.csv").read_text().splitlines()[:40]
     (place / "few.csv").write_text("\n".join(few) + "\n")
     message = error_of(call("adapt", place / "run", place / "few.csv", *words), 1)
@@ -92,6 +96,37 @@ def test_a_model_that_comes_with_vireid_is_trained_on_by_its_name(place: Path, t
     assert own.keys() == shipped.keys() and all(own[name].equal(value) for name, value in shipped.items())
     with pytest.raises(ArgumentError, match="leave --weights imagenet out"):
         train("thermal", f"manifest={place / 'crops'}", tmp_path / "other", weights="imagenet", **words)
+
+
+def test_a_result_that_finds_fewer_pairs_among_held_out_crops_is_refused(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    random = np.random.default_rng(0)
+    person, modality = random.standard_normal((40, 16)), np.repeat([0, 1], 40)
+
+    def vectors(noise: float) -> np.ndarray:
+        made = np.tile(person, (2, 1)) + noise * random.standard_normal((80, 16))
+        return (made / np.linalg.norm(made, axis=1, keepdims=True)).astype(np.float32)
+
+    crops = Crops([Crop(str(row), Path("x.jpg"), "c") for row in range(80)], vectors(0.5), modality, np.arange(80))
+    made: Any = SimpleNamespace(path=Path("runs/mine"))
+    monkeypatch.setattr(module, "bundle_of", lambda path: path)
+    for noise, worse in ((0.01, False), (5.0, True)):
+        monkeypatch.setattr(module, "embedded", lambda listed, *more, n=noise: (listed, vectors(n), modality))
+        with caplog.at_level(logging.INFO, logger="vireid"):
+            if not worse:
+                check_held_out("night", made, crops, AdaptOptions())
+                assert "40 with the run" in caplog.text
+                continue
+            with pytest.raises(RunError, match=r"runs/mine is probably worse than night[^$]*Keep night"):
+                check_held_out("night", made, crops, AdaptOptions())
+
+
+def test_a_quarter_of_the_groups_is_held_out() -> None:
+    group = np.repeat(np.arange(1000), 3)
+    out = held_out(group, seed=0)
+    assert 0.2 < out.mean() < 0.3 and np.array_equal(out, held_out(group, seed=0))
+    assert all(len(set(part)) == 1 for part in out.reshape(1000, 3))
 
 
 def test_groups_are_the_tracks_or_names_of_one_camera_and_modality() -> None:

@@ -8,6 +8,9 @@
 
 Crops of one track, or of one name, before one camera are a group: their mean is compared, and all of them are pictures
 of the identity.
+
+A quarter of the groups is held out. Where the new model finds fewer pairs among them than the model that it started
+from, its modalities lie further apart for people that it was not trained on, and it is refused (docs/train/adapt.md).
 """
 
 from __future__ import annotations
@@ -15,8 +18,8 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,6 +47,7 @@ from vireid.workflows.train import train_with
 PAIRS = "pseudo-pairs.csv"
 COLUMNS = ("path", "pid", "camid", "modality", "split", "similarity")
 BATCH_PAIRS, MIN_PAIRS = 48, 50
+HELD_OUT, MIN_HELD_OUT = 0.25, 10  # share of the groups; pairs of the model among them, fewer tell nothing
 WARMUP_STEPS = 10
 CHUNK = 256  # crops that are opened together
 log = logging.getLogger(__name__)
@@ -58,6 +62,15 @@ class Crops:
     modality: np.ndarray
     group: np.ndarray
 
+    def where(self, rows: np.ndarray) -> Crops:
+        """The crops of a mask (N,)."""
+        listed = [crop for crop, kept in zip(self.listed, rows, strict=True) if kept]
+        return Crops(listed, self.vectors[rows], self.modality[rows], self.group[rows])
+
+    def pairs(self) -> PseudoPairs:
+        """The pairs across the modalities."""
+        return pseudo_pairs(self.vectors, self.modality, self.group)
+
 
 def adapt(
     target: str | Path,
@@ -70,7 +83,8 @@ def adapt(
 
     `run` is the folder to write, by default runs/adapted/DATE-TIME; the pairs are listed in RUN/pseudo-pairs.csv.
     `words` are the fields of AdaptOptions. Raises SourceError, DataError where too few pairs are found, ArgumentError
-    for a model of another method, BundleError, RunError, SettingsError.
+    for a model of another method, BundleError, RunError (also for a result that finds fewer pairs among held-out crops
+    than the model; its folder stays), SettingsError.
     """
     options = configured(AdaptOptions, options, words)
     folder = Path(run or f"runs/adapted/{time.strftime('%Y%m%d-%H%M%S')}")
@@ -79,15 +93,19 @@ def adapt(
     bundle = bundle_of(target)
     settings = contrast_words(target, bundle)
     crops = read_crops([pictures] if isinstance(pictures, Path) else pictures, bundle, options)
-    pairs = chosen_pairs(crops, options.share)
+    out = held_out(crops.group, options.seed)
+    seen, unseen = crops.where(~out), crops.where(out)
+    pairs = chosen_pairs(seen, options.share)
     folder.mkdir(parents=True, exist_ok=True)
-    write_pairs(folder / PAIRS, crops, pairs)
+    write_pairs(folder / PAIRS, seen, pairs)
     settings += [
         f"epochs={options.epochs}", f"mix={options.mix}", f"sampler.pids={min(BATCH_PAIRS, len(pairs))}",
         f"schedule.warmup_steps={WARMUP_STEPS}",
     ]  # fmt: skip
     training = TrainOptions(weights=str(target), seed=options.seed, device=options.device, progress=options.progress)
-    return train_with(METHOD, f"manifest={folder / PAIRS}", folder, training, settings)
+    made = train_with(METHOD, f"manifest={folder / PAIRS}", folder, training, settings)
+    check_held_out(target, made, unseen, options)
+    return made
 
 
 def read_crops(sources: Sequence[Path], bundle: Bundle, options: AdaptOptions) -> Crops:
@@ -95,10 +113,21 @@ def read_crops(sources: Sequence[Path], bundle: Bundle, options: AdaptOptions) -
 
     SourceError for a video, DataError for too few crops of a modality.
     """
+    crops = (crop for source in sources for crop in crops_of(source, modality=options.modality))
+    listed, vectors, kinds = embedded(crops, bundle, options)
+    if few := too_few(np.bincount(kinds, minlength=len(MODALITIES))):
+        raise DataError(
+            f"too few crops: {few}; give more, of both kinds of cameras, or say the --modality of each list"
+        )
+    return Crops(listed, vectors, kinds, groups_of(listed, kinds))
+
+
+def embedded(crops: Iterable[Crop], bundle: Bundle, options: AdaptOptions) -> tuple[list[Crop], np.ndarray, np.ndarray]:
+    """The crops that can be read, their unit vectors (N, D) and modality (N,)."""
     extractor = FeatureExtractor(bundle, device=options.device, batch_size=options.batch_size)
     listed: list[Crop] = []
     vectors, modality = [np.zeros((0, extractor.dim), np.float32)], [np.zeros(0, np.int64)]
-    waiting = (crop for source in sources for crop in crops_of(source, modality=options.modality))
+    waiting = iter(crops)
     while part := list(islice(waiting, CHUNK)):
         opened: list[tuple[Crop, Image.Image]] = []
         for crop in part:
@@ -112,12 +141,7 @@ def read_crops(sources: Sequence[Path], bundle: Bundle, options: AdaptOptions) -
             vectors.append(one)
             modality.append(kinds)
         listed += [crop for crop, _ in opened]
-    kinds = np.concatenate(modality)
-    if few := too_few(np.bincount(kinds, minlength=len(MODALITIES))):
-        raise DataError(
-            f"too few crops: {few}; give more, of both kinds of cameras, or say the --modality of each list"
-        )
-    return Crops(listed, np.concatenate(vectors), kinds, groups_of(listed, kinds))
+    return listed, np.concatenate(vectors), np.concatenate(modality)
 
 
 def groups_of(crops: Sequence[Crop], modality: np.ndarray) -> np.ndarray:
@@ -130,9 +154,32 @@ def groups_of(crops: Sequence[Crop], modality: np.ndarray) -> np.ndarray:
     return np.array(places, np.int64)
 
 
+def held_out(group: np.ndarray, seed: int) -> np.ndarray:
+    """Mask (N,) of the crops of a share of the groups, drawn by the seed."""
+    return (np.random.default_rng(seed).random(int(group.max()) + 1) < HELD_OUT)[group]
+
+
+def check_held_out(target: str | Path, made: Run, crops: Crops, options: AdaptOptions) -> None:
+    """RunError where the run finds fewer pairs among these crops than the model that it started from."""
+    before = len(crops.pairs())
+    if before < MIN_HELD_OUT:
+        log.warning("%d pairs in %d held-out crops: too few to say whether the run is worse", before, len(crops.listed))
+        return
+    stated = [replace(crop, modality=MODALITIES[kind]) for crop, kind in zip(crops.listed, crops.modality, strict=True)]
+    _, vectors, _ = embedded(stated, bundle_of(made.path), options)
+    after = len(replace(crops, vectors=vectors).pairs())
+    log.info("pairs in %d held-out crops: %d with %s, %d with the run", len(stated), before, target, after)
+    if after < before:
+        raise RunError(
+            f"{made.path} is probably worse than {target}: expected {before} pairs or more in {len(stated)} crops that "
+            f"were held out, came {after}. Keep {target}, give crops of more hours, train less (--epochs, --mix), or "
+            "label people (docs/train/adapt.md)"
+        )
+
+
 def chosen_pairs(crops: Crops, share: float) -> PseudoPairs:
     """The most similar pairs, a `share` of all; DataError for fewer than MIN_PAIRS."""
-    pairs = pseudo_pairs(crops.vectors, crops.modality, crops.group)
+    pairs = crops.pairs()
     taken = round(share * len(pairs))
     log.info(
         "%d pairs across the modalities in %d crops; the %d most similar are taken",
