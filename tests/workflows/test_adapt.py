@@ -118,7 +118,7 @@ def test_a_result_that_finds_fewer_pairs_among_held_out_crops_is_refused(
                 check_held_out("night", made, crops, AdaptOptions())
                 assert "40 with the run" in caplog.text
                 continue
-            with pytest.raises(RunError, match=r"runs/mine is probably worse than night[^$]*Keep night"):
+            with pytest.raises(RunError, match=r"runs/mine is probably no better than night[^$]*Keep night"):
                 check_held_out("night", made, crops, AdaptOptions())
 
 

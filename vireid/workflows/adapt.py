@@ -48,7 +48,9 @@ PAIRS = "pseudo-pairs.csv"
 COLUMNS = ("path", "pid", "camid", "modality", "split", "similarity")
 BATCH_PAIRS, MIN_PAIRS = 48, 50
 HELD_OUT, MIN_HELD_OUT = 0.25, 10  # share of the groups; pairs of the model among them, fewer tell nothing
-WARMUP_STEPS = 10
+GENTLE = (  # for some hundred pictures; those of contrast itself cost more than the pairs bring (docs/train/adapt.md)
+    "schedule.warmup_steps=10", "optimizers.backbone.lr=1e-4", "optimizers.head.lr=5e-4",
+)  # fmt: skip
 CHUNK = 256  # crops that are opened together
 log = logging.getLogger(__name__)
 
@@ -99,8 +101,7 @@ def adapt(
     folder.mkdir(parents=True, exist_ok=True)
     write_pairs(folder / PAIRS, seen, pairs)
     settings += [
-        f"epochs={options.epochs}", f"mix={options.mix}", f"sampler.pids={min(BATCH_PAIRS, len(pairs))}",
-        f"schedule.warmup_steps={WARMUP_STEPS}",
+        f"epochs={options.epochs}", f"mix={options.mix}", f"sampler.pids={min(BATCH_PAIRS, len(pairs))}", *GENTLE,
     ]  # fmt: skip
     training = TrainOptions(weights=str(target), seed=options.seed, device=options.device, progress=options.progress)
     made = train_with(METHOD, f"manifest={folder / PAIRS}", folder, training, settings)
@@ -171,9 +172,9 @@ def check_held_out(target: str | Path, made: Run, crops: Crops, options: AdaptOp
     log.info("pairs in %d held-out crops: %d with %s, %d with the run", len(stated), before, target, after)
     if after < before:
         raise RunError(
-            f"{made.path} is probably worse than {target}: expected {before} pairs or more in {len(stated)} crops that "
-            f"were held out, came {after}. Keep {target}, give crops of more hours, train less (--epochs, --mix), or "
-            "label people (docs/train/adapt.md)"
+            f"{made.path} is probably no better than {target}: expected {before} pairs or more in {len(stated)} crops "
+            f"that were held out, came {after}. Keep {target}, give crops of more hours, train less (--epochs, --mix), "
+            "or label people (docs/train/adapt.md)"
         )
 
 

@@ -49,7 +49,7 @@ class AdaptOptions:
     """Of crops whose list has no modality."""
     share: Share = 0.5
     """Share of the pairs that is trained on, the most similar ones."""
-    epochs: Count = 12
+    epochs: Count = 6
     """Length of the training."""
     mix: Share = 0.5
     """Share of the trained weights in the result; the rest are those of the model."""
