@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image, features
 
-from vireid import images
+from vireid import images, picture_kinds
 from vireid.errors import ArgumentError, PictureError, PictureTooLarge
 from vireid.images import FILTERS, GrayRule, Limits, read, resize
 
@@ -301,8 +301,8 @@ def test_heic_names_the_package_that_reads_it() -> None:
 
 
 def test_avif_names_the_pillow_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    known = {kind: opener for kind, opener in images._openers().items() if kind != "AVIF"}
-    monkeypatch.setattr(images, "_openers", lambda: known)
+    known = {kind: opener for kind, opener in picture_kinds.openers().items() if kind != "AVIF"}
+    monkeypatch.setattr(picture_kinds, "openers", lambda: known)
     refused(heic().replace(b"heic", b"avif"), r"AVIF picture.*pip install 'pillow>=11\.3'")
 
 

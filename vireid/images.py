@@ -16,16 +16,14 @@ only resampling on the way to a network.
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
 import math
 import os
 import re
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -33,6 +31,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from vireid.errors import ArgumentError, PictureError, PictureTooLarge
+from vireid.picture_kinds import HEAD, begins_as_picture, opener_of
 from vireid.types import ResizeFilter, Size
 
 log = logging.getLogger(__name__)
@@ -41,24 +40,7 @@ SUFFIXES = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif", ".avif", ".heic",
     ".heif", ".ppm", ".pgm",
 )  # fmt: skip
-# Formats by Pillow's name with the module that reads them. All of Pillow's others (PostScript, PDF, ...) are left out:
-# they run programs, or are not photographs.
-PLUGINS = {
-    "JPEG": "JpegImagePlugin", "PNG": "PngImagePlugin", "WEBP": "WebPImagePlugin", "BMP": "BmpImagePlugin",
-    "DIB": "BmpImagePlugin", "TIFF": "TiffImagePlugin", "GIF": "GifImagePlugin", "PPM": "PpmImagePlugin",
-    "AVIF": "AvifImagePlugin",
-}  # fmt: skip
-KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC or PPM"
-HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
-AVIF_BRANDS = (b"avif", b"avis")
-OTHER_KINDS = {  # what else people give, by its first bytes in lower case
-    b"%pdf": "a PDF", b"<svg": "an SVG drawing", b"<?xml": "XML", b"<!doctype": "a web page", b"<html": "a web page",
-    b"pk\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip archive", b"8bps": "a Photoshop file",
-    b"\x00\x00\x00\x0cjp": "JPEG 2000", b"version https://": "a pointer of Git LFS",
-    b"\x00\x05\x16\x07": "the companion file of macOS",
-}  # fmt: skip
 BACKGROUND = "white"
-HEAD = 16  # bytes that say what a file is; of a shorter one zeros stand for the rest
 FLAT = 0.5  # of the range: a picture of one value is middle gray
 MEGA = 1_000_000
 
@@ -207,7 +189,7 @@ def _of_file(file: IO[bytes], size: int, name: str, gray: GrayRule, limits: Limi
     head = file.read(HEAD)
     if not head:
         raise PictureError(f"{name} is empty (0 bytes); copy it again or leave it out")
-    kind, opener = _opener(head, name)
+    kind, opener = opener_of(head, name)
     file.seek(0)
     if kind == "JPEG" and limits.max_scans is not None:
         if _scans(file.read(), limits.max_scans) > limits.max_scans:
@@ -221,13 +203,6 @@ def _of_file(file: IO[bytes], size: int, name: str, gray: GrayRule, limits: Limi
     except Exception as error:  # on a damaged file Pillow's decoders raise nearly anything
         raise _unreadable(name, error) from error
     return _decoded(opened, name, gray, limits)
-
-
-def begins_as_picture(head: bytes) -> bool:
-    """Whether a file with these first bytes is of a kind that `read` knows, HEIC without its package included."""
-    padded = head.ljust(HEAD, b"\0")
-    known = any(accepts is not None and accepts(padded) for _, accepts in _openers().values())
-    return known or (head[4:8] == b"ftyp" and head[8:12] in (*HEIC_BRANDS, *AVIF_BRANDS))
 
 
 def is_picture(path: Path) -> bool:
@@ -245,46 +220,6 @@ def check_file(path: Path, name: str) -> None:
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise PictureError(f"{name} cannot be read as a picture: it is {what} and not a file; name a file")
-
-
-def _opener(head: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str], Image.Image]]:
-    """Pillow's name of the format that a file begins as, and what opens it."""
-    for kind, (opener, accepts) in _openers().items():
-        if accepts is not None and accepts(head.ljust(HEAD, b"\0")) is True:  # a text: a library is missing
-            return kind, opener
-    brand = head[8:12] if head[4:8] == b"ftyp" else b""
-    if brand in AVIF_BRANDS:
-        raise PictureError(
-            f"{name} is an AVIF picture, which this Pillow cannot read: pip install 'pillow>=11.3', or convert it to "
-            "JPEG or PNG"
-        )
-    if brand in HEIC_BRANDS:
-        try:
-            import pillow_heif  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise PictureError(
-                f"{name} is a HEIC picture, which needs another package: pip install pillow-heif, or convert it to "
-                "JPEG or PNG"
-            ) from None
-        pillow_heif.register_heif_opener()
-        return "HEIF", Image.OPEN["HEIF"][0]
-    content = next((what for begin, what in OTHER_KINDS.items() if head.lstrip().lower().startswith(begin)), "")
-    raise PictureError(
-        f"{name} cannot be read as a picture: it does not begin as {KINDS}"
-        + (f" but as {content}" if content else "")
-        + "; convert it to one of these, or leave it out"
-    )
-
-
-@lru_cache(maxsize=1)
-def _openers() -> dict[str, tuple[Callable, Callable | None]]:
-    """By format: what opens a file, and what tells the format from its first bytes."""
-    for module in set(PLUGINS.values()):
-        try:
-            importlib.import_module(f"PIL.{module}")
-        except ModuleNotFoundError:  # AVIF before Pillow 11.3
-            log.debug("Pillow has no %s", module)
-    return {kind: Image.OPEN[kind] for kind in PLUGINS if kind in Image.OPEN}
 
 
 def _scans(data: bytes, enough: int) -> int:
