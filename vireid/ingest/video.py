@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from vireid.errors import VideoError
+from vireid.images import read
 from vireid.ingest.clock import UNSURE, Clock, clock_of
 from vireid.ingest.container import SUFFIXES, open_container, reason
 
@@ -206,8 +207,16 @@ class Video:
 
 
 def pixels(frame: Any) -> np.ndarray:
-    """uint8 RGB (H, W, 3) of a frame, upright."""
-    return np.rot90(frame.to_ndarray(format="rgb24"), round(frame.rotation / 90))  # both counterclockwise
+    """uint8 RGB (H, W, 3) of a frame, upright; gray of more than 8 bits is stretched (vireid.images.GrayRule)."""
+    values = stored(frame)
+    return values if values.ndim == 3 else np.asarray(read(values, "the frame"))
+
+
+def stored(frame: Any) -> np.ndarray:
+    """What a frame holds, upright: gray values (H, W) of more than 8 bits as they are, else uint8 RGB (H, W, 3)."""
+    is_deep = frame.format.name.startswith("gray") and frame.format.components[0].bits > 8
+    values = frame.to_ndarray() if is_deep else frame.to_ndarray(format="rgb24")
+    return np.rot90(values, round(frame.rotation / 90))  # both counterclockwise
 
 
 def sample_frames(fps: float, after_s: float, frames: Iterator[tuple[float, Any]]) -> Iterator[tuple[float, Any]]:
@@ -231,7 +240,7 @@ class Stills:
         self._shown: tuple[float, np.ndarray] | None = None
 
     def at(self, time_s: float) -> np.ndarray:
-        """uint8 RGB (H, W, 3) of the frame nearest to a time; raises VideoError where there is none near."""
+        """What the frame nearest to a time holds, as `stored` gives it; raises VideoError where there is none near."""
         near = [each[0] for each in (self._before, self._after) if each is not None]
         if not near or not min(near) <= time_s < max(near) + GAP_S:
             self._frames = Video(self.path).around(time_s)
@@ -251,7 +260,7 @@ class Stills:
                 f"{self.path} has no frame near {time_s:.3f} s; it is damaged there, or the boxes are of another video"
             )
         if self._shown is None or self._shown[0] != nearest[0]:
-            self._shown = (nearest[0], pixels(nearest[1]))
+            self._shown = (nearest[0], stored(nearest[1]))
         return self._shown[1]
 
 
