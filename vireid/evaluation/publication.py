@@ -60,7 +60,8 @@ def publication_table(lines: Sequence[Line], notes: Sequence[str], columns: Sequ
     rules = [rf"\cmidrule(lr){{{2 + i * len(columns)}-{1 + (i + 1) * len(columns)}}}" for i in range(len(protocols))]
     ranked = {(p, c): _ranks(lines, p, c) for p in protocols for c in columns}
     body: list[str] = []
-    ordered = [*(line for line in lines if line.floor), *(line for line in lines if not line.floor)]
+    floors = sorted((line for line in lines if line.floor), key=lambda line: _first(line, columns))
+    ordered = [*floors, *(line for line in lines if not line.floor)]
     for number, line in enumerate(ordered):
         if number and ordered[number - 1].floor and not line.floor:
             body.append(r"\midrule")
@@ -91,6 +92,11 @@ def word(text: str) -> str:
     k1\\_20 \\& 5 \\%
     """
     return "".join(LETTERS.get(letter, letter) for letter in text)
+
+
+def _first(line: Line, columns: Sequence[str]) -> float:
+    """What floors are ordered by: the first figure."""
+    return next(iter(line.by_protocol.values())).mean[columns[0]]
 
 
 def _ranks(lines: Sequence[Line], protocol: str, column: str) -> dict[str, int]:

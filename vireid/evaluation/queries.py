@@ -102,9 +102,12 @@ def read_queries(path: Path) -> Iterator[dict[str, str]]:
     with path.open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
+            present = tuple(reader.fieldnames or ())
+            missing, unknown = ([n for n in a if n not in b] for a, b in ((COLUMNS, present), (present, COLUMNS)))
             raise DataError(
-                f"{path}, line 1: expected the columns {', '.join(COLUMNS[:3])}, ... of vireid's queries.csv, got "
-                f"{', '.join((reader.fieldnames or ['none'])[:3])}; delete the file and evaluate again"
+                f"{path}, line 1: expected the columns of this version's queries.csv; missing: "
+                f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}. Delete the file "
+                "and evaluate again"
             )
         for line in reader:
             if None in line or None in line.values():
