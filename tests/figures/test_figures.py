@@ -80,7 +80,7 @@ def test_chinese_words_need_a_font_and_otherwise_are_english(
 
 
 def test_files_of_one_figure_are_equal(tmp_path: Path) -> None:
-    files = [style.save(DRAWN["histograms"](), tmp_path / name / "figure", ("png", "svg", "pdf")) for name in "ab"]
+    files = [style.save(DRAWN["histograms"](), f"{tmp_path}/{name}/figure", ("png", "svg", "pdf")) for name in "ab"]
     assert [file.name for file in files[0]] == ["figure.png", "figure.svg", "figure.pdf"]
     assert [a.read_bytes() == b.read_bytes() for a, b in zip(*files, strict=True)] == [True] * 3
 

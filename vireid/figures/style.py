@@ -134,11 +134,12 @@ def _add_font(path: Path) -> str:
     return known[str(path)]
 
 
-def save(figure: Figure, path: Path, formats: Sequence[Format] = ("png",)) -> list[Path]:
+def save(figure: Figure, path: Path | str, formats: Sequence[Format] = ("png",)) -> list[Path]:
     """Write the figure as PATH.png, PATH.svg and PATH.pdf, as `formats` say, and return the files.
 
     The same figure gives the same bytes: no date is written.
     """
+    path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     files = []
     for kind in formats:
