@@ -63,7 +63,7 @@ def training_curves(folder: Path, *, lang: Language = "en") -> Figure:
         grid = page.axes(COLUMN if columns == 2 else COLUMN * 0.6, 2.5 * rows, rows, columns)
         for axes, kind in zip(grid.axes, kinds, strict=False):
             _draw(axes, epochs, kind)
-            axes.set(title=words[kind], xlabel=words["epoch"])
+            axes.set(title=words[kind], xlabel=words["epoch"], xlim=(0.5, len(epochs) + 0.5))
             axes.xaxis.set_major_locator(MaxNLocator(integer=True))
             if kind == "lr":
                 axes.set_yscale("log")
