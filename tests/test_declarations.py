@@ -16,7 +16,7 @@ from vireid import declaration, methods
 from vireid.declaration import documentation, not_a_switch
 from vireid.training.settings import children, recipes_of, settings_class
 
-ROOMS = ("data", "layers", "method", "methods", "training")
+ROOMS = ("data", "layers", "live", "method", "methods", "training")
 DATASETS = ("sysu", "regdb", "llcm", "manifest")
 
 

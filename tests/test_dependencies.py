@@ -15,7 +15,7 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 SUPPORT = {path.stem for path in (ROOT / "tests/support").glob("*.py")}
 # Packages named otherwise than their distribution, or brought by it; pillow_heif is a plugin that may be absent.
 DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "pydantic_core": "pydantic", "anyio": "starlette"}
-DISTRIBUTIONS |= {"pillow_heif": "pillow", "sklearn": "scikit-learn", "umap": "umap-learn"}
+DISTRIBUTIONS |= {"pillow_heif": "pillow", "sklearn": "scikit-learn", "umap": "umap-learn", "paho": "paho-mqtt"}
 
 
 def named(extra: str = "") -> set[str]:

@@ -25,6 +25,7 @@ FLOORS = (
     ("models", "deploy"),
     ("search",),
     ("ingest",),
+    ("live",),
     ("server",),
     ("workflows",),
     ("cli",),

@@ -175,3 +175,11 @@ class AccessError(VireidError, ValueError):
 
 class ServiceError(VireidError, ValueError):
     """The service cannot be started in this way."""
+
+
+class WatchError(VireidError, ValueError):
+    """Cameras cannot be watched in this way."""
+
+
+class DeliveryError(VireidError, ValueError):
+    """An event of an alarm was not acknowledged; it is sent again."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from vireid.cli.from_settings import takes
 from vireid.cli.options import Model, Quiet, chosen_model, holds_model, note, renamed_options, show
 from vireid.models import DEFAULT
-from vireid.workflows.options import ForgetOptions, IndexOptions, QueryOptions, ServeOptions, TokenOptions
+from vireid.workflows.options import ForgetOptions, IndexOptions, QueryOptions, ServeOptions, TokenOptions, WatchOptions
 
 Former = Annotated[Path | None, typer.Argument(hidden=True)]  # in 0.1 the model stood here
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
@@ -76,6 +76,27 @@ def search(
         show(answer, "table")
     if html is not None:
         note(f"wrote {answer.html(html)}")
+
+
+@takes(WatchOptions, names={"status_s": "--status"})
+def watch(
+    cameras: Annotated[Path, typer.Argument(metavar="CAMERAS.yaml", help="The cameras; see docs/serve/watch.md.")],
+    gallery: GalleryUrl,
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each status as a line of JSON.")] = False,
+    *,
+    options: WatchOptions,
+) -> None:
+    """Index live cameras as they run, and raise alarms: vireid watch CAMERAS.yaml --gallery PATH."""
+    import json
+
+    from vireid.live.watch import line
+    from vireid.workflows.watch import watch_cameras
+
+    def show(status: dict[str, Any]) -> None:
+        print(json.dumps(status, ensure_ascii=False) if as_json else line(status), flush=True)
+
+    watch_cameras(cameras, gallery, model or DEFAULT, options, show=show)
 
 
 @takes(ServeOptions, names={"names": "--name"})
@@ -154,7 +175,7 @@ def search_demo(
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
     app.command("index", cls=renamed_options(FORMER_OPTIONS), rich_help_panel="Search")(index)
-    for verb in (search, serve, search_demo):
+    for verb in (watch, search, serve, search_demo):
         app.command(verb.__name__.replace("_", "-"), rich_help_panel="Search")(verb)
     for verb in (forget, token, audit):
         app.command(verb.__name__, rich_help_panel="Administration")(verb)

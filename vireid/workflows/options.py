@@ -214,6 +214,30 @@ class IndexOptions(VideoOptions):
 
 
 @settings
+class WatchOptions:
+    """Who is looked for in live cameras, how long, and what computes the vectors."""
+
+    files: Path | None = None
+    """Thumbnails, alarms, audit log; PATH.files by default."""
+    watchlist: Path | None = None
+    """YAML file of the people who raise an alarm."""
+    seconds: Positive | None = None
+    """Stop after this time."""
+    status_s: Positive = 10.0
+    """Seconds between two lines of status."""
+    backend: Backend = "torch"
+    """What computes the vectors."""
+    batch_size: Count = 64
+    """Images per forward pass."""
+    device: str = "auto"
+    """Of the network and the detector: auto, cpu, cuda or cuda:N."""
+    pose: str | None = None
+    """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
+    method: str | None = None
+    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
+
+
+@settings
 class QueryOptions:
     """Which hits of one search are wanted, and what computes the vectors."""
 

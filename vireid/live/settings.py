@@ -1,0 +1,209 @@
+"""Settings of `vireid watch`: which cameras are read and which people in them become rows. Imports no torch.
+
+    detector: detector                  # a folder with weights, see docs/serve/video.md
+    defaults: {fps: 5}                  # of every camera
+    cameras:
+      gate: {address: "rtsp://${CAMERA_USER}:${CAMERA_PASSWORD}@10.0.0.11/stream1", modality: visible}
+      hall: {address: http://10.0.0.12/video.mjpg}
+      desk: {address: /dev/video0}
+      dock: {address: recordings/dock.ts}        # a file that grows
+      ramp: {address: incoming/ramp, whole: true}  # a folder that pictures come into
+
+${NAME} stands for an environment variable, so that no password lies in the file. Paths are relative to the file.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import ValidationError
+
+from vireid.declaration import Count, NonNegative, Positive, Share, faults_of, settings
+from vireid.errors import SettingsError
+from vireid.ingest.video_settings import PERSON, TrackerName
+from vireid.training.key_values import Given, Located, read_yaml
+from vireid.types import ModalityOrAuto
+
+T = TypeVar("T")
+Kind = Literal["rtsp", "http", "device", "folder", "file"]
+SCHEMES: dict[str, Kind] = {"rtsp": "rtsp", "rtsps": "rtsp", "http": "http", "https": "http"}
+VIDEO_SUFFIX = re.compile(r"\.\w{2,4}$")
+VARIABLE = re.compile(r"\$\{(\w+)\}")
+DEVICES = "/dev/"
+
+
+@settings
+class Camera:
+    """One camera: where its frames come from, and which people in them become rows."""
+
+    address: str
+    """rtsp://, rtsps://, http:// or https://, a device (/dev/video0), a video file that grows, or a folder."""
+    modality: ModalityOrAuto = "auto"
+    """What the camera sees; auto decides from each picture."""
+    clock: Literal["stream", "machine"] = "stream"
+    """Whose time is taken: the stream's where it has one (RTCP), or that of this machine."""
+    start: str = ""
+    """File: its first moment, 2026-11-24T21:04:11+01:00; by default from its name, or what the file says."""
+    boxes: Path | None = None
+    """File: people's boxes, a CSV or MOT file, in place of a detector."""
+    whole: bool = False
+    """Every picture shows one person and becomes a row as it is: a camera with a detector of its own."""
+    tracker: TrackerName = "bytetrack"
+    """The tracker that joins detected boxes of one person."""
+    fps: Positive = 5.0
+    """Frames per second that the detector sees."""
+    min_height: NonNegative = 40.0
+    """Minimum height of a box in pixels."""
+    margin: NonNegative = 0.05
+    """Part of a box's width and height that is added on each side."""
+    interval_s: NonNegative = 1.0
+    """Seconds between two rows of a track; without a tracker, between two frames."""
+    double_after: Count = 8
+    """Rows of a track after which the interval doubles, again and again, while the person stays."""
+    stall_s: Positive = 10.0
+    """Seconds without a frame after which a stream counts as cut."""
+    max_queue: Count = 16
+    """Frames that wait for the detector; of a stream the oldest are dropped and counted, a file waits."""
+
+    @property
+    def kind(self) -> Kind:
+        """What stands at the address."""
+        scheme = urlsplit(self.address).scheme.lower()
+        if scheme in SCHEMES:
+            return SCHEMES[scheme]
+        if self.address.startswith(DEVICES):
+            return "device"
+        path = Path(self.address)
+        return "folder" if path.is_dir() or not (path.is_file() or VIDEO_SUFFIX.search(path.name)) else "file"
+
+    @property
+    def waits(self) -> bool:
+        """Whether frames can be read later, so that none has to be dropped."""
+        return self.kind in ("folder", "file")
+
+    @property
+    def shown(self) -> str:
+        """The address without user and password."""
+        return without_password(self.address)
+
+
+@settings
+class WatchSettings:
+    """All cameras, and the detector that they share."""
+
+    cameras: Mapping[str, Any]
+    """Cameras by name, each with the fields of a camera; the name becomes that of the rows."""
+    defaults: Mapping[str, Any] | None = None
+    """Fields that all cameras have, unless they say otherwise."""
+    detector: Path | None = None
+    """A folder with weights of RT-DETRv2 or D-FINE."""
+    min_score: Share = 0.3
+    """Lowest score of a detected box, 0 to 1."""
+    label: str = PERSON
+    """The detector's name for people."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cameras:
+    """What a file of cameras holds."""
+
+    by_name: dict[str, Camera]
+    detector: Path | None
+    min_score: float
+    label: str
+
+
+def read_cameras(path: Path, detected: bool = False) -> Cameras:
+    """The cameras of a YAML file; SettingsError names every fault with its line.
+
+    `detected` says that a detector comes from elsewhere.
+    """
+    faults: list[str] = []
+    watch = checked(WatchSettings, read_yaml(path, Located), "", path, faults)
+    if watch is None:
+        raise SettingsError(faults)
+    cameras: dict[str, Camera] = {}
+    for name, given in watch.cameras.items():
+        words = {**(watch.defaults or {}), **given} if isinstance(given, dict) else given
+        if not name.strip() or "/" in name:
+            faults.append(f"{path}: `cameras.{name}`: the name of a camera is not empty and has no /")
+        elif camera := checked(Camera, words, f"cameras.{name}", path, faults):
+            cameras[name] = _placed(camera, path.parent)
+            faults += _conflicts(f"{path}: `cameras.{name}", cameras[name], detected or watch.detector is not None)
+    if not watch.cameras:
+        faults.append(f"{path}: `cameras` is empty; give at least one, e.g. gate: {{address: rtsp://10.0.0.11/1}}")
+    if faults:
+        raise SettingsError(faults)
+    detector = None if watch.detector is None else path.parent / watch.detector
+    return Cameras(cameras, detector, watch.min_score, watch.label)
+
+
+def checked(kind: type[T], given: Any, name: str, path: Path, faults: list[str]) -> T | None:
+    """An object of a settings class from located YAML; None where there are faults, which are added with their line."""
+    if not isinstance(given, dict):
+        where = given.where if isinstance(given, Given) else f"{path}: "
+        faults.append(f"{where}`{name}` holds the fields of a {kind.__name__.lower()}, got {given}")
+        return None
+    places = {key: value.where if isinstance(value, Given) else f"{path}: " for key, value in given.items()}
+    before = len(faults)
+    words = {key: _plain(value, faults) for key, value in given.items()}
+    try:
+        return kind(**words) if len(faults) == before else None
+    except ValidationError as error:
+        prefix = f"{name}." if name else ""
+        for field, fault in faults_of(error, kind, words, prefix).items():
+            faults.append(
+                places.get(field, f"{path}: ") + fault.replace("`vireid methods NAME` lists every setting", "")
+            )
+        return None
+
+
+def without_password(address: str) -> str:
+    """An address as it may be shown.
+
+    >>> without_password("rtsp://desk:secret@10.0.0.11:554/stream1"), without_password("a/b.ts")
+    ('rtsp://10.0.0.11:554/stream1', 'a/b.ts')
+    """
+    parts = urlsplit(address)
+    if "@" not in parts.netloc:
+        return address
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+def _plain(value: Any, faults: list[str]) -> Any:
+    """A value without its place, and with environment variables in place of ${NAME}."""
+    if not isinstance(value, Given):
+        return value  # names and values, which are checked by themselves
+    if not isinstance(value.value, str):
+        return value.value
+    for name in VARIABLE.findall(value.value):
+        if name not in os.environ:
+            faults.append(f"{value.where}${{{name}}}: there is no environment variable of this name; set it")
+    return VARIABLE.sub(lambda match: os.environ.get(match[1], ""), value.value)
+
+
+def _placed(camera: Camera, folder: Path) -> Camera:
+    """A camera whose relative paths begin at this folder."""
+    boxes = None if camera.boxes is None else folder / camera.boxes
+    address = str(folder / camera.address) if camera.kind in ("folder", "file") else camera.address
+    return dataclasses.replace(camera, address=address, boxes=boxes)
+
+
+def _conflicts(where: str, camera: Camera, detected: bool) -> list[str]:
+    faults = []
+    if sum((camera.boxes is not None, camera.whole)) > 1:
+        faults.append(f"{where}`: `boxes` and `whole` exclude each other; keep one")
+    if camera.boxes is not None and camera.kind != "file":
+        faults.append(f"{where}.boxes`: boxes from a file belong to a video file, and {camera.shown} is none")
+    if not detected and camera.boxes is None and not camera.whole:
+        faults.append(
+            f"{where}`: nothing says where people are; give `detector: FOLDER` (see docs/serve/video.md), "
+            "`boxes: FILE` of a video file, or `whole: true` where each picture shows one person"
+        )
+    return faults

@@ -1,0 +1,137 @@
+"""What `vireid watch` has to know after a restart, in a file of SQLite: up to where cameras were worked, and alarms."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+import threading
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vireid.live.shots import Progress
+
+NAME = "watch.sqlite"
+TABLES = """
+create table if not exists progress (camera text, address text, done real, start real, primary key (camera, address));
+create table if not exists pictures (camera text, name text, primary key (camera, name)) without rowid;
+create table if not exists alarms (
+    id text primary key, person text, camera text, time real, event text, audited integer default 0);
+create index if not exists by_person on alarms (person, camera, time);
+create table if not exists deliveries (
+    alarm text, channel text, attempts integer default 0, due real, fault text default '',
+    primary key (alarm, channel));
+"""
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """An event that is still to be acknowledged by a channel."""
+
+    alarm: str
+    channel: str
+    attempts: int
+    event: dict[str, Any]
+
+
+class WatchStore:
+    """The store at `path`; each method is one transaction, which is on the disk when it returns."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = threading.Lock()
+        self._base = sqlite3.connect(path, check_same_thread=False)
+        self._base.execute("pragma busy_timeout = 10000")
+        self._base.execute("pragma secure_delete = on")  # what is deleted is overwritten
+        self._base.executescript(TABLES)
+
+    def progress(self, camera: str, address: str) -> Progress:
+        """Up to where a camera was worked at this address."""
+        with self._lock:
+            row = self._base.execute(
+                "select done, start from progress where camera = ? and address = ?", (camera, address)
+            ).fetchone()
+            names = self._base.execute("select name from pictures where camera = ?", (camera,)).fetchall()
+        done, start = (None, None) if row is None else row
+        return Progress(
+            -math.inf if done is None else done, math.nan if start is None else start, {name for (name,) in names}
+        )
+
+    def worked(self, camera: str, address: str, progress: Progress, names: Iterable[str] = ()) -> None:
+        """Everything up to here is in the gallery, and its alarms are raised."""
+        values = (
+            camera, address, _finite(progress.done_s), _finite(progress.start_s),
+        )  # fmt: skip
+        with self._lock, self._base:
+            self._base.execute("insert or replace into progress values (?, ?, ?, ?)", values)
+            self._base.executemany("insert or ignore into pictures values (?, ?)", [(camera, name) for name in names])
+
+    def raise_alarm(self, event: dict[str, Any], channels: Iterable[str], quiet_s: float, now: float) -> bool:
+        """Keep an alarm with a delivery for each channel; False where it is known, or another came just before."""
+        values = (event["person"], event["camera"], event["time_s"] - quiet_s, event["time_s"] + quiet_s)
+        with self._lock, self._base:
+            near = "select 1 from alarms where person = ? and camera = ? and time > ? and time < ?"
+            known = self._base.execute("select 1 from alarms where id = ?", (event["id"],)).fetchone()
+            if known or self._base.execute(near, values).fetchone():
+                return False
+            self._base.execute(
+                "insert into alarms (id, person, camera, time, event) values (?, ?, ?, ?, ?)",
+                (event["id"], event["person"], event["camera"], event["time_s"], json.dumps(event, ensure_ascii=False)),
+            )
+            self._base.executemany(
+                "insert into deliveries (alarm, channel, due) values (?, ?, ?)",
+                [(event["id"], channel, now) for channel in channels],
+            )
+        return True
+
+    def alarms(self, unaudited: bool = False) -> list[dict[str, Any]]:
+        """Events of alarms, the oldest first."""
+        where = " where audited = 0" if unaudited else ""
+        with self._lock:
+            rows = self._base.execute(f"select event from alarms{where} order by time, id").fetchall()
+        return [json.loads(event) for (event,) in rows]
+
+    def audited(self, alarm: str) -> None:
+        """The audit log holds this alarm."""
+        with self._lock, self._base:
+            self._base.execute("update alarms set audited = 1 where id = ?", (alarm,))
+
+    def due(self, channel: str, now: float) -> list[Delivery]:
+        """What is to be sent to a channel by now, the oldest first."""
+        with self._lock:
+            rows = self._base.execute(
+                "select alarm, attempts, event from deliveries join alarms on alarms.id = alarm "
+                "where channel = ? and due <= ? order by time, alarm",
+                (channel, now),
+            ).fetchall()
+        return [Delivery(alarm, channel, attempts, json.loads(event)) for alarm, attempts, event in rows]
+
+    def acknowledged(self, delivery: Delivery) -> None:
+        """The channel has it."""
+        with self._lock, self._base:
+            self._base.execute(
+                "delete from deliveries where alarm = ? and channel = ?", (delivery.alarm, delivery.channel)
+            )
+
+    def failed(self, delivery: Delivery, due: float, fault: str) -> None:
+        """The channel does not have it; it is tried again at a later time."""
+        with self._lock, self._base:
+            self._base.execute(
+                "update deliveries set attempts = attempts + 1, due = ?, fault = ? where alarm = ? and channel = ?",
+                (due, fault, delivery.alarm, delivery.channel),
+            )
+
+    def waiting(self) -> int:
+        """How many deliveries are not acknowledged."""
+        with self._lock:
+            return self._base.execute("select count(*) from deliveries").fetchone()[0]
+
+    def close(self) -> None:
+        with self._lock:
+            self._base.close()
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
