@@ -92,8 +92,8 @@ def make(
 
     people and images_per_camera default to a set that two cores make in under a minute; size is (height, width) and
     defaults to (288, 144), for RegDB to (128, 64) as in the release; workers to all cores. With more than one of
-    `scenes` a camera has so many backgrounds, and each pass of a person is before one of them: a training set of many
-    people in which nobody can be known by the place.
+    `scenes` each camera has this many backgrounds, and each pass of a person is before one of them: a training set
+    in which nobody can be known by the place.
 
     Beside the official files: keypoints.npz, masks/ with the same names as the pictures (.png, indices into PARTS) and
     synthetic.json. The tree is built beside `root` and renamed when it is whole. A synthetic tree of the same arguments

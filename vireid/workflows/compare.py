@@ -87,20 +87,22 @@ def compare_runs(
     specs = labels(data)
     chosen = {label: protocols(table, plan.protocols) for label, table in tables.items()}
     todo = _checked(list(_jobs(plan, specs, tables, chosen, folder, settings, device, trial)), tables, settings)
-    found = {} if rows is None else {str(job): row for job in todo if (row := read_row(job.row(rows), job.digest))}
-    counts = (len(todo), len(plan.methods), len(tables), plan.seeds, len(found), jobs)
+    trained = {} if rows is None else {str(job): row for job in todo if (row := read_row(job.row(rows), job.digest))}
+    counts = (len(todo), len(plan.methods), len(tables), plan.seeds, len(trained), jobs)
     log.info("%d runs: %d methods, %d data sets, %d seeds; %d have a row, %d at a time", *counts)
-    wanted = _with_bases([job for job in todo if str(job) not in found], todo)
+    wanted = _with_bases([job for job in todo if str(job) not in trained], todo)
 
     def ended(job: Job) -> None:
-        found[str(job)] = _trained(job)
+        trained[str(job)] = _trained(job)
         if rows is not None:
-            write_row(job.row(rows), job.digest, found[str(job)])
+            write_row(job.row(rows), job.digest, trained[str(job)])
 
     failures: dict[str, str] = {}
     for wave in (False, True):  # runs that need another run come after all others
         failures |= _run_all([job for job in wanted if bool(job.entry.bases) is wave], jobs, failures, ended)
-    comparison = Comparison(tuple([*_chances(tables, chosen), *(found[str(job)] for job in todo if str(job) in found)]))
+    comparison = Comparison(
+        tuple([*_chances(tables, chosen), *(trained[str(job)] for job in todo if str(job) in trained)])
+    )
     folder.mkdir(parents=True, exist_ok=True)
     for name, form in FILES.items():
         with replacing(folder / name) as partial:

@@ -1,4 +1,4 @@
-"""Finished runs of a comparison as small files: with them it goes on after its run folders are gone.
+"""Finished runs of a comparison as small files: from them it resumes after its run folders are gone.
 
     ROWS/DATA/LINE/SEED.json      what the table says of one run, and the digest of all that it follows from
 
@@ -66,7 +66,7 @@ def read_row(path: Path, digest: str) -> Trained | None:
 
 def write_row(path: Path, digest: str, run: Trained) -> None:
     """Write the row of a run that has a seed, whole or not at all."""
-    assert run.seed is not None, "a floor such as chance is computed anew"
+    assert run.seed is not None, "a floor such as chance is computed again"
     file = _File(
         format=FORMAT,
         digest=digest,
