@@ -125,7 +125,7 @@ def test_the_re_rankings_that_there_are_can_be_chosen(
     served.service.rerankers["nformer"] = lambda query, gallery: -(query @ gallery.T)  # turns the order round
     one = open_tab(served.url)
     upload(one, bundle)
-    one.soon(lambda: one.page.locator("#rerank option:not([hidden])").count() == 3)  # no stripes, no shortest path
+    one.soon(lambda: one.page.locator("#rerank option:not([hidden])").count() == 4)  # no stripes, no shortest path
     plain = one.searched(lambda: one.page.click("#search"))
     orders = {"": [hit["id"] for hit in plain["hits"]]}
     for name in ("k-reciprocal", "nformer"):
