@@ -34,8 +34,8 @@ def spread(size: int, count: int) -> np.ndarray:
 def mean_of_others(similarity: np.ndarray, same: bool) -> float:
     """The mean of similarities (C, C'); where both are the `same` pictures, without those of a picture with itself.
 
-    >>> mean_of_others(np.array([[1.0, 0.2], [0.4, 1.0]]), same=True)
-    0.3
+    >>> mean_of_others(np.array([[1.0, 0.25], [0.5, 1.0]]), same=True)
+    0.375
     """
     values = np.asarray(similarity, np.float64)
     if not same:
