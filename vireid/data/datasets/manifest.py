@@ -15,6 +15,7 @@ the file name as `c3_` (at its start or after an underscore), a frame as `f120`;
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 from collections import Counter, defaultdict
@@ -135,10 +136,8 @@ def _typed(cells: Sequence[str]) -> np.ndarray:
     except ValueError:
         return np.array(cells, dtype=np.str_)
     if not any(blank):
-        try:
+        with contextlib.suppress(ValueError):
             return np.array([integer(cell) for cell in cells], dtype=np.int64)
-        except ValueError:
-            pass
     if len({Decimal(text) for text in texts}) > len(set(numbers.values())):  # nanoseconds of today, for one
         return np.array(["" if no_value else c for c, no_value in zip(cells, blank, strict=True)], dtype=np.str_)
     return np.array([np.nan if no_value else numbers[c] for c, no_value in zip(cells, blank, strict=True)])
@@ -164,9 +163,8 @@ def _check_header(path: Path, header: list[str]) -> None:
 
 def _check_duplicates(path: Path, paths: list[str], numbers: list[int]) -> None:
     listed = ListedFiles(path.parent)
-    firsts = [listed.first_line(name, line) for name, line in zip(paths, numbers, strict=True)]
-    twice = [f"{line} ({name}, first in {first})" for name, line, first in zip(paths, numbers, firsts, strict=True)
-             if first != line]  # fmt: skip
+    firsts = ((name, line, listed.first_line(name, line)) for name, line in zip(paths, numbers, strict=True))
+    twice = [f"{line} ({name}, first in {first})" for name, line, first in firsts if first != line]
     if twice:
         raise DataError(f"{path}: a picture may be listed once; again in lines {some(twice)}. Remove these lines")
 

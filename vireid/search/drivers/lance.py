@@ -23,7 +23,6 @@ import json
 import threading
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -35,7 +34,7 @@ from vireid.errors import GalleryError
 from vireid.evaluation.score_norm import spread
 from vireid.images import STRETCH, GrayRule
 from vireid.search.drivers import checks, damage, exact
-from vireid.search.drivers.lance_rows import SQL, condition, records_of, vectors_of
+from vireid.search.drivers.lance_rows import SQL, compute, condition, facets_of, records_of, vectors_of
 from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
 from vireid.system import locked, replacing
 
@@ -173,7 +172,7 @@ class LanceGallery:
     def sample(self, count: int, where: Filter = EVERYTHING) -> list[Record]:
         sql = condition(where) or "true"
         ids = self._reading(lambda: self._table.search().where(sql).select(["id"]).limit(None).to_arrow())["id"]
-        ids = ids.take(_compute().sort_indices(ids))
+        ids = ids.take(compute().sort_indices(ids))
         return self.fetch([ids[at].as_py() for at in spread(len(ids), count)], missing="skip")
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
@@ -216,25 +215,8 @@ class LanceGallery:
         self._table = self._db = None
 
     def _facets(self) -> Facets:
-        pc, (_, pa) = _compute(), _libraries()
-        tracks: set[tuple[str, str]] = set()
-        alone = 0
-        counts: dict[str, Counter[Any]] = {"camera": Counter(), "modality": Counter(), "tags": Counter()}
-        first = last = np.nan
-        query = self._table.search().select([*counts, "time_s", "track"]).limit(None)
-        for batch in query.to_batches(1 << 16):
-            for name, counter in counts.items():
-                column = batch[name].flatten() if name == "tags" else batch[name]
-                counter.update({each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()})
-            passages = pa.table({name: batch[name] for name in ("camera", "track")})
-            groups = passages.group_by(["camera", "track"]).aggregate([([], "count_all")]).to_pylist()
-            tracks |= {(group["camera"], group["track"]) for group in groups if group["track"]}
-            alone += sum(group["count_all"] for group in groups if not group["track"])
-            low, high = pc.min_max(batch["time_s"]).as_py().values()
-            if low is not None:
-                first, last = float(np.fmin(first, low)), float(np.fmax(last, high))
-        cameras, modalities, tags = (dict(sorted(counter.items())) for counter in counts.values())
-        return Facets(cameras, modalities, tags, first, last, len(tracks) + alone)
+        query = self._table.search().select(["camera", "modality", "tags", "time_s", "track"]).limit(None)
+        return facets_of(query.to_batches(1 << 16))
 
     def _create(self, dim: int, description: str) -> None:
         _, pa = _libraries()
@@ -387,12 +369,6 @@ def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _partitions(rows: int) -> int:
     return max(1, round(rows**0.5))
-
-
-def _compute() -> Any:
-    import pyarrow.compute as compute  # its functions are made when it is imported, which type checkers do not see
-
-    return compute
 
 
 def _libraries() -> tuple[Any, Any]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
 import numpy as np
 
 from vireid.search.drivers.dialect import Dialect
-from vireid.search.gallery import Filter, Record
+from vireid.search.gallery import Facets, Filter, Record
 
 
 def quoted(text: str) -> str:
@@ -28,6 +30,37 @@ SQL = Dialect(
 def condition(where: Filter, after_id: str | None = None) -> str | None:
     """A filter as LanceDB's SQL, None where everything passes."""
     return SQL.condition(where, after_id) or None
+
+
+def compute() -> Any:
+    """pyarrow.compute, whose functions are made when it is imported, which type checkers do not see."""
+    import pyarrow.compute
+
+    return pyarrow.compute
+
+
+def facets_of(batches: Iterable[Any]) -> Facets:
+    """Facets of record batches with camera, modality, tags, time_s and track."""
+    import pyarrow as pa
+
+    pc = compute()
+    tracks: set[tuple[str, str]] = set()
+    alone = 0
+    counts: dict[str, Counter[Any]] = {"camera": Counter(), "modality": Counter(), "tags": Counter()}
+    first = last = np.nan
+    for batch in batches:
+        for name, counter in counts.items():
+            column = batch[name].flatten() if name == "tags" else batch[name]
+            counter.update({each["values"]: each["counts"] for each in pc.value_counts(column).to_pylist()})
+        passages = pa.table({name: batch[name] for name in ("camera", "track")})
+        groups = passages.group_by(["camera", "track"]).aggregate([([], "count_all")]).to_pylist()
+        tracks |= {(group["camera"], group["track"]) for group in groups if group["track"]}
+        alone += sum(group["count_all"] for group in groups if not group["track"])
+        low, high = pc.min_max(batch["time_s"]).as_py().values()
+        if low is not None:
+            first, last = float(np.fmin(first, low)), float(np.fmax(last, high))
+    cameras, modalities, tags = (dict(sorted(counter.items())) for counter in counts.values())
+    return Facets(cameras, modalities, tags, first, last, len(tracks) + alone)
 
 
 def vectors_of(table: Any) -> np.ndarray:
