@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from vireid.cli.from_settings import takes
 from vireid.cli.options import (
     DATA_HELP,
-    Device,
     Form,
     Model,
     OutForm,
     Quiet,
     RunOrModel,
     To,
-    Trial,
     complete_data,
     complete_method,
     flag_with_value,
@@ -27,7 +25,7 @@ from vireid.cli.options import (
 )
 from vireid.errors import ArgumentError
 from vireid.types import Language
-from vireid.workflows.options import EmbedOptions, EvaluateOptions, FigureOptions, TrainOptions
+from vireid.workflows.options import CompareOptions, EmbedOptions, EvaluateOptions, FigureOptions, TrainOptions
 
 PROTOCOL = {"protocols": "--protocol"}
 
@@ -117,6 +115,7 @@ def report(
     print(f"wrote {draw.report(runs, to, lang)}")
 
 
+@takes(CompareOptions)
 def compare(
     words: Annotated[
         list[str] | None,
@@ -135,25 +134,20 @@ def compare(
         Path | None,
         typer.Option(help="Folder of the comparison; continues where it was stopped. runs/compare or runs/transfer."),
     ] = None,
-    rows: Annotated[
-        Path | None,
-        typer.Option(help="Folder of finished rows: those that are there are not trained again, new ones are added."),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(min=1, help="Trainings at a time, which share the cores; 1.")] = None,
-    trial: Trial = None,
-    device: Device = "auto",
     form: OutForm = "table",
+    *,
+    options: CompareOptions,
 ) -> None:
     """Train methods from several seeds, evaluate all and rank them: vireid compare agw cajl --data sysu=PATH."""
     from vireid.workflows.compare import compare_runs
     from vireid.workflows.compare_plan import Plan
 
     if transfer:
-        if any(value is not None for value in (plan, seeds, jobs, rows)):
+        if any(value is not None for value in (plan, seeds, options.rows)) or options.jobs > 1:
             raise ArgumentError("--transfer trains nothing; leave --plan, --seeds, --jobs and --rows out")
         from vireid.workflows.transfer import transfer as tested
 
-        chosen = {"protocols": tuple(protocol or ()), "trial": trial, "device": device}
+        chosen = {"protocols": tuple(protocol or ()), "trial": options.trial, "device": options.device}
         show(tested(words or (), data or (), run or "runs/transfer", **chosen), form)
         return
     if not data:
@@ -165,9 +159,7 @@ def compare(
     changes = {"seeds": seeds, "protocols": tuple(protocol) if protocol else None}
     whole = whole.model_copy(update={key: value for key, value in changes.items() if value is not None})
     settings = [word for word in words or () if "=" in word]
-    folder = run or Path("runs/compare")
-    options: dict[str, Any] = {"jobs": jobs or 1, "device": device, "trial": trial, "rows": rows}
-    show(compare_runs(whole, data, folder, settings=settings, **options), form)
+    show(compare_runs(whole, data, run or Path("runs/compare"), settings, options), form)
 
 
 def results(

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -17,6 +18,7 @@ from vireid import methods
 from vireid.data import datasets
 from vireid.data.mixed_gallery import expanded
 from vireid.data.table import Table
+from vireid.declaration import configured
 from vireid.errors import ArgumentError, RunsFailed, SettingsError
 from vireid.evaluation.comparison import Comparison, Trained
 from vireid.evaluation.floors import CHANCE, chance
@@ -28,7 +30,7 @@ from vireid.training.settings import resolve
 from vireid.workflows.compare_plan import OF_RUN, Entry, Plan
 from vireid.workflows.compare_rows import digest_of, read_row, write_row
 from vireid.workflows.cost import parameters_of
-from vireid.workflows.options import TrainOptions
+from vireid.workflows.options import CompareOptions, TrainOptions
 from vireid.workflows.run import Run
 from vireid.workflows.run_outputs import RESULTS
 from vireid.workflows.run_rows import split_rows
@@ -52,8 +54,7 @@ class Job:
     words: tuple[str, ...]
     protocols: tuple[str, ...]
     folder: Path
-    device: str
-    trial: int | None
+    options: CompareOptions
     digest: str  # of all that its figures follow from
 
     def __str__(self) -> str:
@@ -68,25 +69,24 @@ def compare_runs(
     plan: Plan,
     data: Sequence[str],
     folder: Path,
-    *,
     settings: Sequence[str] = (),
-    jobs: int = 1,
-    device: str = "auto",
-    trial: int | None = None,
-    rows: Path | None = None,
+    options: CompareOptions | None = None,
+    **words: Any,
 ) -> Comparison:
     """Train and evaluate every line of `plan` on every data set and write FOLDER/compare.md, .csv, .json and .tex.
 
     `settings` are key=value words over those of the plan, for every line. Runs lie in FOLDER/DATA/LINE/SEED; those that
-    are finished are kept, so a comparison that was stopped resumes. In the folder `rows` each finished run leaves a row
-    that stands for it, here or on another machine (compare_rows.py). `jobs` runs at a time share the cores. The table
-    has a line for chance. Raises SettingsError before anything is trained, and RunsFailed at the end, after the table
-    of all others is written, where a run failed.
+    are finished are kept, so a comparison that was stopped resumes. `words` are the fields of CompareOptions: in the
+    folder `rows` each finished run leaves a row that stands for it, here or on another machine (compare_rows.py). The
+    table has a line for chance. Raises SettingsError before anything is trained, and RunsFailed at the end, after the
+    table of all others is written, where a run failed.
     """
-    tables = {label: datasets.load(spec, **_trial(trial)) for label, spec in labels(data).items()}
+    options = configured(CompareOptions, options, words)
+    rows, jobs = options.rows, options.jobs
     specs = labels(data)
+    tables = {label: datasets.load(spec, **_trial(options.trial)) for label, spec in specs.items()}
     chosen = {label: protocols(table, plan.protocols) for label, table in tables.items()}
-    todo = _checked(list(_jobs(plan, specs, tables, chosen, folder, settings, device, trial)), tables, settings)
+    todo = _checked(list(_jobs(plan, specs, tables, chosen, folder, settings, options)), tables, settings)
     trained = {} if rows is None else {str(job): row for job in todo if (row := read_row(job.row(rows), job.digest))}
     counts = (len(todo), len(plan.methods), len(tables), plan.seeds, len(trained), jobs)
     log.info("%d runs: %d methods, %d data sets, %d seeds; %d have a row, %d at a time", *counts)
@@ -148,8 +148,7 @@ def _jobs(
     chosen: Mapping[str, tuple[str, ...]],
     folder: Path,
     settings: Sequence[str],
-    device: str,
-    trial: int | None,
+    options: CompareOptions,
 ) -> Iterator[Job]:
     for seed in range(plan.seeds):  # seed by seed, so that a comparison that is stopped has whole seeds
         for label, spec in specs.items():
@@ -159,7 +158,7 @@ def _jobs(
                     continue
                 words = tuple(entry.words(tables[label].dataset, settings, runs))
                 given = entry.model_copy(update={"method": entry.method or line})
-                yield Job(line, label, spec, seed, given, words, chosen[label], runs[line], device, trial, "")
+                yield Job(line, label, spec, seed, given, words, chosen[label], runs[line], options, "")
 
 
 def _checked(todo: Sequence[Job], tables: Mapping[str, Table], extra: Sequence[str]) -> list[Job]:
@@ -240,14 +239,14 @@ def _run(job: Job, threads: int | None) -> str | None:
     try:
         options = TrainOptions(
             seed=job.seed,
-            device=job.device,
-            trial=job.trial,
+            device=job.options.device,
+            trial=job.options.trial,
             weights=job.entry.weights,
             resume=True,
             progress=False,
         )
         run = train_with(job.entry.method, job.data, job.folder, options, job.words, as_recorded=False)
-        run.evaluate(protocols=job.protocols, device=job.device, pictures=0, progress=False)
+        run.evaluate(protocols=job.protocols, device=job.options.device, pictures=0, progress=False)
     except Exception as error:  # reported by the caller with all others
         log.exception("%s failed", job)
         return f"{type(error).__name__}: {error}"

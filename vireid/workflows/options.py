@@ -152,6 +152,20 @@ class FigureOptions(RunOptions):
 
 
 @settings
+class CompareOptions:
+    """How the runs of a comparison are made."""
+
+    rows: Path | None = None
+    """Folder of finished rows: those that are there are not trained again, new ones are added."""
+    jobs: Count = 1
+    """Trainings at a time, which share the cores."""
+    trial: Index | None = None
+    """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
+    device: str = "auto"
+    """auto, cpu, cuda or cuda:N."""
+
+
+@settings
 class TransferOptions:
     """Under which protocols runs are tested on the data of others, and on what device."""
 
