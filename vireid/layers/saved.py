@@ -97,16 +97,7 @@ def network_of_vireid(path: Path, module: str, name: str, settings: dict[str, An
             f"{path} holds {module}.{name}, which is not an {base.__name__} of this vireid; was it written by a newer "
             "one?"
         )
-    network = kind(**settings)
-    with reading(path):
-        tensors = load_file(path, device="cpu")
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise WeightsError(
-            f"{path} does not fit the {name} that its header describes; copy it again\n{error}"
-        ) from error
-    return network
+    return filled(kind(**settings), path, f"the {name} that its header describes; copy it again")
 
 
 def own_network(path: Path, about: dict[str, Any], base: type[nn.Module], code: Code | None) -> nn.Module:
@@ -138,15 +129,17 @@ def own_network(path: Path, about: dict[str, Any], base: type[nn.Module], code: 
         log.warning("%s has changed since %s was written", file, path)
     with errors_of(file or Path(path)):
         network = own(**about["settings"])
+    return filled(network, path, f"{own.__name__} as {file} defines it now; give the file as it was at the training")
+
+
+def filled(network: nn.Module, path: Path, expected: str) -> nn.Module:
+    """The network with the tensors of a file; WeightsError, which says what they do not fit, where they are others."""
     with reading(path):
         tensors = load_file(path, device="cpu")
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:
-        raise WeightsError(
-            f"{path} does not fit {own.__name__} as {file} defines it now; give the file as it was at the training\n"
-            f"{error}"
-        ) from error
+        raise WeightsError(f"{path} does not fit {expected}\n{error}") from error
     return network
 
 
