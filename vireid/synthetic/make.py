@@ -128,16 +128,21 @@ def make(
         paths, keypoints = _render(jobs, workers or available_cores())
         np.savez(building / "keypoints.npz", path=np.array(paths), keypoints=np.stack(keypoints))
         (building / MARK).write_text(json.dumps(options, indent=1) + "\n", encoding="utf-8")
-        if root.exists():
-            old = root.with_name(f".{root.name}.old-{os.getpid()}")
-            root.rename(old)
-            building.rename(root)
-            shutil.rmtree(old)
-        else:
-            building.rename(root)
+        _put_in_place(building, root)
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return root
+
+
+def _put_in_place(building: Path, root: Path) -> None:
+    """Rename a tree that is whole, in place of an earlier one."""
+    if not root.exists():
+        building.rename(root)
+        return
+    old = root.with_name(f".{root.name}.old-{os.getpid()}")
+    root.rename(old)
+    building.rename(root)
+    shutil.rmtree(old)
 
 
 def _standing(root: Path) -> dict | None:
