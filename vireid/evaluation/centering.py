@@ -15,6 +15,7 @@ import numpy as np
 from vireid.evaluation.embed import Embeddings
 from vireid.types import INFRARED, MODALITIES, VISIBLE
 
+TINY = 1e-12  # a length that is not divided by
 MIN_ROWS = 50  # of each modality: with fewer the mean is that of single people, see docs/adapt.md
 
 
@@ -31,9 +32,6 @@ def centered(vectors: np.ndarray, modality: np.ndarray, means: np.ndarray) -> np
     """Unit vectors (N, D) float32 of unit vectors from which the mean of their modality, means (2, D), is taken."""
     moved = vectors - means[modality]
     return (moved / np.maximum(np.linalg.norm(moved, axis=1, keepdims=True), TINY)).astype(np.float32)
-
-
-TINY = 1e-12
 
 
 def too_few(counts: np.ndarray | list[int]) -> str:

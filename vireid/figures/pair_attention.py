@@ -27,7 +27,7 @@ from torch import Tensor
 from vireid.data.table import Table
 from vireid.errors import ArgumentError
 from vireid.figures.style import FAINT, MAP, sheet
-from vireid.images import read, resize
+from vireid.images import GrayRule, read, resize
 from vireid.layers.backbones.vit import VisionTransformer
 from vireid.layers.embedder import Embedder
 from vireid.types import MODALITIES, Language, Size
@@ -127,11 +127,12 @@ def pair_attention(
     with sheet(lang) as page:
         words = page.words(WORDS)
         height = 2.1
+        gray = GrayRule.of(use.thermal_range)
         width = max(4.6, 4 * (height * use.size[1] / use.size[0]) + 1.2)
         figure = page.figure(width, (height + 0.45) * len(pairs) + 0.6)
         parts = figure.subfigures(len(pairs), 1, squeeze=False)[:, 0]
         for part, rows in zip(parts, pairs, strict=True):
-            pixels = [np.array(resize(read(table.full_path(row)), use.size, use.filter)) for row in rows]
+            pixels = [np.array(resize(read(table.full_path(row), gray=gray), use.size, use.filter)) for row in rows]
             images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
             explained = explain_pair(embedder, images, torch.from_numpy(table.modality[list(rows)].astype(np.int64)))
             first, second = (int(table.pid[row]) for row in rows)

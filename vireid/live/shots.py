@@ -317,8 +317,9 @@ def _of_folder(link: Link) -> Iterator[Shot]:
             link.clock = "file"
             try:
                 picture = np.asarray(read(path, gray=link.gray))
-            except PictureError:
+            except PictureError as error:
                 link.refused += 1
+                log.warning("%s: left out: %s", link.name, error)
                 continue
             yield link.shot(time_s, time_s, picture, path, name)
         link.stop.wait(POLL_S)
