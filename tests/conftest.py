@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Generator, Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 collect_ignore = ["support"]  # no tests lie there, and some of it needs an extra
+HERE = Path(__file__).parent
 ALLOWED = ("is kept back",)  # arrays of code under a non-commercial licence are not passed on
+
+# A machine with other work on it is slow, which is no fault of a test.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,6 +65,27 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture
+def start_python() -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Starts Python with words and with options of Popen, which ends with the test, however that ends.
+
+    It finds vireid and tests/support; `env` holds further variables, and its output is a pipe.
+    """
+    running: list[subprocess.Popen[str]] = []
+
+    def start(*words: object, env: dict[str, str] | None = None, **options: Any) -> subprocess.Popen[str]:
+        path = os.pathsep.join(map(str, (HERE / "support", HERE.parent)))
+        options = {"stdout": subprocess.PIPE, "text": True, **options}
+        environment = os.environ | {"PYTHONPATH": path} | (env or {})
+        running.append(subprocess.Popen([sys.executable, *map(str, words)], env=environment, **options))
+        return running[-1]
+
+    yield start
+    for process in running:
+        with process:  # closes its pipes and waits for it
+            process.kill()
+
+
 # --- pages in Chromium ------------------------------------------------------------------------------------------------
 
 
@@ -68,12 +99,13 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
-    from browser import HANG_S
+def browser(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Chromium; with VIREID_BROWSER=firefox an installed Firefox, which also needs `pip install websockets`."""
+    from browser import launch
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as running:
-        launched = running.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=HANG_S * 1000)
+        launched = launch(running, lambda: request.getfixturevalue("chromium"), tmp_path_factory.mktemp("browser"))
         yield launched
         launched.close()
 

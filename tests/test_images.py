@@ -7,12 +7,14 @@ import io
 import logging
 import os
 import struct
+import sys
 import warnings
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+from heic_picture import heic, quarters
 from PIL import Image, features
 
 from vireid import images, picture_kinds
@@ -280,6 +282,36 @@ def test_a_decoder_may_raise_anything(tmp_path: Path) -> None:
     refused(bytes(data), "x.tif cannot be read as a picture", name="x.tif")
 
 
+@pytest.mark.parametrize("kind", ["<f2", "<f8"])
+def test_a_tiff_of_other_floats_says_which_are_read(kind: str) -> None:
+    values = np.zeros((4, 4), kind)
+    tags = [(256, 4), (257, 4), (258, 8 * values.itemsize), (259, 1), (262, 1), (273, 8), (277, 1), (278, 4),
+            (279, values.nbytes), (339, 3)]  # fmt: skip
+    entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in tags)
+    data = b"II*\0" + struct.pack("<I", 8 + values.nbytes) + values.tobytes() + struct.pack("<H", len(tags)) + entries
+    refused(data + bytes(4), "x.tif stores its pixels in a form .* or to floats of 32", name="x.tif")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "count"), [(0, 65536, 5000), (7000, 7400, 33), (9, 10, 40), (0, 3, 1), (0, 3, 2)]
+)
+def test_percentiles_of_sixteen_bits_are_those_of_numpy(low: int, high: int, count: int) -> None:
+    for seed in range(20):
+        values = np.random.RandomState(seed).randint(low, high, (count, 1)).astype(np.uint16)
+        assert np.array_equal(GrayRule().apply(values), GrayRule().apply(values.astype(np.float64)))
+        assert np.array_equal(GrayRule(3, 7100).apply(values), GrayRule(3, 7100).apply(values.astype(np.int32)))
+
+
+def test_a_tiff_that_holds_a_part_of_its_pixels_is_refused() -> None:
+    """Found by a fuzzer: 250 bytes that took 5.8 GB and 90 seconds."""
+    data = bytearray(encoded(Image.fromarray(deep()), "TIFF"))
+    first = struct.unpack("<I", data[4:8])[0]
+    for entry in range(first + 2, first + 2 + 12 * struct.unpack("<H", data[first : first + 2])[0], 12):
+        if struct.unpack("<H", data[entry : entry + 2])[0] == 257:  # height
+            data[entry + 2 : entry + 12] = struct.pack("<HII", 4, 1, 4_000_000)
+    refused(bytes(data), "x.tif holds only part of its 32 x 4000000 pixels", name="x.tif")
+
+
 def test_color_of_sixteen_bits_is_refused(tmp_path: Path) -> None:
     values = np.repeat(deep()[:, :, None], 4, 2)
     for channels, color_type in ((3, 2), (2, 4), (4, 6)):
@@ -291,13 +323,20 @@ def test_color_of_sixteen_bits_is_refused(tmp_path: Path) -> None:
         refused(lazy, "expected 8 bits a channel")
 
 
-def heic() -> bytes:
-    return b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(100)
+@pytest.mark.skipif(importlib.util.find_spec("pi_heif") is None, reason="needs the extra `heic`")
+def test_heic_is_read_upright(tmp_path: Path) -> None:
+    (tmp_path / "IMG_0001.HEIC").write_bytes(heic())
+    for picture in (heic(), tmp_path / "IMG_0001.HEIC"):
+        pixels = np.asarray(read(picture)).astype(int)
+        assert pixels.shape == (64, 32, 3) and np.abs(pixels - quarters()).mean() < 8
+    for damaged in (heic()[:-200], heic()[:40] + bytes(len(heic()) - 40)):
+        refused(damaged, "p.heic cannot be read as a picture", name="p.heic")
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pillow_heif") is not None, reason="pillow-heif reads it")
-def test_heic_names_the_package_that_reads_it() -> None:
-    refused(heic(), "p.heic is a HEIC picture.*pip install pillow-heif", name="p.heic")
+def test_heic_names_the_package_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("pi_heif", "pillow_heif"):
+        monkeypatch.setitem(sys.modules, module, None)
+    refused(heic(), r"p.heic is a HEIC picture.*pip install 'vireid\[heic\]'", name="p.heic")
 
 
 def test_avif_names_the_pillow_that_reads_it(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 
 pytest.importorskip("fastapi", reason="needs the extra `serve`")
 pytest.importorskip("python_multipart", reason="needs the extra `serve`")
+from heic_picture import heic
 from PIL import Image
 from served import client, make_bundle, make_service
 from small_run import WORDS, make_run, write_people
@@ -32,6 +34,7 @@ from vireid.search.searcher import Searcher
 KINDS = ("upright.png", "turned.jpg", "cut-out.png", "palette.png", "thermal.png", "cmyk.jpg", "gray-alpha.png",
          "fax.bmp", "film.gif", "float.tif", "turned-deep.tif", "big-endian.tif", "unsigned.tif", "counts.pgm",
          "moving.png", "pages.tif", "named-wrong.jpg", "UPPER.JPG", "without-suffix")  # fmt: skip
+KINDS += ("IMG_0001.HEIC",) if importlib.util.find_spec("pi_heif") else ()
 
 
 def unsigned_tiff(values: np.ndarray) -> bytes:
@@ -83,6 +86,8 @@ def pictures(folder: Path) -> None:
     save("named-wrong.jpg", Image.fromarray(colors()), format="PNG")
     save("UPPER.JPG", Image.fromarray(colors()))
     save("without-suffix", Image.fromarray(colors()), format="WEBP")
+    if "IMG_0001.HEIC" in KINDS:
+        (folder / "IMG_0001.HEIC").write_bytes(heic())
     lines = [f"{name},{number},visible,test" for number, name in enumerate(KINDS)]
     (folder / "manifest.csv").write_text("\n".join(["path,pid,modality,split", *lines]) + "\n")
 
@@ -111,7 +116,7 @@ def embedded(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> dict[s
 
     def asked(name: str) -> float:
         answer = api.post(
-            "/api/search",
+            "/api/v1/search",
             files={"picture": (name, (folder / name).read_bytes())},
             data={"ask": json.dumps({"modality": "visible", "limit": len(KINDS)})},
         )
@@ -165,11 +170,11 @@ def test_a_gallery_keeps_its_range_of_gray_values_for_every_query(bundle: Bundle
     assert FeatureExtractor(bundle)(picture, "infrared") @ expected.T < 0.9999
     api = client(service)
     sent = {"files": {"picture": ("a.png", picture.read_bytes())}, "data": {"ask": '{"modality": "infrared"}'}}
-    answer = api.post("/api/search", **sent).json()
+    answer = api.post("/api/v1/search", **sent).json()
     assert answer["hits"][0]["similarity"] == pytest.approx(1, abs=1e-6)
-    assert answer["stamp"]["gray"] == api.get("/api/about").json()["gray"] == "6000 to 12000"
+    assert answer["stamp"]["gray"] == api.get("/api/v1/about").json()["gray"] == "6000 to 12000"
     record = {"record": json.dumps({"camera": "c", "id": "sent", "modality": "infrared"})}
-    assert api.post("/api/records", files=sent["files"], data=record).status_code == 200
+    assert api.post("/api/v1/records", files=sent["files"], data=record).status_code == 200
     assert gallery.fetch(["sent"])[0].vector == pytest.approx(expected[0], abs=1e-6)
     again = open_gallery(place)
     assert again.gray == fixed
@@ -193,6 +198,15 @@ def test_the_range_of_the_training_goes_with_the_network(tmp_path: Path) -> None
     test = datasets.load(f"manifest={tmp_path / 'data'}").where("test")
     made = embed(run.embedder(), test, progress=False)
     assert made.stamp["gray"] == "1000 to 3000"
+    (tmp_path / "data/ranges.csv").write_text(
+        "path,pid,modality,split,thermal_low,thermal_high\n3_3_0.png,3,infrared,test,0,4000\n"
+    )
+    by_camera = embed(run.embedder(), datasets.load(f"manifest={tmp_path / 'data/ranges.csv'}"), progress=False)
+    wide = FeatureExtractor(Model.open(run.path).bundle, gray=GrayRule(0, 4000))(
+        tmp_path / "data/3_3_0.png", "infrared"
+    )
+    assert by_camera.stamp["gray"] == "1000 to 3000; camera 2: 0 to 4000"
+    assert by_camera.vectors[0] / np.linalg.norm(by_camera.vectors[0]) @ wide[0] == pytest.approx(1, abs=1e-6)
     model = Model.open(run.path)
     assert model.gray == rule == open_gallery("memory:", model=model).gray
     [row] = [row for row in range(len(test)) if str(test.path[row]) == "3_3_0.png"]

@@ -118,11 +118,15 @@ def test_its_onnx_file_equals_torch(place: Path, tmp_path: Path) -> None:
         "cpu",
     )
     words = (*words, "--modality", "visible")
-    error = error_of(call(*words), 1)
+    error = error_of(call(*words, "--backend", "torch"), 1)
     assert "holds the network Net of your own (small.py)" in error and "--method FILE" in error
     assert call(*words, "--backend", "onnxruntime").exit_code == 0
     done = call(*words, "--method", place / "small.py")
     assert done.exit_code == 0 and "24 were in the gallery" in done.stdout and "--method" in done.stdout, done.output
+    picture = next(file for file in (place / "data").rglob("*") if file.suffix in (".png", ".jpg", ".bmp"))
+    asked = ("search", picture, "--gallery", tmp_path / "night", "--model", tmp_path / "bundle", "--backend", "torch")
+    assert "--method FILE" in error_of(call(*asked), 1)
+    assert call(*asked, "--method", place / "small.py").exit_code == 0
 
 
 def test_a_file_alone_runs_no_code(place: Path, tmp_path: Path) -> None:

@@ -10,42 +10,68 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
-from vireid.system import MALLOC_VARIABLES, available_cores, locked
+from vireid import system
+from vireid.system import MALLOC_VARIABLES, available_cores, has_gpu, is_locked, locked
 
 HOLD = """
-import sys, time
+import sys, threading
 from pathlib import Path
 from vireid.system import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
-    time.sleep(float(sys.argv[2]))
+    ending = threading.Thread(target=sys.stdin.read, daemon=True)
+    ending.start()
+    ending.join(300)
 """
 
 
-def holder(path: Path, seconds: float) -> subprocess.Popen:
-    process = subprocess.Popen([sys.executable, "-c", HOLD, str(path), str(seconds)], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None and process.stdout.readline() == "held\n"
+@pytest.fixture
+def holder(start_python, tmp_path):
+    """A process that holds `a.lock` until its input ends."""
+    process = start_python("-c", HOLD, "a.lock", cwd=tmp_path, stdin=subprocess.PIPE)
+    assert process.stdout.readline() == "held\n"
     return process
 
 
-def test_another_process_is_waited_for_and_the_wait_is_logged(tmp_path, caplog):
+def test_another_process_is_waited_for_and_the_wait_is_logged(tmp_path, caplog, holder, monkeypatch):
     path = tmp_path / "a.lock"
-    process = holder(path, 0.3)
+    let_go = logging.Handler()
+    let_go.emit = lambda record: holder.stdin.close()  # when the wait is logged
     caplog.set_level(logging.INFO, "vireid")
+    monkeypatch.setattr(logging.getLogger("vireid"), "handlers", [let_go])
     with locked(path):
-        process.communicate(timeout=10)
         assert str(path) in caplog.text
-    assert process.returncode == 0
+    assert holder.wait() == 0
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
-def test_a_killed_process_lets_its_lock_go(tmp_path):
-    process = holder(tmp_path / "a.lock", 600)
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
+def test_a_killed_process_lets_its_lock_go(tmp_path, holder):
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
     with locked(tmp_path / "a.lock"):
         pass
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no shared locks of whole files")
+def test_who_asks_whether_it_is_locked_is_not_taken_for_a_holder(tmp_path):
+    path = tmp_path / "a.lock"
+    assert not is_locked(path) and not path.exists()
+    with locked(path):
+        assert is_locked(path)
+    answers, together = [], threading.Barrier(4)
+
+    def ask() -> None:
+        together.wait(30)
+        answers.extend(is_locked(path) for _ in range(2000))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(answers) == 8000 and not any(answers)
 
 
 def test_one_thread_at_a_time(tmp_path):
@@ -104,3 +130,19 @@ def test_freed_memory_is_used_again_unless_the_user_has_set_malloc():
     left, many = page_faults(GLIBC_TUNABLES="glibc.malloc.top_pad=131072")
     assert kept and not left
     assert many - few > 9 * 40_000_000 // 2**21  # nine times, in pages of 2 MB at most
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere torch is always asked")
+def test_torch_is_asked_for_a_gpu_where_there_may_be_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(system, "GPU_DEVICES", (str(tmp_path),))
+    assert has_gpu()
+    monkeypatch.setattr(system, "GPU_DEVICES", ())
+    monkeypatch.setattr(system.ctypes, "CDLL", lambda name: None)
+    assert has_gpu()
+
+    def missing(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr(system.ctypes, "CDLL", missing)
+    assert not has_gpu()

@@ -28,6 +28,8 @@ def table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         PLAIN.replace("\n", "\r\n").encode(),
         PLAIN.replace("\n", "\r").encode(),
         PLAIN.replace(",", " , ").encode(),
+        PLAIN.replace("\n", ",,\n").encode(),  # spreadsheets write the columns that were once in use
+        PLAIN.replace("1\n", "1, ,\n").encode(),
     ],
 )
 def test_what_programs_write_reads_alike(tmp_path: Path, data: bytes) -> None:
@@ -80,6 +82,12 @@ def test_an_integer_has_64_bits() -> None:
 def test_a_number_is_finite_and_written_in_plain_digits(text: str) -> None:
     with pytest.raises(ValueError, match="expected a number"):
         number(text)
+
+
+@pytest.mark.parametrize("text", ["https://cameras.example/a.png", "file:///data/a.png", "s3://bucket/a.png"])
+def test_an_address_is_no_path(text: str) -> None:
+    with pytest.raises(ValueError, match=f"got the address '{text}'; copy the file to this machine"):
+        file_path(text)
 
 
 def test_paths_have_forward_slashes_and_no_drive() -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:  # for editors and type checkers; `__all__` is made from HOME
     from vireid.methods import find
     from vireid.search.drivers.open import open_gallery
     from vireid.search.searcher import Searcher
+    from vireid.server.client import Client
+    from vireid.workflows.explain import explain
     from vireid.workflows.run import Run
     from vireid.workflows.train import train
 
@@ -36,6 +38,7 @@ HOME = {  # in the order of use
     "FeatureExtractor": "vireid.deploy.extractor",
     "open_gallery": "vireid.search.drivers.open",
     "Searcher": "vireid.search.searcher",
+    "Client": "vireid.server.client",
     "find": "vireid.methods",
     "Method": "vireid.method",
     "Recipe": "vireid.method",
@@ -48,6 +51,7 @@ HOME = {  # in the order of use
     "Protocol": "vireid.data.protocol",
     "evaluate": "vireid.evaluation.evaluate",
     "Results": "vireid.evaluation.results",
+    "explain": "vireid.workflows.explain",
     "VireidError": "vireid.errors",
     "DataError": "vireid.errors",
 }

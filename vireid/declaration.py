@@ -55,6 +55,16 @@ NonNegative = Annotated[float, NoSwitch, Field(ge=0)]
 Weight = NonNegative  # of a loss; 0 leaves it out
 Rate = Weight  # a learning rate or a factor of it, 0 or more
 Positive = Annotated[float, NoSwitch, Field(gt=0)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """In an annotation: what is expected, where "number > 0" says too little."""
+
+    text: str
+
+
+Days = Annotated[float, NoSwitch, Field(gt=0), Words("a number of days above 0")]
 Share = Annotated[float, NoSwitch, Field(ge=0, le=1)]  # also a probability
 BelowOne = Annotated[float, NoSwitch, Field(ge=0, lt=1)]  # e.g. a dropout or the decay of a running mean
 
@@ -109,10 +119,13 @@ def configured(kind: type[T], given: object | None, words: Mapping[str, Any]) ->
         raise SettingsError(list(faults_of(error, kind, words).values())) from None
 
 
-def faults_of(error: ValidationError, kind: type, given: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def faults_of(
+    error: ValidationError, kind: type, given: Mapping[str, Any], prefix: str = "", *, null: bool = True
+) -> dict[str, str]:
     """By field, one sentence for each fault that pydantic reports in the `given` values of a settings class.
 
-    `prefix` is written before the names. The fault of a check across fields stands under "".
+    `prefix` is written before the names. The fault of a check across fields stands under "". Without `null` the
+    sentences leave out that a value may be null, which nobody can write as an option of the command line.
     """
     fields = {field.name: field for field in dataclasses.fields(typing.cast(Any, kind))}
     hints = typing.get_type_hints(kind, include_extras=True)
@@ -129,7 +142,8 @@ def faults_of(error: ValidationError, kind: type, given: Mapping[str, Any], pref
             reason = reason_of(one["type"], one["msg"])
             value = given.get(name, one["input"])
             value = repr(value) if isinstance(value, str | float) else value_text(value)
-            faults[name] = f"`{prefix}{name}`: expected {wording(hints[name])}, got {value}{reason}"
+            expected = wording(hints[name]) if null else wording(hints[name]).removesuffix(" or null")
+            faults[name] = f"`{prefix}{name}`: expected {expected}, got {value}{reason}"
     return faults
 
 
@@ -198,6 +212,8 @@ def wording(kind: Any) -> str:
         return "null"
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
+        if own := [mark.text for mark in inner[1:] if isinstance(mark, Words)]:
+            return own[0]
         limits = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
         marks = [mark for one in inner[1:] for mark in getattr(one, "metadata", [one])]
         bounds = ((sign, getattr(mark, name, None)) for mark in marks for name, sign in limits.items())
@@ -207,6 +223,8 @@ def wording(kind: Any) -> str:
         return " or ".join(map(str, inner))
     if origin in (typing.Union, types.UnionType):
         return " or ".join(wording(one) for one in inner)
+    if origin is Mapping:
+        return "names and values"
     if origin in (tuple, list) and inner:
         words = [wording(one) for one in inner if one is not Ellipsis]
         if origin is list or inner[-1] is Ellipsis:

@@ -140,6 +140,16 @@ class MarksError(VireidError, ValueError):
     http_status = 503
 
 
+class CasesError(VireidError, ValueError):
+    """The file of cases is damaged or cannot be written."""
+
+    http_status = 503
+
+
+class BackupError(VireidError, ValueError):
+    """A backup is damaged or cannot be put where it was requested."""
+
+
 class RefinerError(VireidError, ValueError):
     """A refiner does not belong to what is searched with."""
 
@@ -175,6 +185,14 @@ class AccessError(VireidError, ValueError):
 
 class ServiceError(VireidError, ValueError):
     """The service cannot be started in this way."""
+
+
+class RequestError(VireidError):
+    """A service refused a request of vireid.Client or did not answer; `http_status` is that of the answer, else 0."""
+
+    def __init__(self, message: str, http_status: int) -> None:
+        super().__init__(message)
+        self.http_status = http_status
 
 
 class WatchError(VireidError, ValueError):

@@ -31,6 +31,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from vireid.errors import ArgumentError, PictureError, PictureTooLarge
+from vireid.gray_levels import LEVELS, percentiles, stretched
 from vireid.picture_kinds import HEAD, begins_as_picture, opener_of
 from vireid.types import ResizeFilter, Size
 
@@ -41,8 +42,8 @@ SUFFIXES = (
     ".heif", ".ppm", ".pgm",
 )  # fmt: skip
 BACKGROUND = "white"
-FLAT = 0.5  # of the range: a picture of one value is middle gray
 MEGA = 1_000_000
+UNKNOWN_PIXELS = "unknown pixel mode"  # what Pillow says of them
 
 FILTERS = {name: Image.Resampling[name.upper()] for name in ("lanczos", "bicubic", "bilinear")}
 
@@ -101,19 +102,12 @@ class GrayRule:
 
     def apply(self, values: np.ndarray) -> np.ndarray:
         """uint8 of gray values of any number type; ValueError where no value is finite."""
-        values = values.astype(np.float64)
         low, high = self.low, self.high
         if low is None or high is None:
-            known = values[np.isfinite(values)]
-            if not known.size:
-                raise ValueError("it holds no finite value")
-            low, high = np.percentile(known, (1, 99))
-            if low == high:
-                low, high = known.min(), known.max()
-        with np.errstate(invalid="ignore"):  # inf - inf
-            share = (values - low) / (high - low) if high > low else np.full(values.shape, FLAT)
-        share = np.nan_to_num(share, nan=0.0, posinf=1.0, neginf=0.0)
-        return np.rint(share.clip(0, 1) * 255).astype(np.uint8)
+            low, high = percentiles(values)
+        if values.dtype == np.uint16:  # each level once: a tenth of the memory
+            return stretched(np.arange(LEVELS), low, high)[values]
+        return stretched(values, low, high)
 
 
 @dataclass(frozen=True)
@@ -237,6 +231,11 @@ def _scans(data: bytes, enough: int) -> int:
 
 def _unreadable(name: str, reason: object) -> PictureError:
     said = str(reason).strip() or type(reason).__name__
+    if said == UNKNOWN_PIXELS:
+        return PictureError(
+            f"{name} stores its pixels in a form that Pillow does not read (floats of 16 or 64 bits, for instance); "
+            "convert it to 8 or 16 bits, or to floats of 32"
+        )
     return PictureError(f"{name} cannot be read as a picture: {said}; copy it again or leave it out")
 
 
@@ -253,6 +252,8 @@ def _decoded(image: Image.Image, name: str, gray: GrayRule, limits: Limits) -> I
         )
     if min(width, height) < 1:
         raise PictureError(f"{name} has no pixels ({width} x {height}); leave it out")
+    if image.format == "TIFF" and not _is_whole(image):
+        raise PictureError(f"{name} holds only part of its {width} x {height} pixels; copy it again or leave it out")
     if _is_deep_color(image):
         raise PictureError(
             f"{name} holds 16 bits a channel in color, expected 8 bits a channel (or one channel of 16); convert it "
@@ -270,6 +271,15 @@ def _decoded(image: Image.Image, name: str, gray: GrayRule, limits: Limits) -> I
     upright = rgb if turn is None else rgb.transpose(turn)
     upright.info = {}  # what was applied must not be applied again
     return upright
+
+
+def _is_whole(image: Image.Image) -> bool:
+    """Whether the strips or tiles of a TIFF reach to its last row and column; Pillow makes the others black."""
+    boxes = [tile[1] for tile in getattr(image, "tile", ()) if tile[1] is not None]
+    if not boxes:
+        return True
+    ends = sorted((max(box[2] for box in boxes), max(box[3] for box in boxes)))  # the picture may lie turned
+    return all(end >= side for end, side in zip(ends, sorted(image.size), strict=True))
 
 
 def _is_deep_color(image: Image.Image) -> bool:

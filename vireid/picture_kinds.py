@@ -52,20 +52,26 @@ def opener_of(head: bytes, name: str) -> tuple[str, Callable[[IO[bytes], str], I
             "JPEG or PNG"
         )
     if brand in HEIC_BRANDS:
-        try:
-            import pillow_heif  # pyright: ignore[reportMissingImports]
-        except ImportError:
-            raise PictureError(
-                f"{name} is a HEIC picture, which needs another package: pip install pillow-heif, or convert it to "
-                "JPEG or PNG"
-            ) from None
-        pillow_heif.register_heif_opener()
-        return "HEIF", Image.OPEN["HEIF"][0]
+        return "HEIF", _heif_opener(name)
     content = next((what for begin, what in OTHER_KINDS.items() if head.lstrip().lower().startswith(begin)), "")
     raise PictureError(
         f"{name} cannot be read as a picture: it does not begin as {KINDS}"
         + (f" but as {content}" if content else "")
         + "; convert it to one of these, or leave it out"
+    )
+
+
+def _heif_opener(name: str) -> Callable[[IO[bytes], str], Image.Image]:
+    """What opens a HEIC picture: pi-heif, or pillow-heif, which writes them too and whose wheel is under the GPL."""
+    for module in ("pi_heif", "pillow_heif"):
+        try:
+            importlib.import_module(module).register_heif_opener()
+        except ImportError:
+            continue
+        return Image.OPEN["HEIF"][0]
+    raise PictureError(
+        f"{name} is a HEIC picture, which needs another package: pip install 'vireid[heic]', or convert it to JPEG "
+        "or PNG"
     )
 
 

@@ -9,7 +9,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +28,7 @@ KEPT_BYTES = 2**31 - 1  # free memory at the end of the heap from which it is gi
 SEPARATE_BYTES = 2**30  # size from which a block is mapped, and given back, by itself
 STEP_BYTES = 2**26  # by which the heap grows
 MALLOC_VARIABLES = ("GLIBC_TUNABLES", "MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TOP_PAD_")
+GPU_DEVICES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # of Linux: CUDA, ROCm, and both in WSL
 SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # disk full, quota reached, file size limit
 
 
@@ -74,6 +75,16 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def folder_bytes(folder: Path) -> int:
+    """The size of all files below a folder, whatever other processes do to them meanwhile."""
+    size = 0
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):
+                size += os.path.getsize(os.path.join(place, name))
+    return size
+
+
 def no_space(error: BaseException | None) -> bool:
     """Whether an error, or one that it came from, says that a file did not fit on the disk."""
     while error is not None:
@@ -103,6 +114,28 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
+def is_locked(path: Path) -> bool:
+    """Whether a thread or process is inside `locked(path)`. On Windows another one that asks may be taken for it."""
+    try:
+        import fcntl
+    except ImportError:
+        lock = FileLock(path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            return True
+        lock.release()
+        return False
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: those who ask do not see each other
+    except BlockingIOError:
+        return True
+    except OSError:  # nobody locked it so far, or it is not for us to read
+        return False
+    return False
+
+
 def available_cores() -> int:
     """The number of cores that this process may use, which a container or batch system may limit."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -126,6 +159,29 @@ def keep_freed_memory() -> bool:
     library.mallopt(M_TOP_PAD, STEP_BYTES)
     # some versions of glibc refuse a threshold above 32 MiB: there no block is mapped by itself
     return bool(library.mallopt(M_MMAP_THRESHOLD, SEPARATE_BYTES) or library.mallopt(M_MMAP_MAX, 0))
+
+
+def fast_layout(images: torch.Tensor) -> torch.Tensor:
+    """The same images (N, C, H, W), on a CPU laid out channels last: all that a network makes of them then is so too.
+
+    A CPU's depthwise and grouped convolutions, and the gradients of all, are faster that way. Values do not change, but
+    sums are taken in another order.
+    """
+    import torch
+
+    return images.contiguous(memory_format=torch.channels_last) if images.device.type == "cpu" else images
+
+
+def has_gpu() -> bool:
+    """Whether torch computes on a GPU here; on Linux without a driver of one torch is not imported to say so."""
+    if sys.platform == "linux" and not any(map(os.path.exists, GPU_DEVICES)):
+        try:
+            ctypes.CDLL("libcuda.so.1")  # the driver's library, where a container hides the devices
+        except OSError:
+            return False
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def choose_device(name: str = "auto") -> torch.device:

@@ -1,9 +1,9 @@
 """Tables of text as spreadsheets and programs write them, and the values in their cells.
 
 Commas, semicolons or tabs between the cells (also named by Excel's first line `sep=;`); UTF-8 with or without a mark,
-or UTF-16 with one; any line ends, also inside of quotes. Digits are those of ASCII alone: what Python's `int` and
-`float` take beyond them (`1_0`, full-width digits, `nan`) is refused, since two different texts must not become one
-number.
+or UTF-16 with one; any line ends, also inside of quotes; empty cells behind the last column. Digits are those of ASCII
+alone: what Python's `int` and `float` take beyond them (`1_0`, full-width digits, `nan`) is refused, since two
+different texts must not become one number.
 """
 
 from __future__ import annotations
@@ -14,19 +14,23 @@ import difflib
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from vireid.errors import VireidError
 
+Camera = TypeVar("Camera", int, str)  # a number in data sets, a name in lists
 SUFFIXES = (".csv", ".tsv", ".txt")
 DELIMITERS = ",;\t"
 SEPARATOR = re.compile(r"sep=(.)[\r\n]*")  # Excel's first line
 INTEGER = re.compile(r"-?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 DRIVE = re.compile(r"[A-Za-z]:[\\/]|\\\\")  # of a path on Windows
 INT64 = 1 << 63
+INT64_DIGITS = 18  # that always fit
 
 
 @dataclass
@@ -41,6 +45,8 @@ class TextTable:
     def lines(self) -> Iterator[tuple[int, list[str]]]:
         """The number of each line in the file and its cells, as many as the header has, without spaces around them."""
         for number, cells in self._records:
+            if not any(cells[len(self.header) :]):
+                cells = cells[: len(self.header)]
             if len(cells) != len(self.header):
                 raise self._error(
                     f"{self.path}, line {number}: expected {len(self.header)} cells like the header, "
@@ -64,7 +70,10 @@ def read_table(path: Path, error: type[VireidError], comments: bool = False) -> 
     header = next(records, None)
     if header is None:
         raise error(f"{path} is empty; expected a header and a line for each row")
-    return TextTable(path, header[1], records, error)
+    names = header[1]
+    while not names[-1]:  # a record has a cell that is not blank
+        names.pop()
+    return TextTable(path, names, records, error)
 
 
 def headless(path: Path, error: type[VireidError]) -> Iterator[tuple[int, list[str]]]:
@@ -172,8 +181,45 @@ def number(text: str) -> float:
     return value
 
 
+def value_range(low: str, high: str) -> tuple[float, float]:
+    """Two numbers of which the first is lower; ValueError for other texts.
+
+    >>> value_range("7000", "9000.5")
+    (7000.0, 9000.5)
+    """
+    ends = number(low), number(high)
+    if not ends[0] < ends[1]:
+        raise ValueError(f"expected a lower and a higher number, got {low[:40]!r} and {high[:40]!r}")
+    return ends
+
+
+def camera_ranges(
+    rows: Iterable[tuple[Camera, str, str, int]], columns: Sequence[str], path: Path, error: type[VireidError]
+) -> dict[Camera, tuple[float, float]]:
+    """The range of each camera for which a row gives one, from (camera, low, high, line) of the rows of a file.
+
+    `columns` are the names of low and high. Raises `error` for a bad range, and for two ranges of one camera.
+    """
+    ranges: dict[Camera, tuple[float, float]] = {}
+    for camera, low, high, line in rows:
+        if not low and not high:
+            continue
+        try:
+            ends = value_range(low, high)
+        except ValueError as fault:
+            raise error(f"{path}, line {line}: {' and '.join(columns)}: {fault}") from None
+        if (first := ranges.setdefault(camera, ends)) != ends:
+            raise error(
+                f"{path}, line {line}: camera {camera!r} has the range {ends[0]:g} to {ends[1]:g} here and "
+                f"{first[0]:g} to {first[1]:g} before; a camera has one"
+            )
+    return ranges
+
+
 def file_path(text: str) -> str:
-    """A path with forward slashes; ValueError for none, and for one that begins with a drive of Windows elsewhere."""
+    """A path with forward slashes; ValueError for none, for an address, and for a drive of Windows elsewhere."""
+    if ADDRESS.match(text):
+        raise ValueError(f"expected a path, got the address {text[:80]!r}; copy the file to this machine")
     if not text or (DRIVE.match(text) and os.name != "nt"):
         raise ValueError(f"expected a path relative to this file, got {text[:80]!r}")
     return text.replace("\\", "/")

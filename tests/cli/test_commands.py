@@ -20,6 +20,7 @@ import vireid
 from vireid.cli.app import message_of
 from vireid.evaluation.results import Results
 from vireid.models import names
+from vireid.system import has_gpu
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +71,43 @@ def test_help_reads_no_torch_and_import_is_light() -> None:
         "heavy = {'torch', 'numpy', 'scipy', 'PIL'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
-    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
+
+
+def program_that_names(*modules: str) -> str:
+    """The command line as a program that prints, when it ends, which of these modules it imported on stderr."""
+    return (
+        f"import atexit, sys\nfrom vireid.cli.app import app\nmodules = {modules}\n"
+        "atexit.register(lambda: print(*(name for name in modules if name in sys.modules), file=sys.stderr, end=''))\n"
+        "app(prog_name='vireid')\n"
+    )
+
+
+@pytest.mark.parametrize(("typed", "expected"), [("vireid sea", "search"), ("vireid train a", "agw")])
+def test_completion_reads_nothing_heavy(typed: str, expected: str) -> None:
+    code = program_that_names("torch", "numpy", "scipy", "PIL", "lancedb", "pyarrow", "matplotlib")
+    words = {"_VIREID_COMPLETE": "complete_bash", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=300, env=os.environ | words
+    )
+    assert expected in done.stdout.split() and done.stderr == "", done.stderr
+
+
+def test_a_search_with_the_shipped_model_reads_no_torch(tmp_path: Path) -> None:
+    for extra in ("lancedb", "openvino"):
+        pytest.importorskip(extra, reason="extras: search, openvino")
+    if has_gpu():
+        pytest.skip("here torch computes the vectors")
+    (tmp_path / "pictures").mkdir()
+    for name, color in (("a.png", (200, 40, 40)), ("b.png", (40, 40, 200))):
+        Image.new("RGB", (64, 128), color).save(tmp_path / "pictures" / name)
+    gallery = str(tmp_path / "gallery")
+    assert call("index", tmp_path / "pictures", "--gallery", gallery).exit_code == 0
+    words = ["search", str(tmp_path / "pictures/a.png"), "--gallery", gallery, "--json"]
+    code = program_that_names("torch", "scipy", "sklearn", "matplotlib", "safetensors", "yaml", "fastapi", "pymilvus")
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
+    assert json.loads(done.stdout)["hits"][0]["path"].endswith("a.png") and done.stderr == "", done.stderr
 
 
 def test_public_names() -> None:
@@ -221,7 +257,7 @@ def test_methods_and_doctor_and_data_commands(place: Path) -> None:
     assert "optimizers.backbone.lr" in listed and "whole number" in listed and "[3,4,6,3]" in listed
     assert "did you mean agw" in error_of(call("methods", "awg"), 2)
     report = call("doctor")
-    assert report.exit_code == 0 and "torch threads" in report.stdout and "cores" in report.stdout
+    assert report.exit_code == 0 and "torch threads" in report.stdout and "cores" in report.stdout, report.output
     checked = call("data", "check", place / "data", "--quiet")
     assert checked.exit_code == 0 and "24 images of 6 identities" in checked.stdout
     cached = call("data", "cache", place / "data", "--size", 64, 32, "--quiet")

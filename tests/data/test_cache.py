@@ -6,11 +6,10 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import namedtuple
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -290,17 +289,12 @@ print(int(cache.pixels(table, (24, 12), workers=workers).sum(dtype=np.int64)), f
 """
 
 
-def builder(root: Path, rows: int, workers: int, wait_s: float) -> subprocess.Popen[str]:
-    arguments = [sys.executable, "-c", BUILDER, str(root), str(rows), str(workers), str(wait_s)]
-    return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is of POSIX")
-def test_a_killed_build_continues_where_it_was(tmp_path: Path, decoded: list[str]) -> None:
+def test_a_killed_build_continues_where_it_was(tmp_path: Path, decoded: list[str], start_python: Any) -> None:
     table = picture_table(tmp_path, 60)
     record = cache.cache_path(table, SIZE).with_suffix(".rows.partial")
-    process = builder(tmp_path, 60, workers=2, wait_s=0.2)
-    deadline = time.monotonic() + 60
+    process = start_python("-c", BUILDER, tmp_path, 60, 2, 0.2)
+    deadline = time.monotonic() + 300
     done = 0
     while done < 6 and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -319,9 +313,9 @@ def test_a_killed_build_continues_where_it_was(tmp_path: Path, decoded: list[str
     assert leftovers(cache.default_folder(tmp_path)) == []
 
 
-def test_two_processes_build_one_file(tmp_path: Path) -> None:
+def test_two_processes_build_one_file(tmp_path: Path, start_python: Any) -> None:
     table = picture_table(tmp_path, 24)
-    first, second = (builder(tmp_path, 24, workers=1, wait_s=0.02) for _ in range(2))
-    answers = [process.communicate(timeout=60)[0] for process in (first, second)]
+    first, second = (start_python("-c", BUILDER, tmp_path, 24, 1, 0.02) for _ in range(2))
+    answers = [process.communicate(timeout=300)[0] for process in (first, second)]
     assert first.returncode == second.returncode == 0
     assert {int(answer) for answer in answers} == {int(by_pillow(table).sum(dtype=np.int64))}

@@ -80,7 +80,7 @@ def test_identity_batches_keep_the_person_and_the_modality() -> None:
         assert len(np.unique(table.pid[rows[0]])) == 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     counts=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=3, max_size=8),
     images=st.integers(1, 4),
@@ -158,7 +158,7 @@ def test_pivot_pairs_say_how_many_people_they_need() -> None:
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4), st.integers(1, 12), st.integers(0, 99))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_unpaired_batches_draw_every_image_before_one_twice(
     visible: int, infrared: int, images: int, batches: int, seed: int
 ) -> None:

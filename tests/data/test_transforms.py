@@ -98,7 +98,7 @@ def test_channel_operations_come_as_often_as_published() -> None:
     np.testing.assert_allclose(share(t.ChannelJitter(gray=0.6)), [1 / 4, 1 / 4, 1 / 4, 3 / 20, 1 / 10], atol=0.02)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     area=st.lists(st.floats(0.01, 1.5), min_size=1, max_size=5),
     aspect=st.floats(0.2, 5),

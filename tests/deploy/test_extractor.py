@@ -13,7 +13,8 @@ from small_run import make_run, write_people
 from torch import Tensor, nn
 
 from vireid.data import datasets
-from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.export import export_bundle
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.runtimes import torch_embed
 from vireid.errors import PictureError, PictureTooLarge

@@ -13,7 +13,8 @@ from small_run import make_run, write_people
 
 from vireid.data.pose.heatmaps import HeatMaps, template
 from vireid.deploy import pose_input as posing
-from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.export import export_bundle
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.pose_input import Poser
 from vireid.errors import PoseError

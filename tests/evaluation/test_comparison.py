@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from vireid.evaluation.comparison import Comparison, Trained
-from vireid.evaluation.metrics import Metrics
 from vireid.evaluation.results import COLUMNS, Results, Row
+from vireid.evaluation.rows import Metrics
 
 
 def results(*mean_precisions: float, protocol: str = "p", **stamp: str) -> Results:

@@ -12,8 +12,9 @@ from small_run import write_people
 import vireid
 from vireid.errors import ArgumentError
 from vireid.evaluation.embed import Embeddings
-from vireid.layers.embedder import Deployment, load_embedder, save_embedder
+from vireid.layers.embedder import load_embedder, save_embedder
 from vireid.layers.mpanet import PatternNet
+from vireid.types import Deployment
 
 SIZE = (64, 32)
 

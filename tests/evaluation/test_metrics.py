@@ -110,7 +110,7 @@ def problems(draw):
     return similarity, pids[:queries], pids[queries:], ignored
 
 
-@settings(deadline=None, max_examples=80, derandomize=True)
+@settings(max_examples=80, derandomize=True)
 @given(problems(), st.booleans())
 def test_equals_the_slow_evaluator(problem, over_pids):
     similarity, query_pid, gallery_pid, ignored = problem

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from vireid.evaluation.metrics import Metrics
 from vireid.evaluation.results import Results
-from vireid.evaluation.rows import Row
+from vireid.evaluation.rows import Metrics, Row
 
 
 def row(name: str, rank1: float, protocol: str = "p/a", trial: int = 0, **stamp: str) -> Row:

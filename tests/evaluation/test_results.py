@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from vireid.errors import DataError
-from vireid.evaluation.metrics import Metrics
 from vireid.evaluation.results import Results, Row
+from vireid.evaluation.rows import Metrics
 
 
 def row(trial=0, rank1=0.5, protocol="sysu/all/single-shot", valid=10, **stamp):

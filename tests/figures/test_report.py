@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -13,13 +16,15 @@ import pytest
 from PIL import Image
 from small_run import make_run, write_people
 
-from vireid.evaluation.metrics import Metrics
+from vireid.data import datasets
 from vireid.evaluation.results import Results
-from vireid.evaluation.rows import Row
+from vireid.evaluation.rows import Metrics, Row
 from vireid.figures import report
 from vireid.figures.report import Failure, Report, Reported, Thumbnail
-from vireid.figures.report_words import FIGURES, WORDS
+from vireid.figures.report_words import FIGURES, TITLES, WORDS
+from vireid.figures.stamp_words import chinese
 from vireid.training.run_folder import RunFolder
+from vireid.workflows import draw
 from vireid.workflows.options import FigureName
 from vireid.workflows.run import Run
 
@@ -98,6 +103,15 @@ def test_axe_finds_nothing(evaluated: Path, open_tab, scheme: Literal["light", "
     assert tab.page.evaluate("document.documentElement.scrollWidth") <= width  # nothing has to be scrolled sideways
 
 
+@pytest.mark.slow
+def test_print_is_on_white_and_cuts_no_table(evaluated: Path, open_tab) -> None:
+    page = Run.open(evaluated).report()
+    tab = open_tab(page.as_uri(), size={"width": 794, "height": 1123}, color_scheme="dark")  # A4
+    tab.page.emulate_media(media="print")
+    assert tab.page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 794
+
+
 def test_best_is_bold_and_second_is_underlined_but_floors_are_not(evaluated: Path) -> None:
     def row(name: str, rank1: float) -> Row:
         return Row("p", 0, Metrics((rank1,) * 20, rank1, rank1, 5, 5), 9, {"name": name})
@@ -119,6 +133,30 @@ def test_queries_open_to_their_pictures_and_words_are_chinese(evaluated: Path) -
     assert "未绘制图：no matplotlib" in text and "<td>1.0</td>" in text
 
 
+def test_lines_that_the_runs_do_not_hold_stand_in_the_table_and_in_the_curves(evaluated: Path, tmp_path: Path) -> None:
+    own = Results.load(evaluated / "results.json")
+    rows = [replace(row, stamp={"name": name}) for row in own.rows for name in ("HOG (no training)", "night")]
+    more = Results((), tuple(rows[::2])) + Results(tuple(rows[1::2])) + own
+    other = Path(shutil.copytree(evaluated, tmp_path / "other"))
+    text = draw.report([evaluated, other], tmp_path / "page.html", results=more).read_text("utf-8")
+    assert text.count(">HOG (no training)</td>") == text.count(">night</td>") == len({r.protocol for r in own.rows})
+    if importlib.util.find_spec("matplotlib"):
+        assert re.search(r"<text [^>]*>night  \d", text)
+
+
+def test_a_chinese_report_has_chinese_words_for_rows_and_stamps(evaluated: Path) -> None:
+    table = report.results_table(Results.load(evaluated / "results.json"), "zh")
+    assert ">随机</td>" in table and "CMC 计数: 按图像" in table and "特征层: " in table
+    english = re.findall(
+        r"(?<![\w/-])[a-z]{4,}", re.sub(r"<[^>]+>|manifest[\w/-]*|imagenet|lanczos|float32", "", table)
+    )
+    assert set(english) <= {"neck", "query", "test", "vireid"}  # layers and splits
+
+
 def test_every_word_is_there_in_both_languages() -> None:
-    assert WORDS["en"].keys() == WORDS["zh"].keys() and FIGURES["en"].keys() == FIGURES["zh"].keys()
-    assert set(FIGURES["en"]) == set(get_args(FigureName))
+    for words in (WORDS, FIGURES, TITLES):
+        assert words["en"].keys() == words["zh"].keys()
+    assert set(FIGURES["en"]) == set(TITLES["en"]) == set(get_args(FigureName))
+    known = [one for name in datasets.names() for one in datasets.find(name).protocols.values()]
+    facts = {text for one in known for pair in one.stamp.items() for text in pair}
+    assert [text for text in sorted(facts) if chinese(text) == text and not text.isdigit()] == []

@@ -41,7 +41,7 @@ def refusal(source: Path, boxes: Path, kind: type[VireidError] = BoxesError) -> 
         (HEAD + "500,10,10,60,90\n", r"continue until 500\.00 s and the video ends at 3\.00 s"),
         (FRAMES + "30,10,10,60,90\n", r"frame 30 \(the first is 0\) .* has 30"),
         (HEAD, "has no box of this video"),
-        ("video," + HEAD + "hall/b.mp4,0.5,10,10,60,90\n", "has no box of this video"),
+        ("video," + HEAD + "hall/b.mp4,0.5,10,10,60,90\n", "its column `video` has hall/b.mp4; expected a.mp4"),
     ],
 )
 def test_boxes_of_something_else_are_refused(gate: Path, tmp_path: Path, text: str, told: str) -> None:

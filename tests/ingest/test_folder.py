@@ -43,7 +43,7 @@ def test_pictures_are_taken_by_suffix_or_by_how_they_begin(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "folder",
     [".Trash-1000/files", ".thumbnails", "gate/@eaDir", "#recycle", "#snapshot/x", "$RECYCLE.BIN/S-1", "lost+found",
-     "gate/.@__thumb", "__MACOSX", "System Volume Information"],
+     "gate/.@__thumb", "@SynoEAStream", "FOUND.000", "__MACOSX", "System Volume Information"],
 )  # fmt: skip
 def test_what_systems_keep_among_the_files_is_left_out(tmp_path: Path, folder: str) -> None:
     put(tmp_path / "gate/1.png")
@@ -60,6 +60,15 @@ def test_hidden_files_are_counted_and_not_named(tmp_path: Path) -> None:
     put(tmp_path / ".b.png")
     assert listed(tmp_path) == (["a.png"], {"hidden files": 2})
     assert lines(tmp_path) == ["hidden files (2), whose names begin with a dot"]
+
+
+def test_masks_of_synthetic_people_are_left_out(tmp_path: Path) -> None:
+    for name in ("cam1/1.png", "masks/cam1/1.png", "masks/cam1/2.png", "gate/masks/3.png"):
+        put(tmp_path / name)
+    assert listed(tmp_path)[0] == ["cam1/1.png", "gate/masks/3.png", "masks/cam1/1.png", "masks/cam1/2.png"]
+    (tmp_path / "synthetic.json").write_text("{}")
+    names, reasons = listed(tmp_path)
+    assert names == ["cam1/1.png", "gate/masks/3.png"] and reasons["masks of synthetic people"] == 2
 
 
 def test_galleries_are_left_out(tmp_path: Path) -> None:

@@ -76,7 +76,10 @@ HEAD = "time,left,top,right,bottom\n"
         (HEAD + "nan,1,2,3,4\n", "line 2: time is a number"),
         (HEAD.replace(",", ";") + "0,5;1;2;3;4\n", "line 2: time is a number with a decimal point, got '0,5'"),
         (HEAD + "0,200,100,60,160\n", "line 2: .* right and bottom are places and not width and height"),
-        ("frame,left,top,right,bottom\n1.5,1,2,3,4\n", "line 2: frame is a number from 0"),
+        ("frame,left,top,right,bottom\n1.5,1,2,3,4\n", "line 2: frame is a whole number"),
+        ("frame,left,top,right,bottom\n-1,1,2,3,4\n", "line 2: frame is a number from 0"),
+        ("time,left,top,right,bottom,score\n0,1,2,3,4,95\n", "line 2: score is from 0 to 1, got 95; divide percent"),
+        ("time,left,top,right,bottom,score\n0,1,2,3,4,-0.1\n", "line 2: score is from 0 to 1"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
@@ -85,7 +88,14 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, told: st
 
 
 def test_other_files_are_told(tmp_path: Path) -> None:
-    for text, told in (("1,2,3\n", "line 1: expected frame"), ("0,7,1,2,3,4,1\n", "frame is from 1")):
+    for text, told in (
+        ("1,2,3\n", "line 1: expected frame"),
+        ("1 7 1 2 3 4 1\n", "with commas between them"),
+        ("0,7,1,2,3,4,1\n", "frame is from 1"),
+        ("1.5,7,1,2,3,4,1\n", "line 1: frame is a whole number"),
+        ("1,7.5,1,2,3,4,1\n", "line 1: track is a whole number"),
+        ("1,1e300,1,2,3,4,1\n", "line 1: track is a whole number"),
+    ):
         with pytest.raises(BoxesError, match=told):
             boxes_of(write(tmp_path / "b.txt", text), tmp_path / "a.mp4", ("a.mp4",))
     (tmp_path / "b.csv").write_bytes(b"time,left\n\xff\xfe")

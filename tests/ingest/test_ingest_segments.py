@@ -74,8 +74,9 @@ def walkers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Walkers:
 def test_crops_of_a_track_are_few_apart_and_spread() -> None:
     many = [Box(number / 10, 0, 0, 30, 100, "1") for number in range(200)]
     low = [Box(number / 10, 0, 0, 30, 39, "2") for number in range(50)]
+    narrow = [Box(number / 10, 0, 0, 19, 100, "3") for number in range(50)]
     settings = VideoSettings(boxes=Path("b"), interval_s=1.0, max_crops=5)
-    assert [box.time_s for box, _ in chosen(sorted(many + low), settings)] == [0, 5, 10, 14, 19]
+    assert [box.time_s for box, _ in chosen(sorted(many + low + narrow), settings)] == [0, 5, 10, 14, 19]
     short = VideoSettings(boxes=Path("b"), interval_s=4.0, max_crops=9)
     assert [box.time_s for box, _ in chosen(many[:95], short)] == [0, 4, 8]
     assert len(chosen([*many[:1], *many[:1]], VideoSettings(boxes=Path("b"), interval_s=0))) == 1
@@ -215,6 +216,20 @@ def test_segments_are_detected_once_and_tracked(tmp_path: Path, extractor: Featu
     index(untracked, extractor, pieces_of(tmp_path / "a.mp4", videos=faster, store=of.folder / "boxes"))
     assert walkers.seen == 90 and {row.track for row in rows(untracked)} == {""}
     assert len(rows(untracked)) == 12 and rows(untracked)[0].id == "a.mp4#0.000/0"
+
+
+def test_only_sampled_frames_become_arrays(tmp_path: Path, walkers: Walkers, monkeypatch: pytest.MonkeyPatch) -> None:
+    made, pixels = list[int](), segment.pixels
+
+    def counted(frame: Any) -> np.ndarray:
+        made.append(frame.pts)
+        return pixels(frame)
+
+    monkeypatch.setattr(segment, "pixels", counted)
+    video, settings = film(tmp_path / "a.mp4", steps(60)), VideoSettings(detector=tmp_path / "detector", fps=2)
+    [piece] = segment.segments_of(segment.Source("a.mp4", ("a.mp4",), video, "a"), settings, tmp_path / "boxes")
+    piece.boxes()
+    assert walkers.seen == len(made) == len(set(made)) == 12
 
 
 def test_boxes_that_version_0_1_found_are_reused(tmp_path: Path, walkers: Walkers) -> None:

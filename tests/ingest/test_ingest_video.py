@@ -74,6 +74,22 @@ def test_an_uneven_rate_keeps_its_clock(tmp_path: Path) -> None:
         assert [round(time_s, 3) for time_s, _ in sample_frames(1, 1, video.frames(1))] == [1.5, 4.0]
 
 
+@pytest.mark.parametrize("fps", [1, 3, 10])
+def test_sampled_frames_are_those_of_a_decoder_without_threads(tmp_path: Path, fps: int) -> None:
+    path = film(tmp_path / "a.mp4", steps(60))
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "NONE"
+        plain = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+    with Video(path) as video:
+        taken = [(time_s, pixels(frame)) for time_s, frame in sample_frames(fps, 0.0, video.frames())]
+    places = [math.ceil(number * 10 / fps) for number in range(6 * fps)]
+    assert [round(time_s * 10) for time_s, _ in taken] == places
+    for place, (_, picture) in zip(places, taken, strict=True):
+        np.testing.assert_array_equal(picture, plain[place])
+        assert not np.array_equal(picture, plain[place - 1])
+
+
 def test_stills_are_the_nearest_frames(tmp_path: Path) -> None:
     path = film(tmp_path / "a.mkv", UNEVEN, gop=3)
     stills = Stills(path)

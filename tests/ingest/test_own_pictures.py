@@ -68,6 +68,7 @@ def test_a_list_says_camera_time_modality_and_more(bundle: Bundle, tmp_path: Pat
     assert second.camera == "list" and second.time_s == 1795500000.5 and second.modality == "auto"
     for text, told in (
         ("file\nx.jpg\n", "no column `path`"),
+        ("camera,time\ngate,\n", "has no column `path`; a list has"),
         ("Path,Camera\nx.jpg,1\n", r"no column `path` \(is it `Path`\? rename it\)"),
         ("path,kamera\nx.jpg,1\n", "unknown columns `kamera`"),
         ("path,camera,camera\nx.jpg,1,2\n", "two columns `camera`"),
@@ -139,12 +140,22 @@ def test_compact_dates_are_dates_and_no_seconds() -> None:
         ("-1795550651", "not a time between"),
         ("24.11. 21:04:11", "time is like"),
         ("11/24/2026 9:04:11 PM", "time is like"),
-        ("20261324210411", "time is like"),
+        ("20261324210411", "time is like .* got '20261324210411'"),
+        ("46350.87", "looks like the day number of a spreadsheet: write it as a date"),
     ],
 )
 def test_what_is_no_time_is_told(text: str, told: str) -> None:
     with pytest.raises(SourceError, match=told):
         seconds(text, "list.csv, line 2")
+
+
+def test_a_gallery_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "night").mkdir()
+    monkeypatch.chdir(tmp_path / "night")
+    assert files_of(".", None) == tmp_path / "night.files"
+    for url in ("", "/", "lance:/"):
+        with pytest.raises(GalleryError, match="expected the path of a gallery, got"):
+            files_of(url, None)
 
 
 def test_where_the_files_lie(tmp_path: Path) -> None:

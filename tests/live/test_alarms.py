@@ -9,64 +9,35 @@ import socketserver
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
+from watched import AT_S, DIM, calibrated, person, row, rows_of, turned
 
-from vireid.deploy.calibration import Calibration, Pair, Row
 from vireid.errors import DeliveryError, SettingsError
 from vireid.live import alarms as module
 from vireid.live.alarms import Alarms
 from vireid.live.channels import mqtt, webhook
 from vireid.live.store import WatchStore
-from vireid.live.watchlist import Listed, Mqtt, Person, WatchList, Webhook
+from vireid.live.watchlist import Listed, Mqtt, WatchList, Webhook
 from vireid.search.audit import Audit
 from vireid.search.drivers.memory import MemoryGallery
-from vireid.search.gallery import Record
-from vireid.types import INFRARED, VISIBLE
+from vireid.types import VISIBLE
 
-DIM, AT_S, HANG_S = 4, 1795550651.0, 60.0
+HANG_S = 60.0
 SECRET = "0123456789abcdef"
-RATES = {1e-1: 0.5, 1e-2: 0.7, 1e-3: 0.9}  # false-match rate: threshold; 30,000 pairs support the last
-
-
-def calibrated() -> Calibration:
-    table = tuple(Row(threshold=at, false_match_rate=rate, false_non_match_rate=0.1) for rate, at in RATES.items())
-    pair = Pair(same_pairs=500, other_pairs=30_000, people=40, offset=-8, slope=12, cllr=0.5, rows=table)
-    names = ("visible/visible", "visible/infrared", "infrared/infrared")
-    return Calibration(
-        embedder="e", dataset="d", split="val", images="0", people="unseen", ignored="", missing={},
-        pairs=dict.fromkeys(names, pair),
-    )  # fmt: skip
-
-
-def turned(similarity: float) -> np.ndarray:
-    """A unit vector of this similarity to the first axis."""
-    return np.array([similarity, np.sqrt(1 - similarity**2), 0, 0], np.float32)
-
-
-def row(name: str, similarity: float, camera: str = "gate", after_s: float = 0.0, modality: int = INFRARED) -> Record:
-    return Record(name, turned(similarity), camera, AT_S + after_s, modality, name)
-
-
-def person(**changes: Any) -> Person:
-    given = {"purpose": "missing", "until": "2099-01-01", "false_alarms_per_day": 1, "rows": ("known",)}
-    return Person(**{**given, **changes})
+SIDES = (("left", 1), ("right", -1))
 
 
 def watchlist(*, rows_per_day: int = 100, quiet_s: float = 60.0, **changes: Any) -> WatchList:
     """One person, whose vector is the first axis, in a gallery that holds nothing else."""
     gallery = MemoryGallery(DIM, "")
-    gallery.add([row("known", 1.0, modality=VISIBLE), row("known too", 1.0, modality=VISIBLE)])
+    gallery.add([row("known", 1.0, modality=VISIBLE), row("known too", 1.0, modality=VISIBLE), row("at night", 1.0)])
     listed = Listed(Path("list.yaml"), {"anna": person(**changes)}, rows_per_day, quiet_s, None, None)
     return WatchList.open(listed, None, gallery, calibrated())  # type: ignore[arg-type]
-
-
-def rows_of(events: list[dict[str, Any]]) -> list[str]:
-    return [event["row"] for event in events]
 
 
 # --- the threshold ----------------------------------------------------------------------------------------------------
@@ -74,18 +45,33 @@ def rows_of(events: list[dict[str, Any]]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("budget", "rows_per_day", "pictures", "threshold"),
-    [(1, 100, 1, 0.7), (10, 100, 1, 0.5), (1, 1000, 1, 0.9), (1, 100, 2, 0.9), (2, 100, 2, 0.7)],
+    [
+        (1, 100, ("known",), 0.7),
+        (10, 100, ("known",), 0.5),
+        (1, 1000, ("known",), 0.9),
+        (1, 100, ("known", "known too"), 0.7),  # averaged, and compared once
+        (1, 100, ("known", "at night"), 0.9),
+        (2, 100, ("known", "at night"), 0.7),  # not alike in two modalities
+    ],
 )
 def test_threshold_follows_from_the_budget_and_the_number_of_comparisons(
-    budget: float, rows_per_day: int, pictures: int, threshold: float
+    budget: float, rows_per_day: int, pictures: tuple[str, ...], threshold: float
 ) -> None:
-    given = watchlist(
-        rows_per_day=rows_per_day, false_alarms_per_day=budget, rows=("known", "known too")[:pictures]
-    )  # fmt: skip
+    given = watchlist(rows_per_day=rows_per_day, false_alarms_per_day=budget, rows=pictures)
     new = [row("below", threshold - 0.01), row("above", threshold + 0.01)]
     [event] = given.events(new)
     assert (event["row"], event["threshold"], event["modality"]) == ("above", threshold, "infrared")
     assert (event["person"], event["purpose"], event["time"]) == ("anna", "missing", "2026-11-24T20:04:11.000Z")
+
+
+def test_pictures_of_one_modality_are_averaged() -> None:
+    gallery = MemoryGallery(DIM, "")
+    pictures = [replace(row(name, 0.0, modality=VISIBLE), vector=turned(0.8) * (1, sign, 0, 0)) for name, sign in SIDES]
+    gallery.add(pictures)
+    listed = Listed(Path("list.yaml"), {"anna": person(rows=("left", "right"))}, 1000, 60.0, None, None)
+    given = WatchList.open(listed, None, gallery, calibrated())  # type: ignore[arg-type]
+    [event] = given.events([row("between", 0.95), row("like one", 0.8)])
+    assert (event["row"], event["similarity"], given.wanted[0].pictures) == ("between", 0.95, 2)
 
 
 def test_a_budget_that_the_calibration_cannot_keep_is_refused_and_named_while_it_runs() -> None:

@@ -68,11 +68,12 @@ def test_without_a_tracker_all_boxes_of_a_frame_are_rows() -> None:
     assert times_of(crops) == [0.0, 0.0, 1.0, 1.0] and len({crop.id for crop in crops}) == 4
 
 
-def test_boxes_that_are_low_or_outside_of_the_frame_are_left_out(tmp_path: Path) -> None:
+def test_boxes_that_are_low_or_narrow_or_outside_of_the_frame_are_left_out(tmp_path: Path) -> None:
     assert not before(Camera(address="rtsp://x", min_height=200), Walkers()).crops(seen([0.0]))
     boxes = tmp_path / "b.csv"
-    boxes.write_text(f"time,left,top,right,bottom\n0,{WIDTH + 5},0,{WIDTH + 50},{HEIGHT}\n")
-    assert not before(Camera(address="a.ts", boxes=boxes)).crops(seen([0.0]))
+    for left, count in ((WIDTH + 5, 0), (WIDTH - 0.19 * HEIGHT, 0), (WIDTH - 0.21 * HEIGHT, 1)):  # cut by the frame
+        boxes.write_text(f"time,left,top,right,bottom\n0,{left},0,{left + HEIGHT / 2},{HEIGHT}\n")
+        assert len(before(Camera(address="a.ts", boxes=boxes)).crops(seen([0.0]))) == count
 
 
 def test_boxes_of_a_file_are_those_of_the_nearest_moment(tmp_path: Path) -> None:

@@ -46,7 +46,9 @@ cameras:
     ("text", "faults"),
     [
         ("cameras: {}", ["`cameras` is empty"]),
-        ("detector: d", ["`cameras` has no default"]),
+        ("detector: d", ["`cameras` has no default: give cameras=(names and values)"]),
+        ("- a", ["holds a list, expected names and values"]),
+        ("cameras:\n  a: {address: x.ts, colour: 1}", ["`cameras.a.colour` is unknown; known are address, "]),
         (
             "detector: d\ncameras:\n  a: {adress: x}",
             ["`cameras.a.address` has no default", "line 3: `cameras.a.adress` is unknown; did you mean"],

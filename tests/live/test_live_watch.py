@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -134,27 +133,18 @@ MOMENTS = {
 }
 
 
-def killed(folder: Path, bundle: Bundle, moment: tuple[str, str, str, int]) -> None:
-    support = Path(__file__).parents[1] / "support"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(support), str(support.parents[1])])}
-    process = subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(folder), str(bundle.path), *map(str, moment)],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
-    )  # fmt: skip
-    assert process.stdout is not None and process.stdout.readline() == "here\n"
-    os.kill(process.pid, signal.SIGKILL)
-    process.communicate()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", MOMENTS.values(), ids=MOMENTS)
 def test_killed_and_run_again_nothing_is_doubled_and_no_alarm_is_lost(
-    tmp_path: Path, bundle: Bundle, moment: tuple[str, str, str, int]
+    tmp_path: Path, bundle: Bundle, moment: tuple[str, str, str, int], start_python: Any
 ) -> None:
     dock(tmp_path, interval_s="0", max_queue="5")
     film(tmp_path / "dock.ts", steps(40))
     wanted(tmp_path, bundle)
-    killed(tmp_path, bundle, moment)
+    process = start_python("-c", WORKER, tmp_path, bundle.path, *moment, stdin=subprocess.PIPE)
+    assert process.stdout.readline() == "here\n"
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
     kept = rows(tmp_path)
     watched(tmp_path, bundle, worked("dock", "20:04:14.800Z"), watchlist=tmp_path / "list.yaml")
     whole = rows(tmp_path)

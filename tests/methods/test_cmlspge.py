@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from small_batch import TINY, batch
+from small_run import WORDS, make_run, write_people
 from torch import Tensor
 
 from vireid.layers.cmlspge import GlobalAndStripes
@@ -18,6 +19,7 @@ from vireid.methods.cmlspge import CMLSPGE
 from vireid.training.optim import Optimizers
 from vireid.training.settings import resolve
 from vireid.types import INFRARED, VISIBLE
+from vireid.workflows.run import Run
 
 PARTS = {"parts": 2, "part_dim": 6}
 NAMES = ["identity", "center", "identity_enhanced", "center_enhanced", "stripes_visible", "stripes_infrared", "part"]
@@ -278,10 +280,31 @@ def test_settings_by_name() -> None:
         ({"first_stripe": 0}, "first_stripe`: expected whole number >= 1, got 0"),
         ({"local": 0, "part": 0}, "leave them out with parts=0"),
         ({"parts": -1}, "parts`: expected whole number >= 0, got -1"),
+        ({"test_distance": "local"}, "cosine or global_local, got 'local'"),
+        ({"test_distance": "global_local", "parts": 0}, "compares stripes, which parts=0 leaves out"),
         ({"stripe_share": 1.0}, "stripe_share`: expected number > 0 and < 1, got 1.0"),
     ):
         with pytest.raises(ValueError, match=message):
             tiny(**wrong)
+
+
+def test_figures_may_be_of_the_shortest_path(tmp_path: Path) -> None:
+    """By the setting the whole gallery is ranked as `--rerank local-shortest-path` ranks its shortlist."""
+    data = write_people(tmp_path / "data", {"train": 2, "test": 3})
+    words = (*WORDS, "parts=3", "part_dim=6", "test_distance=global_local")
+    run = Run(make_run(tmp_path / "run", data, "cmlspge", words=words))
+    found = {
+        name: run.evaluate(protocols=("manifest/visible-to-infrared",), pictures=0, progress=False, **options).rows[0]
+        for name, options in {
+            "setting": {},
+            "asked": {"rerank": "local-shortest-path"},
+            "neck": {"layer": "neck"},
+        }.items()
+    }
+    stamps = {name: row.stamp["rerank"] for name, row in found.items()}
+    assert stamps["setting"] == "local shortest path stripes=3x6 shortlist=all weight=1"
+    assert "shortlist=100" in stamps["asked"] and stamps["neck"] == "none"
+    assert found["setting"].metrics.mAP == found["asked"].metrics.mAP  # of a gallery that is shorter than a shortlist
 
 
 def test_a_height_that_the_stripes_do_not_divide_is_refused() -> None:

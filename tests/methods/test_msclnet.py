@@ -132,6 +132,20 @@ def test_divergence_is_bounded() -> None:
     torch.testing.assert_close(pooled.synergy_losses(*g, torch.arange(4))["div"], expected)
 
 
+def test_the_divergence_takes_back_two_fifths_of_what_the_infrared_head_learns() -> None:
+    """Once the visible head is sure, L_div's gradient on the infrared one is that of L_t times - .5 / 1.25."""
+    label, method = torch.tensor([0, 3]), five_people()
+    sure = 30 * F.one_hot(label, 5).double()
+    for certainty, share in ((1.5, -0.4), (0.5, 0.0)):  # probabilities 0.53 and 0.29: below 1 / e the bound of 1 holds
+        infrared = (certainty * F.one_hot(label, 5).double()).requires_grad_()
+        losses = method.synergy_losses(sure, infrared, label)
+        div, heads = (
+            torch.autograd.grad(method.weights[name] * losses[name], infrared, retain_graph=True)[0]
+            for name in ("div", "heads")
+        )
+        torch.testing.assert_close(div, share * heads, rtol=1e-9, atol=1e-12)
+
+
 def touched(loss: Tensor, method: MSCLNet) -> set[str]:
     """First words of the parameters that a loss reaches."""
     method.zero_grad()

@@ -25,7 +25,7 @@ from galleries import (
 
 from vireid.errors import GalleryError
 from vireid.search.drivers.open import open_gallery
-from vireid.search.gallery import EVERYTHING, Filter, Record
+from vireid.search.gallery import EVERYTHING, Filter, Record, newest_first
 
 PERSISTENT = [driver for driver in DRIVERS if driver != "memory"]
 GIVEN = records(120)
@@ -95,6 +95,17 @@ def test_rows_in_pages(filled):
     assert found == expected
     assert list(filled.rows(limit=0)) == [] and list(filled.rows(after_id=expected[-1])) == []
     assert all(record.vector.shape == (0,) for record in filled.rows(limit=3))
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_the_newest_rows_in_pages(filled, name):
+    kept = [record for record in GIVEN if passes(record, FILTERS[name])]
+    expected = sorted(kept, key=lambda record: newest_first((record.time_s, record.id)))
+    found, after = [], None
+    while page := filled.newest(FILTERS[name], 7, after):
+        found += page
+        after = (page[-1].time_s, page[-1].id)
+    assert found == expected and all(record.vector.shape == (0,) for record in found)
 
 
 def test_fetch_keeps_the_order_and_names_what_is_unknown(filled):

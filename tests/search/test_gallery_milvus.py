@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +22,11 @@ pytest.importorskip("milvus_lite", reason="extra: milvus")
 
 from vireid.search.drivers import milvus
 
-HERE = Path(__file__).parent
 
-
-def run(code: str, url: str) -> subprocess.Popen:
+@pytest.fixture
+def run(start_python):
     head = "import sys; from galleries import *; url = sys.argv[1]\n"
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HERE.parent / "support"), str(HERE.parents[1])])}
-    return subprocess.Popen(
-        [sys.executable, "-c", head + code, url], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env=environment,
-    )  # fmt: skip
+    return lambda code, url: start_python("-c", head + code, url, stderr=subprocess.PIPE)
 
 
 def holds(folder: Path, marker: bytes) -> list[str]:
@@ -105,7 +100,7 @@ def test_a_purge_that_was_killed_is_finished_or_undone_at_the_next_opening(tmp_p
 
 
 @pytest.mark.slow
-def test_killed_in_the_middle_of_adding_nothing_acknowledged_is_lost_and_a_retry_doubles_nothing(tmp_path):
+def test_killed_in_the_middle_of_adding_nothing_acknowledged_is_lost_and_a_retry_doubles_nothing(tmp_path, run):
     url = f"milvus:{tmp_path / 'g.db'}"
     writer = """
 gallery = open_gallery(url, dim=DIM)
@@ -130,7 +125,7 @@ for start in range(0, 4000, 20):
 
 
 @pytest.mark.slow
-def test_a_second_process_is_told_that_one_at_a_time_may_open_the_file(tmp_path):
+def test_a_second_process_is_told_that_one_at_a_time_may_open_the_file(tmp_path, run):
     url = f"milvus:{tmp_path / 'g.db'}"
     gallery = open_gallery(url, dim=DIM)
     process = run("open_gallery(url)", url)
@@ -192,3 +187,29 @@ def test_recall_of_hnsw_with_and_without_filters(tmp_path, monkeypatch):
         recall = np.mean([len(a & b) / 10 for a, b in zip(found, expected, strict=True)])
         assert recall >= 0.99, (filter, recall)
     gallery.close()
+
+
+def test_a_search_with_a_filter_is_widened_until_its_hits_stay(tmp_path, monkeypatch):
+    """A graph search of `ef` rows that sees nearer rows of the other modality first finds few of those that pass."""
+    monkeypatch.setattr(milvus, "EXACT_ROWS", 10)
+    given = records(600)
+    with contextlib.closing(open_gallery(f"milvus:{tmp_path / 'g.db'}?index=HNSW", dim=DIM)) as gallery:
+        assert isinstance(gallery, milvus.MilvusGallery)
+        gallery.add(given)
+        query, everything, asked = unit(1, 2), gallery._candidates, []
+        modality = np.array([record.modality for record in given])
+        similarity = np.stack([record.vector for record in given]) @ query[0]
+        order = np.argsort(np.where(modality == 1, similarity - 2, similarity))[::-1]  # the visible ones are all nearer
+        rank = {given[row].id: place for place, row in enumerate(order)}
+
+        def first_of(query, limit, expression, ef):
+            asked.append(ef)
+            return [hit for hit in everything(query, limit, expression, 4096) if rank[hit["id"]] < ef]
+
+        monkeypatch.setattr(gallery, "_candidates", first_of)
+        hits = gallery.search(query, 10, WIDE)
+        assert ids(hits) == exact(given, query, 10, WIDE)
+        assert asked == [256, 1024, 4096]  # none of the visible 300, all, the same again
+        asked.clear()
+        gallery.search(query, 10)
+        assert asked == [128]  # without a filter, once

@@ -92,17 +92,17 @@ def test_the_service_offers_it_beside_the_others(bundle: Bundle, run: RunFolder)
     service = make_service(run.path / "files", bundle)
     service.rerankers = load_rerankers(bundle, run.path)
     api = client(service)
-    assert api.get("/api/about").json()["reranks"] == ["k-reciprocal", "nformer"]
+    assert api.get("/api/v1/about").json()["reranks"] == ["k-reciprocal", "nformer"]
     picture = {"picture": ("a", (bundle.path.parent / "data/5_1_1.jpg").read_bytes())}
     pages = []
     for offset in (0, 20, 40, 60):
         ask = {"rerank": "nformer", "limit": 20, "offset": offset}
-        found = api.post("/api/search", files=picture, data={"ask": json.dumps(ask)}).json()
+        found = api.post("/api/v1/search", files=picture, data={"ask": json.dumps(ask)}).json()
         assert found["stamp"]["rerank"] == "refiner nformer of 64"
         pages += [hit["id"] for hit in found["hits"]]
     assert len(pages) == 64 == len(set(pages))
     service.rerankers = load_rerankers(bundle)
-    refused = api.post("/api/search", files=picture, data={"ask": '{"rerank": "nformer"}'})
+    refused = api.post("/api/v1/search", files=picture, data={"ask": '{"rerank": "nformer"}'})
     assert refused.status_code == 422 and "k-reciprocal" in refused.json()["error"]
 
 

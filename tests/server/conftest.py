@@ -54,7 +54,7 @@ def secrets(tmp_path: Path) -> dict[str, str]:
     from vireid.server.auth import Tokens
 
     tokens = Tokens(tmp_path / "tokens.json")
-    return {role: tokens.add(f"the {role}", role) for role in ("search", "ingest", "admin")}
+    return {role: tokens.add(f"the {role}", role) for role in ("search", "ingest", "monitor", "admin")}
 
 
 @pytest.fixture
@@ -74,15 +74,18 @@ def closed(bundle: Any, tmp_path: Path, secrets: dict[str, str]) -> Any:
 
 @pytest.fixture
 def start_server(bundle: Any, tmp_path: Path) -> Iterator[Any]:
-    """Starts servers, whose changes are those of served.make_service."""
-    from browser import RunningServer
+    """Starts servers of one gallery, or of the galleries named; the changes are those of served.make_service."""
     from served import make_service
+    from serving import RunningServer
 
     running: list[Any] = []
 
-    def start(**changes: Any) -> Any:
-        service = make_service(tmp_path / f"files{len(running)}", bundle, threshold=0.995, **changes)
-        running.append(RunningServer(service))
+    def start(*names: str, **changes: Any) -> Any:
+        services = [
+            make_service(tmp_path / f"files{len(running)}{name}", bundle, threshold=0.995, name=name, **changes)
+            for name in names or ("gallery",)
+        ]
+        running.append(RunningServer(*services))
         return running[-1]
 
     yield start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -70,17 +71,16 @@ def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkey
     from fastapi.testclient import TestClient
 
     api = TestClient(served["app"], base_url="http://127.0.0.1:8000")
-    about = api.get("/api/about").json()
+    about = api.get("/api/v1/about").json()
     assert about["rows"] == 4 and about["purpose"] and about["keep_days"] == 100_000
     picture = {"picture": ("a", (bundle.path.parent / "data/4_3_0.png").read_bytes())}
-    found = api.post("/api/search", files=picture, data={"ask": '{"purpose": "test"}'}).json()
+    found = api.post("/api/v1/search", files=picture, data={"ask": '{"purpose": "test"}'}).json()
     assert found["hits"][0]["pid"] == "p4" and found["hits"][0]["camera"] == "gate 3"
 
     asked = call("forget", "--gallery", place, "--pid", "p4", input="n\n")
     assert asked.exit_code == 0 and "delete 2 rows" in asked.stderr and "nothing deleted" in asked.stdout
-    assert (
-        "deleted 2 rows, 2 thumbnails and 0 marks" in call("forget", "--gallery", place, "--pid", "p4", "--yes").stdout
-    )
+    deleted = call("forget", "--gallery", place, "--pid", "p4", "--yes")
+    assert "deleted 2 rows, 2 thumbnails, 0 marks, 0 alarms and 0 cases for good" in deleted.stdout
     assert "name what to forget" in told(call("forget", "--gallery", place), 2)
     assert "name what to forget" in told(call("forget", "--gallery", place, "--pid", "x", "--older-than-days", 1), 2)
     assert "deleted 2 rows, 2 thumbnails" in call("forget", "--gallery", place, "--older-than-days", 1).stdout
@@ -124,8 +124,16 @@ def test_what_does_not_fit_is_told(bundle: Bundle, tmp_path: Path) -> None:
         call("index", "--model", bundle.path, tmp_path / "list.csv", "--gallery", tmp_path / "g")
     )
     (tmp_path / "bad").mkdir()
-    (tmp_path / "bad/x.jpg").write_bytes(b"no picture")
-    assert "left out" in told(call("index", "--model", bundle.path, tmp_path / "bad", "--gallery", tmp_path / "g"))
+    for number in range(7):
+        (tmp_path / f"bad/{number}.jpg").write_bytes(b"no picture")
+    (tmp_path / "bad/.hidden").touch()
+    words = ("index", "--model", bundle.path, tmp_path / "bad", "--gallery", tmp_path / "g")
+    assert f"names of all that was left out are in {tmp_path / 'g.files/left_out.txt'}" in told(call(*words))
+    names = (tmp_path / "g.files/left_out.txt").read_text("utf-8").splitlines()
+    assert len(names) == 8 and names[0] == ".hidden (hidden files)" and f"{tmp_path / 'bad/6.jpg'} cannot" in names[7]
+    for number in range(2, 7):
+        (tmp_path / f"bad/{number}.jpg").unlink()
+    assert "left out: " in told(call(*words)) and not (tmp_path / "g.files/left_out.txt").exists()
     assert "--files" in told(call("audit", "--gallery", "milvus:http://nowhere"))
 
 
@@ -181,13 +189,24 @@ def test_a_range_of_gray_values_is_kept_by_the_gallery(bundle: Bundle, tmp_path:
         assert first["path"].endswith(f"gate/{number}.tif") and first["similarity"] == 1
 
 
+def test_a_picture_whose_name_is_no_text_is_searched_with(bundle: Bundle, tmp_path: Path) -> None:
+    name = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))
+    shutil.copy(bundle.path.parent / "data/4_1_0.png", name)
+    listed, place, model = write_list(bundle, tmp_path / "list.csv"), tmp_path / "night", ("--model", bundle.path)
+    assert call("index", listed, "--gallery", place, *model).exit_code == 0
+    found = call("search", os.fsdecode(name), "--gallery", place, *model, "--json", "--html", tmp_path / "a.html")
+    assert found.exit_code == 0 and json.loads(found.stdout)["pictures"][0].endswith("caf\udce9.png")
+    assert "caf\\udce9.png" in (tmp_path / "a.html").read_text("utf-8")
+
+
 def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:
     calibration(bundle).save(bundle.path / "calibration.json")
     listed, place, model = write_list(bundle, tmp_path / "list.csv"), tmp_path / "night", ("--model", bundle.path)
     assert call("index", listed, "--gallery", place, *model).exit_code == 0
     picture = bundle.path.parent / "data/4_3_0.png"
     asked = ("search", picture, "--gallery", place, *model)
-    found = json.loads(call(*asked, "--k", 3, "--json", "--false-match-rate", 0.01).stdout)
+    at_rate = ("--false-match-rate", 0.01)
+    found = json.loads(call(*asked, "--k", 3, "--json", *at_rate).stdout)
     assert len(found["hits"]) == 3 and found["nobody"] is False
     first = found["hits"][0]
     assert (first["rank"], first["camera"], first["pid"], first["modality"]) == (1, "gate 3", "p4", "infrared")
@@ -201,6 +220,21 @@ def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:
     assert "none (center: 2 visible and 2 infrared rows, 50 of each modality needed)" in text
     log = [json.loads(line) for line in call("audit", "--gallery", place).stdout.splitlines()]
     assert [entry["what"] for entry in log] == ["search", "search", "index"] and log[0]["hits"] == 2
+    visits = json.loads(call(*asked, "--visits", "--json", "--k", 2, "--gap", 60, *at_rate).stdout)["passages"]
+    assert {one["visit"] for one in visits} == {1} and first["time"] in {one["until"] for one in visits}
+    matches = json.loads(call(*asked, "--k", 4, "--json", "--per-track", *at_rate).stdout)["hits"]
+    assert sorted(one["path"] for one in visits) == sorted(hit["path"] for hit in matches if hit["probability"])
+    assert "Visits: 1 (" in call(*asked, "--visits", *at_rate).stdout
+    assert "leave one of them out" in told(call(*asked, "--visits", "--rerank", "center"), 2)
+    grouped = json.loads(call("identities", "--gallery", place, *model, "--score", "--json").stdout)
+    assert sorted(name for one in grouped["identities"] for name in one["ids"]) == sorted(
+        row.id for row in open_gallery(f"lance:{place}").rows()
+    )
+    assert set(grouped["scores"]) == {"IDF1", "HOTA", "AssA"} and 0 < grouped["scores"]["IDF1"] <= 1
+    lonely = call("identities", "--gallery", place, *model, "--prior", 1e-12)
+    assert lonely.exit_code == 0 and "2 identities of 2 tracks" in lonely.stdout, lonely.output
+    assert "identities of 1 tracks" in call("identities", "--gallery", place, *model, "--camera", "gate 1").stdout
+    assert "--after" in told(call("identities", "--gallery", place, *model, "--after", "soon"))
     assert "of the model night" not in told(call("search", picture, "--gallery", place))
     assert "there is no gallery" in told(call("search", picture, "--gallery", tmp_path / "none", *model))
     assert "--false-match-rate" in told(call(*asked, "--false-match-rate", 2), 2)
@@ -222,19 +256,19 @@ def test_the_search_demo_finds_somebody_across_modalities(bundle: Bundle, tmp_pa
     calibration(bundle).save(bundle.path / "calibration.json")
     monkeypatch.setattr(demo, "PEOPLE", [11, 12, 13])
     served: list[Any] = []
-    monkeypatch.setattr(demo, "run_service", lambda service, *given, **more: served.append(service))
+    monkeypatch.setattr(demo, "run_service", lambda services, **more: served.extend(services))
     demo.run_search_demo(tmp_path, model=str(bundle.path), progress=False)
     [service] = served
     api = client(service)
-    about = api.get("/api/about").json()
+    about = api.get("/api/v1/about").json()
     assert about["rows"] == 3 * (4 * 2 + 2 * 4) and len(about["cameras"]) == 6 and about["calibration"]
     assert [one["name"] for one in about["examples"]][-1] == "a person who is not in the archive" and len(
         about["examples"]
     ) == 4
-    first = api.get("/api/examples/0").content
+    first = api.get("/api/v1/examples/0").content
     name = about["examples"][0]["name"]
     ask = {"modality": "visible", "filter": {"modality": "infrared"}}
-    found = api.post("/api/search", files={"picture": ("a", first)}, data={"ask": json.dumps(ask)}).json()
+    found = api.post("/api/v1/search", files={"picture": ("a", first)}, data={"ask": json.dumps(ask)}).json()
     assert name in {hit["pid"] for hit in found["hits"]}  # the right answer is in the archive
     assert {hit["modality"] for hit in found["hits"]} == {"infrared"} and found["searched"] == 24
     service.archive.close()

@@ -39,17 +39,17 @@ def test_marks_are_kept_taken_back_and_exported(api: TestClient, service: Search
     found = search(api, picture(bundle))
     query, first, second = found["query"], found["hits"][0], found["hits"][1]
     rows = [{"id": first["id"], "right": True, "similarity": 1.0}, {"id": second["id"], "right": False}]
-    assert api.post("/api/marks", json={"query": query, "marks": rows}).json() == {"marks": 2}
+    assert api.post("/api/v1/marks", json={"query": query, "marks": rows}).json() == {"marks": 2}
     assert search(api, picture(bundle))["query"] == query  # the same picture is the same query
-    exported = api.get("/api/marks", params={"query": query}).json()
+    exported = api.get("/api/v1/marks", params={"query": query}).json()
     assert [(row["id"], row["right"]) for row in exported] == sorted([(first["id"], True), (second["id"], False)])
     assert exported[0]["camera"] == "gate 1" and exported[0]["who"] == "this machine"
-    answer = api.get("/api/marks", params={"query": query, "format": "csv"})
+    answer = api.get("/api/v1/marks", params={"query": query, "format": "csv"})
     assert "attachment" in answer.headers["content-disposition"] and "text/csv" in answer.headers["content-type"]
     lines = list(csv.DictReader(io.StringIO(answer.text)))
     assert {line["id"] for line in lines} == {first["id"], second["id"]} and set(lines[0]) == set(exported[0])
-    api.post("/api/marks", json={"query": query, "marks": [{"id": first["id"], "right": None}]})
-    assert [row["id"] for row in api.get("/api/marks", params={"query": query}).json()] == [second["id"]]
+    api.post("/api/v1/marks", json={"query": query, "marks": [{"id": first["id"], "right": None}]})
+    assert [row["id"] for row in api.get("/api/v1/marks", params={"query": query}).json()] == [second["id"]]
     assert [entry["right"] for entry in audit_entries(service, "mark")] == [0, 1]
     assert len(audit_entries(service, "export")) == 3
 
@@ -59,8 +59,8 @@ def test_an_exported_text_is_no_formula(service: SearchService) -> None:
     [crop] = [one for one in crops(service.bundle.path.parent) if one.id == "gate 1/5/0"]
     evil = Crop("=cmd|' /C calc'!A1", crop.path, "@camera", 0.0, "visible")
     index(service.archive, service.searcher.extractor, [evil])
-    api.post("/api/marks", json={"query": "a" * 64, "marks": [{"id": evil.id, "right": True}]})
-    [line] = csv.DictReader(io.StringIO(api.get("/api/marks", params={"format": "csv"}).text))
+    api.post("/api/v1/marks", json={"query": "a" * 64, "marks": [{"id": evil.id, "right": True}]})
+    [line] = csv.DictReader(io.StringIO(api.get("/api/v1/marks", params={"format": "csv"}).text))
     assert line["id"] == "'" + evil.id and line["camera"] == "'@camera"
 
 
@@ -70,13 +70,13 @@ def test_an_exported_text_is_no_formula(service: SearchService) -> None:
 def test_a_crop_is_added_and_found(api: TestClient, service: SearchService) -> None:
     record = {"camera": "new 9", "time_s": START_S, "tags": ["late"], "pid": "p99"}
     given = {"data": {"record": json.dumps(record)}, "files": {"picture": ("x", jpeg(stripes(), "PNG"))}}
-    added = api.post("/api/records", **given)
+    added = api.post("/api/v1/records", **given)
     assert added.status_code == 200 and added.json()["modality"] == "visible"
-    assert api.post("/api/records", **given).json() == added.json()  # the same crop again is the same row
+    assert api.post("/api/v1/records", **given).json() == added.json()  # the same crop again is the same row
     found = search(api, jpeg(stripes(), "PNG"))["hits"][0]
     assert found["id"] == added.json()["id"] and found["camera"] == "new 9" and found["similarity"] > 0.9999
-    assert api.get("/api/about").json()["cameras"]["new 9"] == 1
-    assert api.get("/api/thumbnail", params={"id": found["id"]}).status_code == 200
+    assert api.get("/api/v1/about").json()["cameras"]["new 9"] == 1
+    assert api.get("/api/v1/thumbnail", params={"id": found["id"]}).status_code == 200
     assert audit_entries(service, "add")[0]["id"] == found["id"]
 
 
@@ -96,24 +96,26 @@ def test_people_are_forgotten_with_thumbnails_and_marks(
     chosen = Filter(**{**filter, "modality": 0} if "modality" in filter else filter)
     going = {row.id for row in service.archive.gallery.rows(chosen)}
     marks = [{"id": id, "right": True} for id in every]
-    api.post("/api/marks", json={"query": "b" * 64, "marks": marks})
-    counted = api.post("/api/forget", json={"filter": filter}).json()
+    api.post("/api/v1/marks", json={"query": "b" * 64, "marks": marks})
+    counted = api.post("/api/v1/forget", json={"filter": filter}).json()
     assert counted == {"rows": rows, "deleted": False} and service.archive.gallery.count() == 64
-    assert api.post("/api/forget", json={"filter": filter, "expect": rows + 1}).status_code == 409
-    gone = api.post("/api/forget", json={"filter": filter, "expect": rows}).json()
+    assert api.post("/api/v1/forget", json={"filter": filter, "expect": rows + 1}).status_code == 409
+    gone = api.post("/api/v1/forget", json={"filter": filter, "expect": rows}).json()
+    assert gone.pop("recordings") and gone.pop("alarms") == 0 and gone.pop("cases_left") == []
+    assert gone.pop("cases_changed") == gone.pop("cases_deleted") == 0
     assert gone == {"rows": rows, "thumbnails": rows, "marks": rows, "deleted": True}
     assert {row.id for row in service.archive.gallery.rows()} == every - going and thumbnails(service) == 64 - rows
-    assert {row["id"] for row in api.get("/api/marks").json()} == every - going
-    assert api.get("/api/thumbnail", params={"id": next(iter(going))}).status_code == 404
-    assert api.get("/api/about").json()["rows"] == 64 - rows
+    assert {row["id"] for row in api.get("/api/v1/marks").json()} == every - going
+    assert api.get("/api/v1/thumbnail", params={"id": next(iter(going))}).status_code == 404
+    assert api.get("/api/v1/about").json()["rows"] == 64 - rows
     assert audit_entries(service, "forgotten")[0]["rows"] == rows == audit_entries(service, "forget")[0]["rows"]
 
 
 def test_rows_are_forgotten_by_id_and_never_all_at_once(api: TestClient, service: SearchService) -> None:
     ids = ["gate 1/5/0", "gate 1/5/1", "no such row"]
-    assert api.post("/api/forget", json={"ids": ids, "expect": 2}).json()["rows"] == 2
+    assert api.post("/api/v1/forget", json={"ids": ids, "expect": 2}).json()["rows"] == 2
     for body in ({}, {"filter": {}}, {"filter": {}, "expect": 62}, {"ids": ids, "filter": {"pids": ["p5"]}}):
-        assert api.post("/api/forget", json=body).status_code == 422
+        assert api.post("/api/v1/forget", json=body).status_code == 422
     with pytest.raises(GalleryError, match="delete everything"):
         service.archive.forget(where=Filter())
     assert service.archive.gallery.count() == 62
@@ -125,7 +127,7 @@ def test_nothing_is_left_on_the_disk(bundle: Bundle, tmp_path: Path) -> None:
     opened = open_gallery(f"lance:{place}", bundle.config.dim, bundle.config.digest)
     service = make_service(files_of(f"lance:{place}", None), bundle, opened)
     api = client(service)
-    api.post("/api/marks", json={"query": "c" * 64, "marks": [{"id": "gate 1/5/0", "right": True}]})
+    api.post("/api/v1/marks", json={"query": "c" * 64, "marks": [{"id": "gate 1/5/0", "right": True}]})
     [record] = opened.fetch(["gate 1/5/0"])
     written = (record.vector.tobytes(), b"gate 1/5/0")
 
@@ -134,7 +136,7 @@ def test_nothing_is_left_on_the_disk(bundle: Bundle, tmp_path: Path) -> None:
         return [path.name for path in files if needle in path.read_bytes()]
 
     assert where(written[0]) and where(written[1])
-    assert api.post("/api/forget", json={"filter": {"pids": ["p5"]}, "expect": 8}).status_code == 200
+    assert api.post("/api/v1/forget", json={"filter": {"pids": ["p5"]}, "expect": 8}).status_code == 200
     assert where(written[0]) == [] and where(written[1]) == []
     assert opened.count() == 56 and search(api, picture(bundle))["hits"][0]["pid"] != "p5"
     service.archive.close()
@@ -142,7 +144,7 @@ def test_nothing_is_left_on_the_disk(bundle: Bundle, tmp_path: Path) -> None:
 
 def test_retention_forgets_by_age(service: SearchService) -> None:
     service.archive.gallery.upsert([_timeless(service)])
-    client(service).post("/api/marks", json={"query": "d" * 64, "marks": [{"id": "gate 1/10/0", "right": True}]})
+    client(service).post("/api/v1/marks", json={"query": "d" * 64, "marks": [{"id": "gate 1/10/0", "right": True}]})
     days = (time.time() - (START_S + 3600 * 5)) / 86400  # people 3 and 4 came before
     gone, said = apply_retention(service.archive, days, "vireid serve")
     assert gone.rows == 16 == gone.thumbnails and "1 rows have no time" in said
@@ -169,5 +171,5 @@ def test_the_service_applies_its_retention_while_it_runs(
     monkeypatch.setattr(service, "clear_facets", lambda: (clear(), applied.set()))
     with client(service) as api:
         assert applied.wait(WAIT_S), "retention did not run"
-        assert service.archive.gallery.count() == 48 == api.get("/api/about").json()["rows"]
-        assert api.get("/api/about").json()["keep_days"] == days
+        assert service.archive.gallery.count() == 48 == api.get("/api/v1/about").json()["rows"]
+        assert api.get("/api/v1/about").json()["keep_days"] == days

@@ -33,7 +33,7 @@ def test_a_search_is_logged_without_its_picture(api: TestClient, service: Search
     kept = [path for path in service.archive.folder.rglob("*") if path.is_file()]
     assert not any(data in path.read_bytes() for path in kept)
     assert service.archive.audit.verify() == len(service.archive.audit.entries())
-    assert api.get("/api/audit", params={"last": 1}).json()["entries"][0] == entry
+    assert api.get("/api/v1/audit", params={"last": 1}).json()["entries"][0] == entry
 
 
 def test_a_search_that_cannot_be_logged_is_not_answered(
@@ -45,7 +45,7 @@ def test_a_search_that_cannot_be_logged_is_not_answered(
     monkeypatch.setattr(service.archive.audit, "write", full)
     answer = search(api, picture(bundle), status=500)
     assert set(answer) == {"error"} and "space" not in answer["error"]
-    assert api.post("/api/forget", json={"filter": {"pids": ["p5"]}, "expect": 8}).status_code == 500
+    assert api.post("/api/v1/forget", json={"filter": {"pids": ["p5"]}, "expect": 8}).status_code == 500
     assert service.archive.gallery.count() == 64  # what cannot be logged is not deleted either
 
 
@@ -68,10 +68,16 @@ def test_a_changed_log_is_noticed(tmp_path: Path) -> None:
         [lines[0], *lines[2:]],
         lines[1:],
         [lines[0], "{}\n", *lines[1:]],
+        ["\n", *lines],
+        ["junk of another program"],
+        ["[1]\n"],
+        ["1" * 5000 + "\n"],
+        [],
     ):
         (tmp_path / "audit.jsonl").write_text("".join(changed), encoding="utf-8")
         with pytest.raises(AuditError, match="line"):
             log.verify()
+        assert all(isinstance(entry, dict) for entry in log.entries())
     (tmp_path / "audit.jsonl").write_text("".join(lines)[:-20], encoding="utf-8")  # the plug was pulled
     log.write("search", "desk", "search", hits=5)
     assert log.verify() == 6 and log.entries()[0]["hits"] == 5

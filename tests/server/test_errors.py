@@ -38,7 +38,7 @@ def test_an_unexpected_error_is_logged_and_the_client_gets_a_fixed_text(
     assert response.status_code == 500 and response.json() == {"error": UNEXPECTED}
     assert response.headers["content-security-policy"] and response.headers["cache-control"] == "no-store"
     [record] = [record for record in caplog.records if record.name.startswith("vireid.server")]
-    assert "POST /api/search" in record.getMessage()
+    assert "POST /api/v1/search" in record.getMessage()
     assert record.exc_info and record.exc_info[0] is kind and "secret" in str(record.exc_info[1])
 
 

@@ -6,38 +6,31 @@ import pytest
 
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("python_multipart", reason="extra: serve")
-from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
-from served import jpeg, post_picture, stripes
-
-from vireid.server.routes import admin, page, search
+from served import jpeg, post_picture, routes, stripes
 
 PLACES = {
     "/page/{name}": "/page/app.js",
-    "/api/examples/{number}": "/api/examples/0",
-    "/api/thumbnail": "/api/thumbnail?id=gate 1/5/1",
-    "/api/attention": "/api/attention?id=gate 1/5/1",
+    "/api/v1/examples/{number}": "/api/v1/examples/0",
+    "/api/v1/docs/{name}": "/api/v1/docs/start.js",
+    "/api/v1/thumbnail": "/api/v1/thumbnail?id=gate 1/5/1",
+    "/api/v1/attention": "/api/v1/attention?id=gate 1/5/1",
 }
 
 
-def routes() -> list[str]:
-    found = [route for each in (page, search, admin) for route in each.router.routes if isinstance(route, APIRoute)]
-    return [PLACES.get(route.path, route.path) for route in found if "GET" in route.methods]
-
-
 def test_head_is_get_without_the_body(shared_api: TestClient) -> None:
-    places = routes()
-    assert len(places) >= 9
-    for place in (*places, "/api/thumbnail?id=absent", "/nowhere"):
+    places = [PLACES.get(path, path) for method, path in sorted(routes()) if method == "GET"]
+    assert len(places) >= 11
+    for place in (*places, "/api/v1/thumbnail?id=absent", "/nowhere"):
         got, head = shared_api.get(place), shared_api.head(place)
         assert head.status_code == got.status_code and head.content == b"", place
         kept = [{k: v for k, v in answer.headers.items() if k in ("content-type", "etag", "cache-control")}
                 for answer in (got, head)]  # fmt: skip
         assert kept[0] == kept[1]
-    assert shared_api.head("/api/search").status_code == shared_api.get("/api/search").status_code == 405
+    assert shared_api.head("/api/v1/search").status_code == shared_api.get("/api/v1/search").status_code == 405
 
 
-@pytest.mark.parametrize("place", ["/", "/page/style.css", "/api/thumbnail?id=gate 1/5/1"])
+@pytest.mark.parametrize("place", ["/", "/page/style.css", "/api/v1/thumbnail?id=gate 1/5/1"])
 def test_what_the_client_has_is_not_sent_again(shared_api: TestClient, place: str) -> None:
     first = shared_api.get(place)
     etag = first.headers["etag"]
@@ -64,12 +57,18 @@ def test_a_picture_without_a_file_name_is_a_picture(api: TestClient) -> None:
     for part in ('name="picture"', "name=picture", 'name="picture"; filename=""'):
         for data in (jpeg(stripes()), large):
             body, headers = multipart((part, data), ask)
-            found = api.post("/api/search", content=body, headers=headers)
+            found = api.post("/api/v1/search", content=body, headers=headers)
             assert found.status_code == 200 and len(found.json()["hits"]) == 1, (part, found.text)
     body, headers = multipart(('name="picture"', jpeg(stripes())), ask, ask)
-    assert api.post("/api/search", content=body, headers=headers).status_code == 422
+    twice = api.post("/api/v1/search", content=body, headers=headers)
+    assert twice.status_code == 422 and "the field `ask` comes 2 times; send it once" in twice.text
+    body, headers = multipart(('name="picture"', jpeg(stripes())), ('name="ask"; filename="ask.json"', ask[1]))
+    assert len(api.post("/api/v1/search", content=body, headers=headers).json()["hits"]) == 1
+    body, headers = multipart(ask, ('name="limit"', b"1"))
+    told = api.post("/api/v1/search", content=body, headers=headers).json()["error"]
+    assert "a form has the fields `picture` (files) and `ask` (JSON), got 'limit'" in told
     body, headers = multipart(('name="image"', b"x"))
-    told = api.post("/api/search", content=body, headers=headers).json()["error"]
+    told = api.post("/api/v1/search", content=body, headers=headers).json()["error"]
     assert "a form has the fields `picture` (files) and `ask` (JSON), got 'image'" in told
 
 
@@ -90,7 +89,7 @@ def test_what_is_no_picture_is_refused_by_its_name(shared_api: TestClient, name:
     assert told.startswith(f"picture 1 ({name}) cannot be read as a picture: it does not begin as JPEG")
     assert not kind or f"but as {kind};" in told
     files = [("picture", ("good.jpg", jpeg(stripes()))), ("picture", (f"/tmp/x/{name}", data))]
-    told = shared_api.post("/api/search", files=files, data={"ask": "{}"}).json()["error"]
+    told = shared_api.post("/api/v1/search", files=files, data={"ask": "{}"}).json()["error"]
     assert told.startswith(f"picture 2 ({name}) ")
 
 

@@ -15,14 +15,14 @@ from served import HERE
 )
 def test_another_host_name_is_refused(api: TestClient, host: str) -> None:
     """DNS rebinding: a page of evil.example whose name now leads to this machine."""
-    found = api.get("/api/about", headers={"host": host})
+    found = api.get("/api/v1/about", headers={"host": host})
     assert found.status_code == 400 and "cameras" not in found.text
     assert api.get("/", headers={"host": host}).status_code == 400
 
 
 @pytest.mark.parametrize("host", ["localhost:8000", "127.0.0.1", "[::1]:8000", "LOCALHOST"])
 def test_the_machines_own_names_are_answered(api: TestClient, host: str) -> None:
-    assert api.get("/api/about", headers={"host": host}).status_code == 200
+    assert api.get("/api/v1/about", headers={"host": host}).status_code == 200
 
 
 def test_a_request_that_another_site_sent_is_refused(api: TestClient) -> None:
@@ -30,16 +30,18 @@ def test_a_request_that_another_site_sent_is_refused(api: TestClient) -> None:
     body = {"filter": {"pids": ["p5"]}, "expect": 8}
     for headers in (cross, {"origin": "null"}, {"origin": HERE + "1"}, {"sec-fetch-site": "cross-site"},
                     {"sec-fetch-site": "same-site"}):  # fmt: skip
-        assert api.post("/api/forget", json=body, headers=headers).status_code == 403
-    assert api.get("/api/thumbnail?id=x", headers={"sec-fetch-site": "cross-site"}).status_code == 403
+        assert api.post("/api/v1/forget", json=body, headers=headers).status_code == 403
+    assert api.get("/api/v1/thumbnail?id=x", headers={"sec-fetch-site": "cross-site"}).status_code == 403
     own = {"origin": HERE, "sec-fetch-site": "same-origin"}
-    assert api.post("/api/forget", json={"filter": {"pids": ["p5"]}}, headers=own).status_code == 200
-    asked = api.options("/api/search", headers={**cross, "access-control-request-method": "POST"})
+    assert api.post("/api/v1/forget", json={"filter": {"pids": ["p5"]}}, headers=own).status_code == 200
+    asked = api.options("/api/v1/search", headers={**cross, "access-control-request-method": "POST"})
     assert asked.status_code in (403, 405)
-    assert "access-control-allow-origin" not in api.get("/api/about", headers=cross).headers
+    assert "access-control-allow-origin" not in api.get("/api/v1/about", headers=cross).headers
 
 
-@pytest.mark.parametrize("path", ["/", "/page/app.js", "/api/about", "/api/nothing", "/api/thumbnail?id=gate 1/5/0"])
+@pytest.mark.parametrize(
+    "path", ["/", "/page/app.js", "/api/v1/about", "/api/nothing", "/api/v1/thumbnail?id=gate 1/5/0"]
+)
 def test_every_answer_carries_the_policy(api: TestClient, path: str) -> None:
     for found in (api.get(path), api.get(path, headers={"host": "evil.example"})):
         policy = found.headers["content-security-policy"]

@@ -64,7 +64,10 @@ def test_an_administrator_forgets_a_person(start_server: StartServer, open_tab: 
     one.page.click("#forget-count")
     one.page.wait_for_function("() => !document.getElementById('forget-do').disabled")
     one.page.click("#forget-do")
-    one.page.wait_for_function("() => document.getElementById('forget-said').textContent.startsWith('Deleted 8')")
+    one.page.wait_for_function(
+        "() => document.getElementById('forget-said').textContent.startsWith('Deleted: crops 8')"
+    )
+    assert "5_1_0.png" in one.page.inner_text("#forget-said .files")
     one.idle()
     one.soon(
         lambda: served.service.archive.gallery.count() == 56 and one.page.inner_text("#summary").startswith("56 crops")

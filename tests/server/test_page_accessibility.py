@@ -37,6 +37,8 @@ def test_keys_alone_are_enough(start_server: StartServer, open_tab: OpenTab, bun
     seen = set()
     for _ in range(60):  # every control of the form is reached
         keys.press("Tab")
+        if one.page.evaluate("document.activeElement.matches('#expert > summary')"):
+            keys.press("Enter")
         seen.add(one.page.evaluate("document.activeElement.id || document.activeElement.name"))
         if at() == "clear":
             break
@@ -45,7 +47,8 @@ def test_keys_alone_are_enough(start_server: StartServer, open_tab: OpenTab, bun
     one.page.focus("#search")
     one.searched(lambda: keys.press("Enter"))
     one.soon(lambda: at() == "answer")
-    one.page.locator(".hit .open").first.focus()
+    keys.press("ArrowDown")  # from the answer as a whole to its first hit
+    one.soon(lambda: at() == "0")
     keys.press("ArrowRight")
     one.soon(lambda: at() == "1")
     left = one.page.evaluate("document.activeElement.getBoundingClientRect().left")
@@ -56,10 +59,10 @@ def test_keys_alone_are_enough(start_server: StartServer, open_tab: OpenTab, bun
     one.soon(lambda: at() == "1")
     keys.press("ArrowLeft")
     one.soon(lambda: at() == "0")
-    with one.page.expect_response(re.compile("/api/marks")):
+    with one.page.expect_response(re.compile("/api/v1/marks")):
         keys.press("r")
     keys.press("ArrowRight")
-    with one.page.expect_response(re.compile("/api/marks")):
+    with one.page.expect_response(re.compile("/api/v1/marks")):
         keys.press("w")
     one.soon(lambda: one.page.inner_text("#marked") == "1 right, 1 wrong")
     keys.press("Enter")
@@ -91,13 +94,21 @@ def test_axe_finds_nothing(
     one.page.locator(".hit .yes").first.click()
     one.page.locator(".hit .no").nth(1).click()
     one.page.click("#attention")
+    one.page.click("#visits-show")
+    one.page.wait_for_selector("#visits-list .passage")
+    one.page.click("#expert > summary")
+    one.page.click("#export > summary")
     one.idle()
     found = violations(one)
+    one.page.click("#export > summary")
     for button, dialog in (
         (".hit .open", "detail"),
         ("#open-help", "help"),
         ("#open-archive", "manage"),
         ("#pick", "picker"),
+        ("#open-alarms", "alarms"),
+        ("#case-keep", "keep"),
+        ("#open-cases", "cases-dialog"),
     ):
         one.page.locator(button).first.click()
         one.idle()

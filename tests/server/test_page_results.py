@@ -48,13 +48,14 @@ def test_marks_are_searched_with_again_and_exported(
     one.idle()
     ids = [hit["id"] for hit in one.searched(lambda: one.page.click("#search"))["hits"]]
     one.soon(lambda: one.page.is_disabled("#again") and one.page.get_attribute("#export-csv", "href") is None)
-    with one.page.expect_response(re.compile("/api/marks")):
+    with one.page.expect_response(re.compile("/api/v1/marks")):
         one.page.locator(".hit .yes").nth(2).click()
-    with one.page.expect_response(re.compile("/api/marks")):
+    with one.page.expect_response(re.compile("/api/v1/marks")):
         one.page.locator(".hit .no").nth(1).click()
     one.soon(lambda: one.page.inner_text("#marked") == "1 right, 1 wrong")
     one.soon(lambda: one.page.locator(".hit.right").count() == 1 == one.page.locator(".hit.wrong").count())
     for form in ("csv", "json"):
+        one.page.locator("#export").evaluate("(menu) => (menu.open = true)")
         with one.page.expect_download() as started:
             one.page.click(f"#export-{form}")
         started.value.save_as(tmp_path / f"marks.{form}")
@@ -65,7 +66,7 @@ def test_marks_are_searched_with_again_and_exported(
     one.soon(
         lambda: ids[1] not in [hit["id"] for hit in found["hits"]] and "with 2 marks" in one.page.inner_text("#verdict")
     )
-    with one.page.expect_response(re.compile("/api/marks")):
+    with one.page.expect_response(re.compile("/api/v1/marks")):
         one.page.locator(".hit.right .yes").click()  # pressed again: taken back
     one.soon(lambda: one.page.locator(".hit.right").count() == 0)
     assert [mark.id for mark in served.service.archive.marks.of()] == [ids[1]]

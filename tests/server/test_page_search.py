@@ -42,6 +42,27 @@ def test_the_filled_in_query_is_answered_at_once(start_server: StartServer, open
     assert not any("%" in text for text in one.texts(".hit.below .chance"))
 
 
+def test_a_thermal_picture_is_read_by_the_range_of_a_camera(
+    start_server: StartServer, open_tab: OpenTab, bundle: Bundle
+) -> None:
+    served = start_server()
+    one = open_tab(served.url)
+    one.soon(lambda: one.page.is_visible("#welcome"))
+    assert one.page.evaluate("document.getElementById('gray-part').hidden")
+    gallery = served.service.archive.gallery
+    served.service.archive.gray.add({"roof": (1, 2.5), "yard": (1, 2.5), "attic": (0, 9)}, gallery)
+    one.page.reload()
+    one.page.click("#expert summary")
+    one.soon(lambda: one.page.is_visible("#gray"))
+    assert one.texts("#gray option") == ["Any camera", "attic (0 to 9)", "roof, yard (1 to 2.5)"]
+    upload(one, bundle)
+    one.page.select_option("#gray", label="roof, yard (1 to 2.5)")
+    found = one.searched(lambda: one.page.click("#search"))
+    assert found["stamp"]["gray"] == "1 to 2.5"
+    one.page.reload()
+    one.soon(lambda: one.page.input_value("#gray") == "[1,2.5]")
+
+
 def test_upload_and_narrow_by_modality_cameras_and_time(
     start_server: StartServer, open_tab: OpenTab, bundle: Bundle
 ) -> None:
@@ -79,6 +100,7 @@ def test_one_hit_per_track(start_server: StartServer, open_tab: OpenTab, bundle:
     one = open_tab(start_server(settings=ServerSettings(examples=examples(bundle))).url)
     one.page.wait_for_selector(".hit")
     one.idle()
+    one.page.click("#expert > summary")
     one.page.focus("#per-track")
     one.page.keyboard.press("Space")
     found = one.searched(lambda: one.page.click("#search"))
@@ -97,6 +119,7 @@ def test_the_prior_changes_only_the_probabilities(start_server: StartServer, ope
     found = one.searched(lambda: one.page.click("#search"))
     assert found["prior"] == 1 / 32
     one.soon(lambda: "prior 1 in about 32 tracks" in one.page.inner_text("#verdict"))
+    one.page.click("#expert > summary")
     one.page.select_option("#prior", "0.5")
     even = one.searched(lambda: one.page.click("#search"))
     assert even["prior"] == 0.5
@@ -104,10 +127,10 @@ def test_the_prior_changes_only_the_probabilities(start_server: StartServer, ope
     assert [hit["id"] for hit in found["hits"]] == [hit["id"] for hit in even["hits"]]
     assert all(now["probability"] < then["probability"] for now, then in zip(found["hits"], even["hits"], strict=True))
     one.page.select_option("#prior", "own")
-    one.page.fill("#prior-many", "1")
+    one.fill_number("#prior-many", "1")
     one.page.click("#search")
     one.soon(lambda: "Enter 2 or more" in one.page.inner_text("#problem"))
-    one.page.fill("#prior-many", "5000")
+    one.fill_number("#prior-many", "5000")
     found = one.searched(lambda: one.page.click("#search"))
     assert found["prior"] == 1 / 5000
     one.soon(lambda: "prior 1 in 5,000" in one.page.inner_text("#verdict"))
@@ -125,6 +148,7 @@ def test_the_re_rankings_that_there_are_can_be_chosen(
     served.service.rerankers["nformer"] = lambda query, gallery: -(query @ gallery.T)  # turns the order round
     one = open_tab(served.url)
     upload(one, bundle)
+    one.page.click("#expert > summary")
     one.soon(lambda: one.page.locator("#rerank option:not([hidden])").count() == 4)  # no stripes, no shortest path
     plain = one.searched(lambda: one.page.click("#search"))
     orders = {"": [hit["id"] for hit in plain["hits"]]}
@@ -168,12 +192,12 @@ def test_a_box_on_a_frame_by_pointer_and_by_numbers(
     one.page.locator("#pictures button").first.click()
     sides = {"left": 200 / 320, "top": 60 / 180, "right": (200 + width) / 320, "bottom": (60 + height) / 180}
     for side, value in sides.items():
-        one.page.fill(f"#box-{side}", f"{value * 100:.2f}")
+        one.fill_number(f"#box-{side}", f"{value * 100:.2f}")
     one.page.click("#box-use")
     exact = one.searched(lambda: one.page.click("#search"))
     assert exact["hits"][0]["similarity"] > 0.999 and exact["query"] != found["query"]
     one.page.locator("#pictures button").first.click()
-    one.page.fill("#box-right", "1")
+    one.fill_number("#box-right", "1")
     one.soon(lambda: one.page.is_disabled("#box-use"))
     one.page.click("#box-whole")
     one.soon(lambda: one.page.locator("#pictures .cut").count() == 0)
@@ -184,10 +208,18 @@ def test_pick_from_the_archive(start_server: StartServer, open_tab: OpenTab) -> 
     one.page.click("#pick")
     one.page.wait_for_selector("#picker-rows .hit")
     one.soon(lambda: one.page.locator("#picker-rows .hit").count() == 40)
+    assert one.texts("#picker-rows .divide") == ["Wed, 15 Nov 2023"]
+    newest = [one.page.locator("#picker-rows .hit").nth(place).inner_text().split() for place in (0, 2, 39)]
+    assert newest[0] == ["passage", "4", "09:17:21"] and newest[1] == ["night", "3", "09:16:21"]  # Berlin
     one.page.click("#picker-more")
     one.page.wait_for_function("() => document.querySelectorAll('#picker-rows .hit').length === 64")
     one.page.select_option("#picker-camera", "hall 2")
     one.page.wait_for_function("() => document.querySelectorAll('#picker-rows .hit').length === 16")
+    one.page.fill("#picker-before", "2023-11-15T04:00")
+    one.page.wait_for_function("() => document.querySelectorAll('#picker-rows .hit').length === 4")
+    one.page.fill("#picker-before", "2001-01-01T00:00")
+    one.soon(lambda: "No crop passes the filter" in one.page.inner_text("#picker-said"))
+    one.page.fill("#picker-before", "")
     one.page.locator("#picker-rows .open").first.click()
     one.soon(lambda: one.page.is_hidden("#picker"))
     found = one.searched(lambda: one.page.click("#search"))
@@ -201,12 +233,12 @@ def test_errors_are_reported_and_the_page_goes_on(start_server: StartServer, ope
     assert one.page.locator("#pictures li").count() == 0
     one.page.set_input_files("#file", {"name": "x.tif", "mimeType": "image/tiff", "buffer": b"II*\0 no picture"})
     one.soon(lambda: one.page.inner_text("#pictures .gone") == "x.tif")  # no browser shows one
-    with one.page.expect_response(re.compile("/api/search")):
+    one.refusals.add(415)
+    with one.page.expect_response(re.compile("/api/v1/search")) as refused:
         one.page.click("#search")
+    assert refused.value.status == 415
     one.page.wait_for_selector("#problem:not([hidden])")
-    one.soon(lambda: "picture 1 cannot be read as a picture" in one.page.inner_text("#problem"))
-    one.soon(lambda: any("415" in fault for fault in one.faults))
-    one.faults.clear()  # Chromium lists the refusal in its console
+    one.soon(lambda: "Picture 1 cannot be read as a picture" in one.page.inner_text("#problem"))
     one.page.click("#clear")
     upload(one, bundle)
     assert one.searched(lambda: one.page.click("#search"))["hits"]

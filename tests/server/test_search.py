@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -116,7 +118,7 @@ def test_without_a_calibration_the_list_is_ranked_and_nothing_is_claimed(bundle:
     found = search(api, picture(bundle))
     assert found["nobody"] is None and {hit["probability"] for hit in found["hits"]} == {None}
     assert "vireid calibrate" in search(api, picture(bundle), false_match_rate=0.01, status=422)["error"]
-    assert api.get("/api/about").json()["calibration"] is None
+    assert api.get("/api/v1/about").json()["calibration"] is None
 
 
 def test_a_pair_of_modalities_without_a_table_is_said(bundle: Bundle, tmp_path: Path) -> None:
@@ -148,7 +150,7 @@ def test_several_pictures_a_box_and_rows_of_the_archive(
     cut = search(api, jpeg(frame, "PNG"), boxes=[box], modality="visible")["hits"][0]
     assert cut["id"] == "gate 1/5/0" and cut["similarity"] == pytest.approx(1, abs=1e-5)
 
-    like = api.post("/api/search", json={"like": ["gate 1/5/0"], "limit": 64}).json()
+    like = api.post("/api/v1/search", json={"like": ["gate 1/5/0"], "limit": 64}).json()
     assert "gate 1/5/0" not in [hit["id"] for hit in like["hits"]] and len(like["hits"]) == 63
     [expected] = service.archive.gallery.search(vectors[:1], 2)
     assert like["hits"][0]["id"] == expected[1].record.id and like["modality"] == ["visible"]
@@ -167,17 +169,17 @@ def test_marks_move_the_query_and_wrong_ones_are_gone(api: TestClient, service: 
 
 def test_what_is_asked_wrongly_is_refused_in_words(api: TestClient, bundle: Bundle) -> None:
     assert "send a picture" in search(api, status=422)["error"]
-    assert api.get("/api/about").json()["reranks"] == ["k-reciprocal", "center"]
+    assert api.get("/api/v1/about").json()["reranks"] == ["k-reciprocal", "center"]
     assert "k-reciprocal" in search(api, picture(bundle), rerank="shortest-path", status=422)["error"]
     assert "boxes" in search(api, picture(bundle), boxes=[None, None], status=422)["error"]
     assert "whole person" in search(api, picture(bundle), boxes=[[0, 0, 0.01, 0.01]], status=422)["error"]
     assert "no such row" in search(api, like=["no such row"], status=422)["error"]
     assert api.get("/api/nothing").status_code == 404 and "error" in api.get("/api/nothing").json()
-    assert api.put("/api/search").status_code == 405
+    assert api.put("/api/v1/search").status_code == 405
 
 
 def test_about_says_what_is_here(api: TestClient, bundle: Bundle) -> None:
-    about = api.get("/api/about").json()
+    about = api.get("/api/v1/about").json()
     assert about["rows"] == 64 and about["cameras"] == dict.fromkeys(NAMES.values(), 16)
     assert about["modalities"] == {"visible": 32, "infrared": 32} and about["tags"] == {"night": 32}
     assert about["first_s"] == START_S + 3 * 3600 + 60 and about["last_s"] == START_S + 10 * 3600 + 241
@@ -191,26 +193,42 @@ def test_about_says_what_is_here(api: TestClient, bundle: Bundle) -> None:
 def test_rows_are_listed_a_page_at_a_time(api: TestClient) -> None:
     seen, after = [], ""
     for _ in range(7):
-        page = api.post("/api/records/list", json={"limit": 10, "after_id": after}).json()
+        page = api.post("/api/v1/records/list", json={"limit": 10, "after_id": after}).json()
         seen += [row["id"] for row in page["rows"]]
         after = seen[-1]
     assert seen == sorted(seen) and len(set(seen)) == 64 and page["more"] is False
-    assert api.post("/api/records/list", json={"limit": 10_000}).status_code == 422
+    assert api.post("/api/v1/records/list", json={"limit": 10_000}).status_code == 422
+
+
+def test_rows_are_listed_the_newest_first(api: TestClient, service: SearchService) -> None:
+    [row] = service.archive.gallery.fetch(["gate 1/5/0"])
+    undated = [replace(row, id=name, time_s=math.nan) for name in ("a", "b")]
+    service.archive.gallery.upsert(undated)
+    seen, asked = [], {"order": "newest", "limit": 10, "filter": {"cameras": ["gate 1"]}}
+    while True:
+        page = api.post("/api/v1/records/list", json=asked).json()
+        seen += page["rows"]
+        if not page["more"]:
+            break
+        asked |= {"after_id": seen[-1]["id"], "after_time_s": seen[-1]["time_s"]}
+    times = [row["time_s"] for row in seen[:-2]]
+    assert len(times) == 16 and times == sorted(times, reverse=True)
+    assert [(row["id"], row["time_s"]) for row in seen[-2:]] == [("a", None), ("b", None)]
 
 
 def test_thumbnails_are_small_jpegs_by_id_that_a_browser_may_keep_for_a_while(api: TestClient) -> None:
-    found = api.get("/api/thumbnail", params={"id": "gate 1/5/0"})
+    found = api.get("/api/v1/thumbnail", params={"id": "gate 1/5/0"})
     assert found.status_code == 200 and found.headers["content-type"] == "image/jpeg"
     assert found.headers["cache-control"] == "private, max-age=600" and found.headers["etag"]
     with Image.open(io.BytesIO(found.content)) as image:
         assert image.format == "JPEG" and max(image.size) <= 256
-    assert api.get("/api/thumbnail", params={"id": "gate 1/5/9"}).status_code == 404
+    assert api.get("/api/v1/thumbnail", params={"id": "gate 1/5/9"}).status_code == 404
 
 
 def test_attention_covers_the_picture_of_a_row_and_of_a_query(api: TestClient, bundle: Bundle, tmp_path: Path) -> None:
     for found in (
-        api.get("/api/attention", params={"id": "gate 1/5/0"}),
-        api.post("/api/attention", files={"picture": ("a", picture(bundle))}, data={"ask": "{}"}),
+        api.get("/api/v1/attention", params={"id": "gate 1/5/0"}),
+        api.post("/api/v1/attention", files={"picture": ("a", picture(bundle))}, data={"ask": "{}"}),
     ):
         assert found.status_code == 200 and found.headers["content-type"] == "image/png", found.text
         with Image.open(io.BytesIO(found.content)) as image:
@@ -218,5 +236,5 @@ def test_attention_covers_the_picture_of_a_row_and_of_a_query(api: TestClient, b
             alpha = np.asarray(image)[..., 3]
             assert alpha.max() > 100 > alpha.min()  # strong places are covered, weak ones are not
     off = client(make_service(tmp_path / "off", bundle, attention=None))
-    assert off.get("/api/attention", params={"id": "gate 1/5/0"}).status_code == 501
-    assert off.get("/api/about").json()["attention"]
+    assert off.get("/api/v1/attention", params={"id": "gate 1/5/0"}).status_code == 501
+    assert off.get("/api/v1/about").json()["attention"]

@@ -55,7 +55,7 @@ def test_the_address_is_printed_once_it_listens(bundle: Bundle, gallery: Path) -
                     break
             found = re.fullmatch(r"open (http://127\.0\.0\.1:(\d+))  \(Ctrl\+C stops it\)\n", lines[-1])
             assert found and int(found[2]) > 0, lines
-            assert httpx2.get(f"{found[1]}/api/about", trust_env=False).json()["rows"] == 4
+            assert httpx2.get(f"{found[1]}/api/v1/about", trust_env=False).json()["rows"] == 4
             process.send_signal(signal.SIGINT)
             assert process.wait() == 0 and process.stderr.read() == ""
         finally:

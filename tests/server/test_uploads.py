@@ -90,7 +90,7 @@ def test_transparent_parts_are_white_and_rotation_is_applied() -> None:
     assert decode(jpeg(stripes().convert("CMYK")), SMALL).image.mode == "RGB"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(["JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF"]),
     where=st.floats(0, 1),

@@ -1,26 +1,27 @@
-"""A search page in a real Chromium: a service on a port of this machine, and tabs that note errors."""
+"""A search page in a real browser: tabs that note errors."""
 
 from __future__ import annotations
 
 import gzip
+import os
 import re
-import threading
+import shutil
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import uvicorn
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
+from serving import RunningServer
 
 from vireid.deploy.bundle import Bundle
-from vireid.server.app import create_app
-from vireid.server.run import ReportingServer
-from vireid.server.search_service import SearchService
 
 AXE = Path(__file__).parents[1] / "server/axe/axe.min.js.gz"
-HANG_S = 300.0  # ends a test that hangs; no test's result depends on how long anything takes
+HANG_S = float(
+    os.environ.get("VIREID_HANG_S", "300")
+)  # ends a test that hangs; no result depends on how long anything takes
 COUNT_REQUESTS = """
   const send = window.fetch;
   window.requests = { open: 0, last: performance.now() };
@@ -43,41 +44,24 @@ WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 800}
 expect.set_options(timeout=HANG_S * 1000)
 
 
-class RunningServer:
-    """A service on a free port of this machine, in a thread."""
-
-    def __init__(self, service: SearchService) -> None:
-        self.service = service
-        listening = threading.Event()
-        ports: list[int] = []
-
-        def on_listening(port: int) -> None:
-            ports.append(port)
-            listening.set()
-
-        config = uvicorn.Config(create_app(service), host="127.0.0.1", port=0, log_level="error", ws="none")
-        self._server = ReportingServer(config, on_listening)
-        self._thread = threading.Thread(target=self._run, args=(listening,), daemon=True)
-        self._thread.start()
-        listening.wait()
-        assert ports, "the server did not start"
-        self.url = f"http://127.0.0.1:{ports[0]}"
-
-    def _run(self, listening: threading.Event) -> None:
-        try:
-            self._server.run()
-        finally:
-            listening.set()  # where it ended before it listened
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join()
+def launch(running: Playwright, chromium: Callable[[], str], folder: Path) -> Browser:
+    """Chromium, or with VIREID_BROWSER=firefox the Firefox of this machine, by a script that is written to a folder."""
+    if os.environ.get("VIREID_BROWSER", "chromium") != "firefox":
+        options: dict[str, Any] = {"executable_path": chromium(), "args": ["--no-sandbox"]}
+        return running.chromium.launch(timeout=HANG_S * 1000, **options)
+    program = next((path for name in ("firefox-esr", "firefox") if (path := shutil.which(name))), None)
+    assert program is not None, "VIREID_BROWSER=firefox needs Firefox: apt-get install firefox-esr"
+    script = folder / "firefox"
+    proxy = Path(__file__).with_name("firefox_proxy.py")
+    script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{proxy}" "{program}" "$@"\n')
+    script.chmod(0o755)
+    return running.firefox.launch(channel="moz-firefox", executable_path=script, timeout=HANG_S * 1000)
 
 
 class StartServer(Protocol):
-    """The fixture `start_server`: keywords of served.make_service."""
+    """The fixture `start_server`: names of galleries, and keywords of served.make_service."""
 
-    def __call__(self, **changes: Any) -> RunningServer: ...
+    def __call__(self, *names: str, **changes: Any) -> RunningServer: ...
 
 
 @dataclass
@@ -87,19 +71,22 @@ class Tab:
     page: Page
     context: BrowserContext
     faults: list[str] = field(default_factory=list)
+    refusals: set[int] = field(default_factory=set)
+    """Statuses that a test expects; Chromium lists them in its console, Firefox does not."""
 
     @classmethod
     def open(cls, browser: Browser, url: str, lang: str, size: Any, **options: Any) -> Tab:
         context = browser.new_context(viewport=size, locale=lang, timezone_id="Europe/Berlin", **options)
         context.set_default_timeout(HANG_S * 1000)
         tab = cls(context.new_page(), context)
+        origin = url.partition("#")[0]
 
         def note_request(request: Any) -> None:
-            if not request.url.startswith((url, "blob:", "data:")):
+            if not request.url.startswith((origin, "blob:", "data:")):
                 tab.faults.append(request.url)
 
         def note_message(message: Any) -> None:
-            if message.type == "error":
+            if message.type == "error" and not any(f"status of {code}" in message.text for code in tab.refusals):
                 tab.faults.append(message.text)
 
         tab.page.on("pageerror", lambda error: tab.faults.append(f"error: {error}"))
@@ -124,12 +111,17 @@ class Tab:
             assert time.monotonic() < end, "the condition never came true"
             self.page.evaluate("() => new Promise(requestAnimationFrame)")
 
+    def fill_number(self, selector: str, value: str) -> None:
+        """Playwright's `fill` puts a number behind that of Firefox's field."""
+        self.page.locator(selector).press("ControlOrMeta+a")
+        self.page.locator(selector).press_sequentially(value)
+
     def texts(self, selector: str) -> list[str]:
         return self.page.locator(selector).all_inner_texts()
 
     def searched(self, work: Callable[[], Any]) -> dict[str, Any]:
         """The JSON of the search that `work` starts, once the page shows it."""
-        with self.page.expect_response(re.compile("/api/search")) as waiting:
+        with self.page.expect_response(re.compile("/api/v1/search")) as waiting:
             work()
         answer = waiting.value.json()
         self.page.wait_for_function("() => !document.body.classList.contains('busy')")

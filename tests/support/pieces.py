@@ -15,7 +15,7 @@ from vireid.ingest.ray import Job, _session, index_with_ray
 from vireid.ingest.sources import Crop, Pictures, Piece
 
 SHORT, LONG = 64, BATCH + 24  # crops
-PATIENCE_S = 300.0  # of what waits for a condition that never comes
+PATIENCE_S = 900.0  # of what waits for a condition that never comes
 
 
 def wait_for(condition, what: str) -> None:

@@ -8,20 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 from PIL import Image
 from small_run import make_run, write_people
 
-from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.calibration import Calibration, Pair, Row
+from vireid.deploy.export import export_bundle
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.ingest.index import Crop, index
 from vireid.search.archive import Archive
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Gallery
 from vireid.search.searcher import Searcher
-from vireid.server.app import create_app
+from vireid.server.app import API, ROOMS, create_app
 from vireid.server.attention import Attention
+from vireid.server.routes import health, page
 from vireid.server.search_service import SearchService, load_rerankers
 from vireid.server.settings import Example, ServerSettings
 from vireid.server.uploads import Limits
@@ -104,6 +107,18 @@ def client(service: SearchService, **headers: str) -> TestClient:
     return TestClient(create_app(service), base_url=HERE, headers=headers, raise_server_exceptions=False)
 
 
+def routes() -> set[tuple[str, str]]:
+    """Method and path of every route."""
+    found = [("", page.router), ("", health.router), *((API, room.router) for room in ROOMS)]
+    return {
+        (method, f"{prefix}{route.path}")
+        for prefix, router in found
+        for route in router.routes
+        if isinstance(route, APIRoute)
+        for method in route.methods
+    }
+
+
 def stripes(height: int = 64, width: int = 32) -> Image.Image:
     """A picture like nobody's."""
     pixels = np.zeros((height, width, 3), np.uint8)
@@ -126,7 +141,7 @@ def search(api: TestClient, *pictures: bytes, status: int = 200, **request: Any)
     """The JSON of a search, whose status is checked."""
     files = [("picture", ("x.jpg", data, "image/jpeg")) for data in pictures]
     sent = {"data": {"ask": json.dumps(request)}, "files": files} if files else {"json": request}
-    response = api.post("/api/search", **sent)
+    response = api.post("/api/v1/search", **sent)
     assert response.status_code == status, response.text
     return response.json()
 
@@ -134,7 +149,7 @@ def search(api: TestClient, *pictures: bytes, status: int = 200, **request: Any)
 def post_picture(api: TestClient, data: bytes, name: str = "a.jpg", kind: str = "image/jpeg", body: Any = None) -> Any:
     """The response to a search with one file, which may be no picture at all."""
     return api.post(
-        "/api/search", files={"picture": (name, data, kind)}, data={"ask": json.dumps(body or {"limit": 1})}
+        "/api/v1/search", files={"picture": (name, data, kind)}, data={"ask": json.dumps(body or {"limit": 1})}
     )
 
 

@@ -51,10 +51,13 @@ def make_run(
     held_out: tuple[int, ...] = (),
     seed: int = 0,
     words: tuple[str, ...] = WORDS,
+    dataset: str = "manifest",
+    trial: int | None = None,
 ) -> RunFolder:
     """What `vireid train` would leave, but for last.pt; batch norms have statistics of noise."""
-    kind, table = find(method), datasets.load(f"manifest={data}")
-    recipes, settings = resolve(kind, "manifest", words)
+    kind, split = find(method), {} if trial is None else {"trial": trial}
+    table = datasets.load(f"{dataset}={data}", **split)
+    recipes, settings = resolve(kind, dataset, words)
     rows = training_rows(table, held_out)
     torch.manual_seed(seed)
     model = kind(len(rows.pids), tuple(rows.camids.tolist()), settings)
@@ -65,7 +68,7 @@ def make_run(
         model.embedder.train()(images, torch.arange(8) % 2, *inputs)
     stamp = {
         "settings": dataclasses.asdict(settings),
-        "source": {"data": f"manifest={data}", "trial": None},
+        "source": {"data": f"{dataset}={data}", "trial": trial},
         "trained_on": ("train",),
         "held_out_pids": held_out,
     }

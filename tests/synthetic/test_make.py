@@ -11,6 +11,7 @@ from PIL import Image
 
 from vireid.data import datasets
 from vireid.data.datasets.sysu import permutations
+from vireid.errors import DataError
 from vireid.synthetic import make as synthetic
 
 SIZE = (64, 32)
@@ -112,6 +113,20 @@ def test_sysu_files_are_in_the_official_form(made: Callable[[str], Path]) -> Non
     assert (root / "exp" / "rand_perm_cam.mat").read_bytes()[:116].decode().startswith("MATLAB 5.0 MAT-file")
 
 
+def test_test_people_may_have_more_pictures_than_the_others(tmp_path: Path) -> None:
+    options = {"people": 12, "images_per_camera": 1, "size": (32, 16), "masks": False, "workers": 1}
+    plain, more = (
+        synthetic.make(tmp_path / "plain", **options),
+        synthetic.make(tmp_path / "more", test_images_per_camera=3, **options),
+    )
+    tables = [datasets.load(f"sysu={root}") for root in (plain, more)]
+    assert [table.where("test").pids.tolist() for table in tables] == [[9, 10, 11, 12]] * 2
+    assert len(tables[1].where("test")) == 3 * len(tables[0].where("test"))
+    assert tables[0].where(("train", "val")).fingerprint == tables[1].where(("train", "val")).fingerprint
+    with pytest.raises(ValueError, match="of the layout sysu; got 2 of regdb"):
+        synthetic.make(tmp_path / "regdb", "regdb", test_images_per_camera=2)
+
+
 def test_regdb_twins_share_their_frame_and_pose(made: Callable[[str], Path]) -> None:
     root = made("regdb")
     with np.load(root / "keypoints.npz") as arrays:
@@ -136,7 +151,7 @@ def test_an_earlier_set_is_kept_or_replaced_and_nothing_else_is(tmp_path: Path) 
     synthetic.make(root, **settings, seed=2)
     assert json.loads((root / synthetic.MARK).read_text())["seed"] == 2 and not (root / "masks").exists()
     (root / synthetic.MARK).unlink()
-    with pytest.raises(FileExistsError, match="earlier synthetic set"):
+    with pytest.raises(DataError, match="earlier synthetic set"):
         synthetic.make(root, **settings)
     with pytest.raises(ValueError, match="sysu, regdb or llcm"):
         synthetic.make(tmp_path / "x", "market")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -258,7 +259,7 @@ def test_yaml_nested_and_dotted_and_words_win(tmp_path: Path) -> None:
     assert given.gamma == 0.001 and recipe.epochs == 8 and recipe.sampler == Draw(4)
     assert recipe.optimizers["head"].lr == 0.5
     file.write_text("- epochs: 1\n")
-    assert "holds list" in faults(One, file=file)[0]
+    assert "holds a list" in faults(One, file=file)[0]
     file.write_text("mode: on\nname: 2024\nblocks:\n- 1\n- 2\nsampler:\n  <<: {pids: 2, images: 5}\n  images: 6\n")
     (recipe,), given = resolve(One, "sysu", (), file)
     assert given == OneSettings(mode="on", name="2024", blocks=(1, 2)) and recipe.sampler == Draw(2, 6)
@@ -314,6 +315,7 @@ def test_wording() -> None:
         tuple[float, ...]: "list of numbers",
         list[str]: "list of text",
         float | None: "number or null",
+        Mapping[str, int]: "names and values",
         Annotated[int, Field(gt=0, le=9)]: "whole number > 0 and <= 9",
         tuple[int, str]: "list of whole number, text",
         Literal["a", "b"]: "a or b",

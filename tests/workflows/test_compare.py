@@ -123,7 +123,7 @@ def test_a_line_can_name_the_run_of_another(tmp_path: Path) -> None:
         ("methods: {a: {settings: {base: 'run:b'}}}", "`run:b` names no line"),
         ("methods: {a: {settings: {x: 'run:b'}}, b: {settings: {x: 'run:c'}}, c: {}}", "`a` needs a run that itself"),
         ("seeds: 1\nseeds: 2", "`seeds` is given twice"),
-        ("- agw", "holds list"),
+        ("- agw", "holds a list"),
     ],
 )
 def test_wrong_plans(text: str, message: str, tmp_path: Path) -> None:

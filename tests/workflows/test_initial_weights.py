@@ -10,7 +10,7 @@ from small_run import make_run, write_people
 from torch import Tensor
 
 from vireid import models
-from vireid.deploy.bundle import export_bundle
+from vireid.deploy.export import export_bundle
 from vireid.errors import ArgumentError, RunError, WeightsError
 from vireid.layers.weights_file import read
 from vireid.methods.agw import AGW

@@ -10,8 +10,9 @@ from command_line import call, error_of
 from small_run import make_run, write_people
 
 from vireid import models
-from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.calibration import Calibration
+from vireid.deploy.export import export_bundle
 from vireid.evaluation.embed import Embeddings
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,12 @@ from command_line import call, error_of
 from PIL import Image
 from small_run import WORDS, make_run, write_people
 
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, DataError
 from vireid.evaluation.results import Results
 from vireid.evaluation.transfer_matrix import Cell, TransferMatrix
 from vireid.figures.transfer import CELL, FRAME, SCALE, draw_transfer, shade
 from vireid.workflows.run import Run
-from vireid.workflows.transfer import transfer
+from vireid.workflows.transfer import names, transfer
 
 PROTOCOL = "manifest/visible-to-infrared"
 
@@ -71,6 +72,36 @@ def test_named_data_replace_those_of_the_runs(folder: Path, tmp_path: Path) -> N
     matrix = transfer([folder / "on day"], data, tmp_path, **words)
     assert matrix.rows == (("day", "AGW"),) and matrix.columns == (("night", name),)
     assert not matrix.cells[0].own
+
+
+def test_runs_of_one_method_are_called_by_as_much_of_their_folder_as_tells_them_apart(
+    folder: Path, tmp_path: Path
+) -> None:
+    for place in ("a/x/0", "b/x/0", "b/1"):
+        shutil.copytree(folder / "on day", tmp_path / place)
+    runs = [Run.open(tmp_path / place) for place in ("a/x/0", "b/x/0", "b/1")]
+    assert names(runs) == ["AGW (a/x/0)", "AGW (b/x/0)", "AGW (1)"]
+    assert names(runs[:1]) == ["AGW"]
+
+
+def test_data_that_a_run_cannot_be_tested_on_have_the_reason_in_place_of_figures(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(folder / "night", tmp_path / "torn")
+    for picture in (tmp_path / "torn").rglob("*.png"):
+        picture.write_bytes(picture.read_bytes()[:60])
+    data, words = [f"manifest={tmp_path / 'torn'}"], {"device": "cpu", "progress": False}
+    matrix = transfer([folder / "on day"], [f"manifest={folder / 'night'}", *data], tmp_path / "matrix", **words)
+    tested, torn = matrix.cells
+    assert tested.results and torn.results is None and str(tmp_path / "torn") in torn.reason
+    assert "cannot be tested on torn" in caplog.text
+    text = matrix.markdown()
+    assert f"{tested.figures} | not tested |" in text and f"AGW on torn: not tested: {torn.reason}" in text
+    rows = list(csv.DictReader(io.StringIO(matrix.csv())))
+    assert [(row["reason"], row["mAP"] != "") for row in rows] == [("", True), (torn.reason, False)]
+    assert (tmp_path / "matrix/transfer.png").stat().st_size
+    with pytest.raises(DataError, match="torn"):
+        transfer([folder / "on day"], data, tmp_path / "nothing", **words)
 
 
 def test_what_cannot_be_compared_is_refused(folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from typing import Annotated, Any
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from vireid.cli import models, research, search
+from vireid.cli import models, research, search, upkeep
 from vireid.cli.data import data
 from vireid.cli.options import note, show_log
 from vireid.cli.shipped import shipped
@@ -31,6 +32,8 @@ class Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         show_log()
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # names of files may hold bytes that are not text
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -89,11 +92,13 @@ def doctor() -> None:
 
 
 research.add_to(app)
+upkeep.add_to(app)
 app.add_typer(data, name="data", rich_help_panel="Research")
 models.add_to(app)
 app.add_typer(shipped, name="models", rich_help_panel="Models")
 app.add_typer(weights, name="weights", rich_help_panel="Models")
 search.add_to(app)
+upkeep.add_to(app)
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def checked(kind: type, values: Mapping[str, Any], names: Mapping[str, str]) -> 
     try:
         return kind(**values)
     except ValidationError as error:
-        faults = faults_of(error, kind, values).items()
+        faults = faults_of(error, kind, values, null=False).items()
         options = [fault.replace(f"`{name}`", flag_of(name, names)) if name else fault for name, fault in faults]
         raise SettingsError(options) from None
 

@@ -37,14 +37,28 @@ def adapt(
 def export(
     run: RunFolder,
     to: Annotated[Path | None, typer.Option(help="Folder of the bundle; RUN/bundle by default.")] = None,
-    onnx: Annotated[bool, typer.Option("--onnx/--no-onnx", help="Write embedder.onnx and compare it.")] = True,
-    openvino: Annotated[bool, typer.Option("--openvino", help="Write the file for OpenVINO too.")] = False,
+    onnx: Annotated[
+        bool,
+        typer.Option(
+            "--onnx/--no-onnx",
+            help="Write embedder.onnx and compare its runtimes.",
+        ),
+    ] = True,
     method: OwnMethod = None,
+    fiftyone: Annotated[
+        Path | None,
+        typer.Option(help="Write a FiftyOne dataset there instead: test pictures with labels, vectors, figures."),
+    ] = None,
 ) -> None:
-    """Write a bundle: the embedder as a folder that serves without its method."""
+    """Write a bundle: the embedder as a folder that serves without its method, and that the Hugging Face Hub reads."""
     from vireid.workflows.run import Run
 
-    bundle = Run.open(run).export(to, onnx=onnx, openvino=openvino, method=method)
+    if fiftyone is not None:
+        from vireid.workflows.fiftyone import export_fiftyone
+
+        print(f"wrote {export_fiftyone(run, fiftyone, method=method)}")
+        return
+    bundle = Run.open(run).export(to, onnx=onnx, method=method)
     print(f"wrote {bundle.path}")
 
 

@@ -1,4 +1,4 @@
-"""The verbs of research: train, embed, evaluate, figures, report, compare, results, methods, demo."""
+"""The verbs of research: train, embed, evaluate, figures, report, compare, results, explain, methods, demo."""
 
 from __future__ import annotations
 
@@ -189,6 +189,28 @@ def results(
     show(paired_of(runs) if paired else results_of(runs), form)
 
 
+def explain(
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="RUN (RUN | KEY=VALUE...)",
+            help="A run that was evaluated, and another one, or a figure in print: R1=69.88 mAP=66.89 flip=averaged. "
+            "A pattern in quotes, 'runs/agw-*', stands for the mean of its runs.",
+        ),
+    ],
+    first: Annotated[int, typer.Option(min=1, help="Which line of the first run's table.")] = 1,
+    second: Annotated[int, typer.Option(min=1, help="Which line of the second run's table.")] = 1,
+    form: OutForm = "table",
+) -> None:
+    """Say why two results differ: what each difference of protocol is worth, from the vectors that the runs stored.
+
+    Keys of a figure in print: R1 to R20, mAP, mINP in percent, name, protocol, and entries of the stamp.
+    """
+    from vireid.workflows.explain import explained
+
+    show(explained(words, first, second), form)
+
+
 def methods(
     name: Annotated[
         str | None, typer.Argument(help="Show the settings of this one (a name or ./your_file.py).")
@@ -220,6 +242,6 @@ def demo(
 def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
     rerank = flag_with_value("--rerank", "k-reciprocal", ("k-reciprocal", "local-shortest-path"))
-    for verb in (train, embed, evaluate, figures, report, compare, results, methods, demo):
+    for verb in (train, embed, evaluate, figures, report, compare, results, explain, methods, demo):
         kind = rerank if verb is evaluate else None
         app.command(verb.__name__, cls=kind, rich_help_panel="Research")(verb)

@@ -11,7 +11,15 @@ import typer
 from vireid.cli.from_settings import takes
 from vireid.cli.options import Model, Quiet, chosen_model, holds_model, note, renamed_options, show
 from vireid.models import DEFAULT
-from vireid.workflows.options import ForgetOptions, IndexOptions, QueryOptions, ServeOptions, TokenOptions, WatchOptions
+from vireid.workflows.options import (
+    ForgetOptions,
+    GroupingOptions,
+    IndexOptions,
+    QueryOptions,
+    ServeOptions,
+    TokenOptions,
+    WatchOptions,
+)
 
 Former = Annotated[Path | None, typer.Argument(hidden=True)]  # in 0.1 the model stood here
 GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
@@ -56,7 +64,7 @@ def index(
     raise typer.Exit(1 if indexed.refused and not indexed.added and not indexed.present else 0)
 
 
-@takes(QueryOptions, names={"cameras": "--camera"})
+@takes(QueryOptions, names={"cameras": "--camera", "gap_s": "--gap", "join_s": "--join"})
 def search(
     pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="One or more pictures of one person.")],
     gallery: GalleryUrl,
@@ -76,6 +84,24 @@ def search(
         show(answer, "table")
     if html is not None:
         note(f"wrote {answer.html(html)}")
+
+
+@takes(GroupingOptions, names={"cameras": "--camera"})
+def identities(
+    gallery: GalleryUrl,
+    model: Model = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    *,
+    options: GroupingOptions,
+) -> None:
+    """Group the tracks of all cameras by person, without a query: vireid identities --gallery PATH."""
+    from vireid.workflows.identities import find_identities
+
+    report = find_identities(gallery, model or DEFAULT, options)
+    if as_json:
+        print(report.json())
+    else:
+        show(report, "table")
 
 
 @takes(WatchOptions, names={"status_s": "--status"})
@@ -99,18 +125,27 @@ def watch(
     watch_cameras(cameras, gallery, model or DEFAULT, options, show=show)
 
 
-@takes(ServeOptions, names={"names": "--name"})
-def serve(gallery: GalleryUrl, former: Former = None, model: Model = None, *, options: ServeOptions) -> None:
+@takes(ServeOptions, names={"names": "--name", "proxies": "--proxy"})
+def serve(
+    gallery: Annotated[
+        list[str],
+        typer.Option(help="lance:PATH, a bare PATH or milvus:URI, repeatable; NAME=PATH gives it a name of its own."),
+    ],
+    former: Former = None,
+    model: Model = None,
+    *,
+    options: ServeOptions,
+) -> None:
     """Serve the search page and its API on this machine."""
-    from vireid.workflows.service import open_service, run_service
+    from vireid.workflows.service import open_services, run_service
 
-    service = open_service(chosen_model(former, model), gallery, options)
-    run_service(service, options.host, options.port, options.certificate, options.key)
+    run_service(open_services(chosen_model(former, model), gallery, options), options)
 
 
 @takes(ForgetOptions)
 def forget(
     gallery: GalleryUrl,
+    row: Annotated[list[str] | None, typer.Option("--id", help="Id of a row, repeatable; alone.")] = None,
     pid: Annotated[list[str] | None, typer.Option(help="Identity, repeatable.")] = None,
     camera: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
     track: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
@@ -119,7 +154,10 @@ def forget(
     *,
     options: ForgetOptions,
 ) -> None:
-    """Delete people for good: vectors, thumbnails, marks and old versions. All conditions together."""
+    """Delete people for good: vectors, thumbnails, marks, alarms and old versions. All conditions together.
+
+    Names the pictures, recordings and boxes on this machine that still hold them.
+    """
     from vireid.search.gallery import Filter
     from vireid.workflows.service import forget_rows
 
@@ -130,10 +168,10 @@ def forget(
         before_s=before.timestamp() if before else None,
     )
     ask = (lambda rows: True) if yes else (lambda rows: typer.confirm(f"delete {rows} rows for good?", err=True))
-    print(forget_rows(gallery, where, options, confirm=ask))
+    print(forget_rows(gallery, where, options, ids=tuple(row or ()), confirm=ask))
 
 
-@takes(TokenOptions)
+@takes(TokenOptions, names={"galleries": "--gallery"})
 def token(
     name: Annotated[str, typer.Argument(help="Whose it is; it stands in the audit log.")], *, options: TokenOptions
 ) -> None:
@@ -177,5 +215,5 @@ def add_to(app: typer.Typer) -> None:
     app.command("index", cls=renamed_options(FORMER_OPTIONS), rich_help_panel="Search")(index)
     for verb in (watch, search, serve, search_demo):
         app.command(verb.__name__.replace("_", "-"), rich_help_panel="Search")(verb)
-    for verb in (forget, token, audit):
+    for verb in (identities, forget, token, audit):
         app.command(verb.__name__, rich_help_panel="Administration")(verb)

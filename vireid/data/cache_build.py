@@ -2,9 +2,10 @@
 
     NAME.npy.partial, NAME.rows.partial     while it is being built; a killed build resumes with them
 
-What is done is recorded row by row with the number of the reader that decoded it, so rows of an earlier reader are
-decoded again. A source is unchanged when bytes, modification time and change time are. Where the change time alone
-differs (the data set was copied, or files of equal size and time changed places) its content is compared.
+What is done is recorded row by row with the number of the reader that decoded it, so rows of an earlier reader, or by
+another range of gray values, are decoded again. A source is unchanged when bytes, modification time and change time
+are. Where the change time alone differs (the data set was copied, or files of equal size and time changed places) its
+content is compared.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -62,19 +63,31 @@ def file_bytes(rows: int, size: Size) -> int:
 
 
 def stamps_of(table: Table) -> np.ndarray:
-    """(R, 3) int64: bytes, modification time and change time of every source."""
-    stamps = np.empty((len(table), 3), dtype=np.int64)
+    """(R, 4) int64: bytes, modification time and change time of every source, and its reader."""
+    stamps = np.empty((len(table), 4), dtype=np.int64)
+    stamps[:, 3] = readers_of(table)
     faults: list[str] = []
     root = os.fspath(table.root)
     for row, name in enumerate(table.path.tolist()):
         try:
             status = os.stat(os.path.join(root, name))
-            stamps[row] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
+            stamps[row, :3] = status.st_size, status.st_mtime_ns, status.st_ctime_ns
         except OSError as error:
             faults.append(f"{name}: {error.strerror or error}")
     if faults:
         raise DataError(_unreadable(faults, len(table), root))
     return stamps
+
+
+def readers_of(table: Table) -> np.ndarray:
+    """(R,) int64: what DONE holds for each row: READER, and another number for each range of a row's own."""
+    readers = np.full(len(table), READER, dtype=np.int64)
+    if table.thermal_ranges is not None:
+        own = np.flatnonzero(~np.isnan(table.thermal_ranges[:, 0]))
+        words = [f"{READER} {ends}" for ends in table.thermal_ranges[own].tolist()]
+        digests = {word: hashlib.sha256(word.encode()).digest()[:8] for word in set(words)}
+        readers[own] = [int.from_bytes(digests[word], "big", signed=True) for word in words]
+    return readers
 
 
 def _unreadable(faults: list[str], total: int, root: str) -> str:
@@ -93,7 +106,9 @@ def unchanged(record: np.ndarray, stamps: np.ndarray) -> np.ndarray:
 
 def _alike(record: np.ndarray, stamps: np.ndarray) -> np.ndarray:
     """(R,) whether a row was decoded by this reader and its source has the bytes and the modification time of then."""
-    return (record[:, BYTES] == stamps[:, 0]) & (record[:, MTIME_NS] == stamps[:, 1]) & (record[:, DONE] == READER)
+    return (
+        (record[:, BYTES] == stamps[:, 0]) & (record[:, MTIME_NS] == stamps[:, 1]) & (record[:, DONE] == stamps[:, 3])
+    )
 
 
 def _content(file: Path) -> int:
@@ -244,10 +259,10 @@ def _decode_all(
         array.flush()  # first the pixels, then the word that they are there
         for decoded in pending:
             done = decoded.rows
-            record[done, :3] = stamps[done]
+            record[done, :3] = stamps[done, :3]
             record[done, HEIGHT : WIDTH + 1] = decoded.sizes
             record[done, DIGEST] = decoded.digests
-            record[done, DONE] = READER
+            record[done, DONE] = stamps[done, 3]
         record.flush()
         pending.clear()
 
@@ -286,7 +301,8 @@ def _decode(table: Table, rows: list[int], form: Form, array: np.memmap) -> Deco
     done, sizes, digests, faults = [], [], [], []
     for row in rows:
         try:
-            array[row], source_size = decode(table.full_path(row), str(table.path[row]), form)
+            own = replace(form, gray=table.gray(row, form.gray))
+            array[row], source_size = decode(table.full_path(row), str(table.path[row]), own)
         except PictureError as error:
             faults.append(str(error))
             continue

@@ -27,6 +27,7 @@ from vireid.data.transforms import COCO_MIRROR, RankGenerator, inputs_of, scale_
 from vireid.errors import ArgumentError, DataError
 from vireid.images import GrayRule
 from vireid.method import Batch, Progress, Recipe, Sampler, Transform
+from vireid.system import fast_layout
 from vireid.types import INFRARED, MODALITIES
 
 RESIDENT_SHARE = 0.4  # of the device's free memory at most; the rest is for the network and its activations
@@ -237,7 +238,7 @@ class TrainingData:
         view_of = torch.arange(len(samples)).repeat_interleave(len(chosen) // len(samples)).to(self.device)
         shared = [name for name in samples[0] if all(name in sample for sample in samples)]
         joined = {name: torch.cat([sample[name] for sample in samples]) for name in shared}
-        return Batch(images=joined.pop("images"), view=view_of, extras=joined, **columns)
+        return Batch(images=fast_layout(joined.pop("images")), view=view_of, extras=joined, **columns)
 
 
 def _digest(key: str) -> bytes:

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from vireid.errors import DataError
+from vireid.images import GrayRule
 from vireid.types import INFRARED, VISIBLE
 
 COLUMNS = ("path", "pid", "camid", "modality", "split")
+ENDS = ("thermal_low", "thermal_high")
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Table:
 
     `partition` names the split of identities that `split` was made from (for RegDB "trial 3"): a run stores it and
     evaluation refuses another. `source` is what it was loaded from, as `vireid.load` takes it. `extras` holds optional
-    columns, e.g. frame (R,), time (R,), keypoints (R, 17, 3).
+    columns, e.g. frame (R,), time (R,), keypoints (R, 17, 3), thermal_low and thermal_high (R,).
     """
 
     root: Path
@@ -80,11 +82,39 @@ class Table:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hexadecimal digits that change with any path, pid, camid, modality or split (pictures are not read)."""
+        """16 hexadecimal digits that change with any path, pid, camid, modality, split or range of gray values."""
         digest = hashlib.sha256()
         for name in COLUMNS:
             digest.update("\0".join(getattr(self, name).astype(str)).encode())
+        if self.thermal_ranges is not None:
+            digest.update(self.thermal_ranges.tobytes())
         return digest.hexdigest()[:16]
+
+    @cached_property
+    def thermal_ranges(self) -> np.ndarray | None:
+        """(R, 2) float64: low and high of each row's gray values of more than 8 bits, nan where it has no range.
+
+        None where no row has one.
+        """
+        if not set(ENDS) <= self.extras.keys():
+            return None
+        ends = np.stack([self.extras[name].astype(np.float64) for name in ENDS], axis=1)
+        return None if np.isnan(ends).all() else ends
+
+    def gray(self, row: int, otherwise: GrayRule) -> GrayRule:
+        """How the gray values of a row's picture become 8 bits: by its own range, else by the rule given."""
+        if self.thermal_ranges is None or np.isnan(self.thermal_ranges[row, 0]):
+            return otherwise
+        return GrayRule(*self.thermal_ranges[row].tolist())
+
+    def gray_words(self, otherwise: GrayRule) -> str:
+        """The rules of all rows in words: the one given, and the cameras that have a range of their own."""
+        words = [str(otherwise)]
+        if self.thermal_ranges is not None:
+            own = np.flatnonzero(~np.isnan(self.thermal_ranges[:, 0]))
+            first = {int(self.camid[row]): int(row) for row in own[::-1]}
+            words += [f"camera {camid}: {self.gray(first[camid], otherwise)}" for camid in sorted(first)]
+        return "; ".join(words)
 
     def full_path(self, row: int) -> Path:
         return self.root / str(self.path[row])

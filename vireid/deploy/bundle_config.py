@@ -12,12 +12,9 @@ from vireid.types import ResizeFilter, Similarity
 
 FORMAT = "vireid bundle 1"
 WEIGHTS, CONFIG, CARD, PARITY = "embedder.safetensors", "config.json", "README.md", "parity.json"
-ONNX, OPENVINO, OPENVINO_WEIGHTS = "embedder.onnx", "embedder.xml", "embedder.bin"
-CALIBRATION = "calibration.json"
+ONNX, CALIBRATION = "embedder.onnx", "calibration.json"
 PLAN, NOTICE = "plan.yaml", "NOTICE"  # of a model that comes with vireid: how it is made, and whose work it builds on
-FILES = (  # in the order of writing
-    WEIGHTS, CARD, NOTICE, PLAN, ONNX, OPENVINO, OPENVINO_WEIGHTS, PARITY, CALIBRATION, CONFIG
-)  # fmt: skip
+FILES = (WEIGHTS, CARD, NOTICE, PLAN, ONNX, PARITY, CALIBRATION, CONFIG)  # in the order of writing
 
 
 class TrainedOn(BaseModel):

@@ -24,7 +24,6 @@ from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
-from scipy.special import expit
 
 from vireid.deploy.bundle_config import CALIBRATION
 from vireid.errors import CalibrationError
@@ -138,7 +137,7 @@ class Calibration(BaseModel):
         `prior` is the probability before the pictures were looked at: one half says what the similarity alone says;
         among N people of whom one is the right one it is 1 / N.
         """
-        return expit(self.log_odds(similarity, pair, prior))
+        return np.exp(-np.logaddexp(0, -self.log_odds(similarity, pair, prior)))  # without scipy, whose import is slow
 
     def check(self, digest: str) -> Calibration:
         """Itself; CalibrationError where it belongs to another embedder."""

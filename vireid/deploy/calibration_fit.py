@@ -8,11 +8,15 @@ are in a gallery too and the hardest to tell apart there.
 pairs (Bolle, Ratha, Pankanti: Error analysis of pattern recognition systems - the subsets bootstrap, CVIU 2004).
 
 **Curve.** log-odds = a + b * similarity is fitted to both kinds of pairs with equal weight (Platt 1999, with his
-softened targets; Brummer and du Preez, Application-independent evaluation of speaker detection, CSL 2006).
+softened targets; Brummer and du Preez, Application-independent evaluation of speaker detection, CSL 2006), to those
+from the similarity on that 3 % of the pairs of different people reach. A line through all of them is drawn where most
+pairs are, far below every match, and up there each pair of modalities is off by another amount: the order of a list of
+both modalities suffers (docs/serve/search.md).
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -27,12 +31,14 @@ from vireid.data.table import Table
 from vireid.deploy.calibration import NEEDED, PAIRS, Calibration, Pair, Row
 from vireid.errors import CalibrationError
 
+log = logging.getLogger(__name__)
 BINS = 1 << 20  # of the similarity's range [-1, 1]: thresholds are multiples of 2e-6
 PER_DECADE = 20  # rows of a table for each factor of ten in the rate
 REPLICATES = 200  # of the bootstrap
 INTERVAL = 0.9
 BLOCK = 1 << 22  # similarities at a time
 MAX_PEOPLE = 3000  # for intervals; more are drawn down to this number
+TAIL = 0.03  # of the pairs of different people, to which the curve is fitted
 NOT_MORE_ALIKE = (
     "pictures of one person are no more alike than those of different people to this embedder: train it longer"
 )
@@ -170,20 +176,42 @@ def table_rows(other: np.ndarray) -> list[tuple[bool, int]]:
 def fit_logistic(same: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
     """Offset, slope and Cllr in bits from counts (BINS,) of similarities.
 
-    Minimizes the cross entropy in which both kinds of pairs weigh one half; the targets are Platt's, (n + 1) / (n + 2)
-    and 1 / (n + 2), which keep the slope finite where the kinds do not overlap. Raises CalibrationError where pictures
-    of one person are not more alike than others.
+    Minimizes the cross entropy in which both kinds of pairs weigh one half. The curve is that of the upper TAIL of the
+    pairs of different people where NEEDED pairs of each kind are in it, Cllr that of all pairs. Fitted to all, the
+    targets are Platt's, (n + 1) / (n + 2) and 1 / (n + 2), which keep the slope finite where the kinds do not overlap;
+    in the tail these would outweigh the few pairs of different people. Raises CalibrationError where pictures of one
+    person are not more alike than others.
     """
     used = np.flatnonzero(same + other)
-    x = (used + 0.5) / (BINS // 2) - 1
-    positive, negative = same[used] / (2 * same.sum()), other[used] / (2 * other.sum())
     high, low = (same.sum() + 1) / (same.sum() + 2), 1 / (other.sum() + 2)
+    offset, slope = _logistic(same, other, used, (high, low))
+    start = np.searchsorted(-np.cumsum(other[::-1])[::-1], -TAIL * other.sum())
+    if min(same[start:].sum(), other[start:].sum()) >= NEEDED:
+        try:
+            offset, slope = _logistic(same, other, used[used >= start], (1.0, 0.0))
+        except CalibrationError:  # up there they are no more alike, or do not overlap
+            log.info("the curve of log-odds is fitted to all pairs: the most similar ones alone do not determine it")
+    odds = offset + slope * _similarity(used)
+    positive, negative = same[used] / (2 * same.sum()), other[used] / (2 * other.sum())
+    return offset, slope, -float(positive @ log_expit(odds) + negative @ log_expit(-odds)) / math.log(2)
+
+
+def _similarity(bins: np.ndarray) -> np.ndarray:
+    return (bins + 0.5) / (BINS // 2) - 1
+
+
+def _logistic(
+    same: np.ndarray, other: np.ndarray, used: np.ndarray, targets: tuple[float, float]
+) -> tuple[float, float]:
+    """Offset and slope from the counts of the bins that are used; CalibrationError where the slope is not positive."""
+    x = _similarity(used)
+    positive, negative = same[used] / (2 * same.sum()), other[used] / (2 * other.sum())
     weight = positive + negative
-    target = (positive * high + negative * low) / weight
+    target = (positive * targets[0] + negative * targets[1]) / weight
     if len(used) == 1:
         raise CalibrationError(NOT_MORE_ALIKE)
-    center = float(weight @ x)
-    scale = float(np.sqrt(weight @ np.square(x - center)))
+    center = float(weight @ x / weight.sum())
+    scale = float(np.sqrt(weight @ np.square(x - center) / weight.sum()))
     z = np.stack([np.ones_like(x), (x - center) / scale])
 
     def gradient(beta: np.ndarray) -> np.ndarray:
@@ -200,9 +228,7 @@ def fit_logistic(same: np.ndarray, other: np.ndarray) -> tuple[float, float, flo
     slope = float(solution.x[1] / scale)
     if not slope > 0:
         raise CalibrationError(NOT_MORE_ALIKE)
-    odds = solution.x @ z
-    cllr = -float(positive @ log_expit(odds) + negative @ log_expit(-odds)) / math.log(2)
-    return float(solution.x[0] - slope * center), slope, cllr
+    return float(solution.x[0] - slope * center), slope
 
 
 def _intervals(compared: Compared, places: np.ndarray) -> list[tuple[tuple[float, float], tuple[float, float]]]:

@@ -6,25 +6,29 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from vireid.deploy.bundle_config import BundleConfig
 from vireid.deploy.runtimes import BATCHES
 from vireid.evaluation.results import Results
 
 RESULTS = "results.json"
+TASK = "image-feature-extraction"  # as the Hugging Face Hub names what a model is for
 LIMITS = """A similarity is not a proof of identity. Figures hold for pictures like those it was trained on; other
 cameras, clothes and places do worse. Choose a threshold with `vireid calibrate` on people of your own cameras, and let
 a person decide. Searching for people needs a lawful purpose and the right to process the pictures."""
 
 
-def model_card(config: BundleConfig, runtimes: Mapping[str, Any], figures: str, own: str | None = None) -> str:
+def model_card(config: BundleConfig, runtimes: Mapping[str, Any], results: Results, own: str | None = None) -> str:
     """README.md of a bundle; `own` is the name of the file that defines a network of your own."""
+    figures = results.markdown() if results.rows else ""
     served = "\n".join(
         f"| {name} | {about['version']} | {max(line['largest_difference'] for line in about['batches']):.1e} |"
         for name, about in runtimes.items()
     )
     method = f', method="{own}"' if own else ""
     code = f"\n- torch needs `{own}`, which defines the network; the runtimes below do not" if own else ""
-    return f"""# {config.method}: a bundle of vireid
+    return f"""{front_matter(config, results)}# {config.method}: a bundle of vireid
 
 Finds a person seen by a visible camera among the pictures of infrared cameras, and the other way round.
 
@@ -118,9 +122,32 @@ def stamp_table(config: BundleConfig) -> str:
     return f"| what | value |\n|---|---|\n{rows}"
 
 
-def figures_of(run: Path, digest: str) -> str:
-    """The run's table where results.json is of these weights, as Markdown."""
+def results_of(run: Path, digest: str) -> Results:
+    """What results.json of the run says of these weights; no rows where it says nothing."""
     if not (run / RESULTS).is_file():
-        return ""
-    rows = [row for row in Results.load(run / RESULTS).rows if row.stamp.get("embedder") == digest[:8]]
-    return Results(tuple(rows)).markdown() if rows else ""
+        return Results(())
+    return Results(tuple(row for row in Results.load(run / RESULTS).rows if row.stamp.get("embedder") == digest[:8]))
+
+
+def front_matter(config: BundleConfig, results: Results) -> str:
+    """The head of a card that the Hugging Face Hub reads: library, task, tags, and the figures as fractions."""
+    task = {"type": TASK, "name": "visible-infrared person re-identification"}
+    measured = [
+        {
+            "task": task,
+            "dataset": {"type": one.stamp.get("dataset", ""), "name": f"{one.protocol}, layer {one.stamp['layer']}"},
+            "metrics": [
+                {"type": name, "value": round(one.mean[column], 4)}
+                for name, column in (("rank-1", "R1"), ("mAP", "mAP"))
+            ],
+        }
+        for one in results.summaries
+    ]
+    name = f"{config.method}-{config.trained_on.dataset}"
+    head = {
+        "library_name": "vireid",
+        "pipeline_tag": TASK,
+        "tags": ["person-re-identification", "visible-infrared", "safetensors"],
+        **({"model-index": [{"name": name, "results": measured}]} if measured else {}),
+    }
+    return f"---\n{yaml.safe_dump(head, sort_keys=False, allow_unicode=True)}---\n\n"

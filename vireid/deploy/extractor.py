@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias, TypeGuard, cast
 
 import numpy as np
 from PIL import Image
-from torch import Tensor
 
 from vireid import images
 from vireid.deploy.bundle import Bundle
@@ -27,7 +28,10 @@ from vireid.own_files import Code
 from vireid.system import available_cores, keep_freed_memory
 from vireid.types import INFRARED, VISIBLE, Backend, ModalityOrAuto
 
-Picture = images.Picture | Tensor
+if TYPE_CHECKING:  # OpenVINO and onnxruntime need no torch
+    from torch import Tensor
+
+Picture: TypeAlias = "images.Picture | Tensor"
 MODALITIES: dict[str | int, int] = {"visible": VISIBLE, "infrared": INFRARED, VISIBLE: VISIBLE, INFRARED: INFRARED}
 CHANNELS = (1, 3, 4)  # of a tensor
 
@@ -35,16 +39,16 @@ CHANNELS = (1, 3, 4)  # of a tensor
 class FeatureExtractor:
     """Vectors (N, D) float32, L2-normalized, of pictures that show one person each.
 
-    `bundle` is a Bundle or its folder; `backend` torch, onnxruntime or openvino; `device` auto, cpu, cuda or cuda:N.
-    `pose` says where the heat maps of a network that takes them come from (see deploy/pose_input.py), `gray` how gray
-    pictures of more than 8 bits become 8, by default as in the training. `method` is the Python file of a network of
-    your own, for the folder of a bundle.
+    `bundle` is a Bundle or its folder; `backend` auto, torch, onnxruntime or openvino; `device` auto, cpu, cuda or
+    cuda:N. `pose` says where the heat maps of a network that takes them come from (see deploy/pose_input.py), `gray`
+    how gray pictures of more than 8 bits become 8, by default as in the training. `method` is the Python file of a
+    network of your own, for the folder of a bundle.
     """
 
     def __init__(
         self,
         bundle: Bundle | str | Path,
-        backend: Backend = "torch",
+        backend: Backend = "auto",
         device: str = "auto",
         batch_size: int = 64,
         pose: str | None = None,
@@ -142,17 +146,22 @@ class FeatureExtractor:
         name = f"picture {number}"
         if isinstance(picture, str | os.PathLike):
             name += f" ({os.fspath(picture)})"
-        if isinstance(picture, Tensor):
-            picture = _as_array(picture, name)
-        image = images.read(picture, name, gray=self.gray)
+        image = images.read(_as_read(picture, name), name, gray=self.gray)
         if kind is None:
             kind = INFRARED if is_infrared(np.asarray(image)) else VISIBLE
         config = self.bundle.config
         return resize(image, config.size, config.filter), kind, None if poser is None else poser.look(image)
 
 
-def _as_array(picture: Tensor, name: str) -> np.ndarray:
-    """(H, W, C) of a tensor (C, H, W)."""
+def _is_tensor(picture: object) -> TypeGuard[Tensor]:
+    """Whether it is a tensor of torch; where torch is not imported nothing is."""
+    return isinstance(picture, getattr(sys.modules.get("torch"), "Tensor", ()))
+
+
+def _as_read(picture: Picture, name: str) -> images.Picture:
+    """What vireid.images reads: the picture, of a tensor (C, H, W) an array (H, W, C)."""
+    if not _is_tensor(picture):
+        return cast(images.Picture, picture)
     if picture.ndim != 3 or picture.shape[0] not in CHANNELS:
         raise PictureError(f"{name}: a tensor is (3, H, W), got {tuple(picture.shape)}; permute it, or pass an array")
     return picture.detach().cpu().permute(1, 2, 0).numpy()
@@ -165,7 +174,7 @@ def _singles(pictures: Picture | Iterable[Picture]) -> Iterator[Picture]:
     """One picture after the other, whatever they came in."""
     if isinstance(pictures, str | os.PathLike | bytes | Image.Image):
         yield pictures
-    elif isinstance(pictures, np.ndarray | Tensor):
+    elif isinstance(pictures, np.ndarray) or _is_tensor(pictures):
         many = pictures.ndim == 4
         yield from pictures if many else [pictures]
     elif isinstance(pictures, Iterable):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vireid import models
-from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import CALIBRATION, CONFIG
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor, Picture
@@ -35,7 +35,7 @@ class Model:
     def open(
         cls,
         target: str | Path = models.DEFAULT,
-        backend: Backend = "torch",
+        backend: Backend = "auto",
         device: str = "auto",
         method: Code | None = None,
         **options: Any,
@@ -116,10 +116,18 @@ def bundle_of(target: str | Path, method: Code | None = None) -> Bundle:
     if (path / CONFIG).is_file() or not (path / RECIPE).is_file():
         return Bundle.open(path, method)
     run = RunFolder.open(path)
-    inner = run.path / RUN_BUNDLE
-    if (inner / CONFIG).is_file():
-        bundle = Bundle.open(inner, method or run.code)
-        if not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER):
-            return bundle
+    if bundle := exported_bundle(run, method):
+        return bundle
+    from vireid.deploy.export import export_bundle
+
     log.info("exporting %s (without ONNX; `vireid export %s` writes that too)", run.path, run.path)
-    return export_bundle(run, inner, onnx=False, method=method)
+    return export_bundle(run, run.path / RUN_BUNDLE, onnx=False, method=method)
+
+
+def exported_bundle(run: RunFolder, method: Code | None = None) -> Bundle | None:
+    """The bundle RUN/bundle; None where there is none, or one of another embedder than the run's."""
+    if not (run.path / RUN_BUNDLE / CONFIG).is_file():
+        return None
+    bundle = Bundle.open(run.path / RUN_BUNDLE, method or run.code)
+    same = not (run.path / EMBEDDER).is_file() or bundle.config.digest == file_digest(run.path / EMBEDDER)
+    return bundle if same else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,15 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vireid.deploy.bundle_config import ONNX, OPENVINO, OPENVINO_WEIGHTS
-from vireid.deploy.runtimes import (
-    BATCHES,
-    Embed,
-    convert_to_openvino,
-    open_onnxruntime,
-    open_openvino,
-    torch_embed,
-)
+from vireid.deploy.bundle_config import ONNX
+from vireid.deploy.runtimes import BATCHES, OF_ONNX, Embed, installed, open_runtime, torch_embed
 from vireid.errors import BundleError, VireidError
 from vireid.layers.embedder import Embedder
 from vireid.own_files import is_own
@@ -31,10 +23,8 @@ log = logging.getLogger(__name__)
 LIMIT = 1e-4  # of a coordinate of the L2-normalized vectors; float32 runtimes differ by about 1e-7 to 1e-5
 
 
-def export_runtimes(
-    network: Embedder, size: tuple[int, int], draft: Path, onnx: bool, openvino: bool
-) -> dict[str, Any]:
-    """Write the files of the other runtimes into `draft` and compare each with torch."""
+def export_runtimes(network: Embedder, size: tuple[int, int], draft: Path, onnx: bool) -> dict[str, Any]:
+    """Write the ONNX file into `draft` and compare each installed runtime that reads it with torch."""
     runtimes: dict[str, Any] = {}
     if not onnx:
         return runtimes
@@ -50,13 +40,8 @@ def export_runtimes(
             f"torch cannot export {type(network).__name__} as ONNX ({type(error).__name__}: "
             f"{str(error).strip().partition(chr(10))[0]}); export with --no-onnx to serve through torch"
         ) from error
-    names = ("images", "modality", *network.inputs)
-    made: list[tuple[str, tuple[str, ...], Callable[..., Embed]]] = [("onnxruntime", (ONNX,), open_onnxruntime)]
-    if openvino:
-        convert_to_openvino(draft / ONNX, draft / OPENVINO)
-        made.append(("openvino", (OPENVINO, OPENVINO_WEIGHTS), open_openvino))
-    for name, files, open_runtime in made:
-        lines = compare(network, open_runtime(draft / files[0], names, "cpu"), size)
+    for name in filter(installed, OF_ONNX):
+        lines = compare(network, open_runtime(name, draft / ONNX, network.inputs, "cpu"), size)
         worst = max(line["largest_difference"] for line in lines)
         if not worst <= LIMIT:
             raise BundleError(
@@ -66,7 +51,7 @@ def export_runtimes(
             )
         runtimes[name] = {
             "version": version(name),
-            "files": {file: file_digest(draft / file) for file in files},
+            "files": {ONNX: file_digest(draft / ONNX)},
             "batches": lines,
         }
         batches = ", ".join(map(str, BATCHES))

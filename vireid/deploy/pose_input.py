@@ -12,19 +12,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor
 
-from vireid.data.pose.heatmaps import POINTS, HeatMaps, PoseEstimator, template
-from vireid.data.pose.sources import keypoints_of, letterbox
-from vireid.data.transforms import scale_keypoints
 from vireid.deploy.bundle import Bundle
-from vireid.errors import PoseError
+from vireid.errors import PoseError, ServiceError
 from vireid.system import choose_device
+
+if TYPE_CHECKING:  # torch is imported where a pose is given
+    from torch import Tensor
+
+    from vireid.data.pose.heatmaps import PoseEstimator
 
 HEATMAPS = "heatmaps"
 NOTHING = np.zeros(0, np.uint8)  # where no estimator looks
@@ -46,6 +46,8 @@ class Poser:
     """
 
     def __init__(self, choice: str, bundle: Bundle, device: str = "auto") -> None:
+        from vireid.data.pose.heatmaps import HeatMaps
+
         config = bundle.config
         if HEATMAPS not in config.inputs:
             raise PoseError(f"{config.method} takes pictures alone; leave --pose out")
@@ -55,6 +57,8 @@ class Poser:
 
     def look(self, picture: Image.Image) -> Seen:
         """Prepare one RGB picture; may run in any thread."""
+        from vireid.data.pose.sources import letterbox
+
         size = picture.height, picture.width
         if self.estimator is None:
             return Seen(size)
@@ -66,6 +70,12 @@ class Poser:
 
     def points(self, seen: Sequence[Seen]) -> Tensor:
         """Keypoints (N, 17, 3) in pixels of pictures of the bundle's size."""
+        import torch
+
+        from vireid.data.pose.heatmaps import POINTS, template
+        from vireid.data.pose.sources import keypoints_of
+        from vireid.data.transforms import scale_keypoints
+
         if self.estimator is None:
             one = template(self.size) if self.choice == "template" else torch.zeros(POINTS, 3)
             return one.expand(len(seen), -1, -1)
@@ -79,6 +89,13 @@ def to_do(bundle: Bundle) -> str:
     if bundle.config.inputs != (HEATMAPS,):
         return ""
     return f"say with --pose (pose= in Python) where the pose comes from: {CHOICES}"
+
+
+def check_pose(bundle: Bundle, pose: str | None) -> None:
+    """ServiceError at once, and not at the first picture, where the bundle also takes what is not given."""
+    if bundle.config.inputs and pose is None:
+        advice = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
+        raise ServiceError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {advice}")
 
 
 def _estimator(choice: str, device: str) -> PoseEstimator | None:

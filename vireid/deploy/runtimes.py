@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from vireid.errors import ArgumentError
-from vireid.layers.embedder import Embedder
+
+if TYPE_CHECKING:  # the other runtimes need no torch
+    from vireid.layers.embedder import Embedder
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
+OF_ONNX = BACKENDS[1:]  # those that read the file embedder.onnx
 BATCHES = (1, 2, 7)  # at which a runtime is compared with torch
 
 # uint8 images (N, 3, H, W), int64 modality (N,), declared inputs (N, ...) -> float32 (N, D), not L2-normalized
@@ -21,6 +24,8 @@ Embed = Callable[..., np.ndarray]
 
 def torch_embed(embedder: Embedder) -> Embed:
     """An embedder of torch as the function that a bundle gives."""
+    import torch
+
     device = embedder.mean.device
 
     def embed(images: np.ndarray, modality: np.ndarray, *inputs: np.ndarray) -> np.ndarray:
@@ -54,7 +59,10 @@ def open_onnxruntime(path: Path, names: tuple[str, ...], device: str) -> Embed:
 
 
 def open_openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
-    openvino = _import_openvino()
+    try:
+        import openvino
+    except ImportError as error:
+        raise ArgumentError("this backend needs OpenVINO: pip install 'vireid[openvino]'") from error
     if device not in ("auto", "cpu"):
         raise ArgumentError(f"OpenVINO serves on the CPU here, got device {device!r}; take cpu or auto")
     # left alone, it computes in bfloat16 where the processor has it, and vectors would depend on the machine
@@ -69,15 +77,12 @@ def open_openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
     return embed
 
 
-def convert_to_openvino(onnx: Path, target: Path) -> None:
-    openvino = _import_openvino()
-    model = openvino.convert_model(onnx)
-    openvino.save_model(model, target, compress_to_fp16=False)
+def open_runtime(name: str, path: Path, inputs: tuple[str, ...], device: str) -> Embed:
+    """The runtime of OF_ONNX by name, with an ONNX file whose inputs are images, modality and `inputs`."""
+    opened = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}[name]
+    return opened(path, ("images", "modality", *inputs), device)
 
 
-def _import_openvino() -> Any:
-    try:
-        import openvino
-    except ImportError as error:
-        raise ArgumentError("this needs OpenVINO: pip install 'vireid[openvino]'") from error
-    return openvino
+def installed(name: str) -> bool:
+    """Whether the package of a runtime is here."""
+    return find_spec(name) is not None

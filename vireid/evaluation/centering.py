@@ -9,11 +9,14 @@ says more about the person. The vectors are compared by cosine as before.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vireid.evaluation.embed import Embeddings
 from vireid.types import INFRARED, MODALITIES, VISIBLE
+
+if TYPE_CHECKING:  # a search needs no torch
+    from vireid.evaluation.embed import Embeddings
 
 TINY = 1e-12  # a length that is not divided by
 MIN_ROWS = 50  # of each modality: with fewer the mean is that of single people, see docs/adapt.md

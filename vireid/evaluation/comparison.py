@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from vireid.errors import ArgumentError
-from vireid.evaluation.metrics import Metrics
 from vireid.evaluation.publication import PAPER_COLUMNS, Figures, publication_table
 from vireid.evaluation.publication import Line as FiguresLine
 from vireid.evaluation.results import (
@@ -28,6 +27,7 @@ from vireid.evaluation.results import (
     percent,
     stamp_lines,
 )
+from vireid.evaluation.rows import Metrics
 
 RANKED_BY = "mAP"
 OF_ONE_RUN = ("run", "seed", "embedder", "refiner", "partition", NAME)  # of the stamp: what differs between the runs

@@ -29,9 +29,9 @@ from vireid.data.transforms import flip as mirror
 from vireid.data.transforms import scale_keypoints
 from vireid.errors import ArgumentError, DataError
 from vireid.images import GrayRule
-from vireid.layers.embedder import Deployment, Embedder
+from vireid.layers.embedder import Embedder
 from vireid.system import keep_freed_memory, replacing
-from vireid.types import ResizeFilter, Similarity, Size
+from vireid.types import Deployment, ResizeFilter, Similarity, Size
 
 FORMAT = "vireid embeddings 1"
 BATCH = 64
@@ -233,7 +233,7 @@ def _run(
             module.training = was_training
     stamp = {"flip": "averaged" if options.flip else "none", "size": f"{use.size[0]}x{use.size[1]} {use.filter}"}
     stamp |= {"pose": poses} if poses else {}
-    stamp |= {"gray": str(gray)} if gray.ends else {}
+    stamp |= {"gray": table.gray_words(gray)} if gray.ends or table.thermal_ranges is not None else {}
     return {name: Embeddings(v, table, {"layer": name, **stamp}, use.similarity) for name, v in vectors.items()}
 
 

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from vireid.errors import ArgumentError
-from vireid.evaluation.metrics import Metrics
-from vireid.evaluation.rows import NAME, Row
+from vireid.evaluation.rows import NAME, Metrics, Row
 
 OF_ONE_RUN = ("run", "seed", "embedder", "refiner", "partition", "data", "images")  # of the stamp
 

@@ -20,51 +20,18 @@ matches in it: counting by comparison costs one pass over the row for each match
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from vireid.errors import ArgumentError
+from vireid.evaluation.rows import Metrics
 
 LENGTH = 20  # places of the CMC that the field reports
 CHUNK = 1 << 19  # similarities treated at once: 2 MB of float32, which stays in a core's cache
 LARGEST = 1e37  # similarities must be smaller than this in size, so that an ignored image lies below all of them
 IGNORED = 3e38  # taken from the similarity of an ignored image: five times as fast as filling in by a mask
-
-
-@dataclass(frozen=True)
-class Metrics:
-    """Figures of one trial as fractions; `cmc[k - 1]` is the rank-k rate."""
-
-    cmc: tuple[float, ...]  # (K,)
-    mAP: float
-    mINP: float
-    num_queries: int
-    num_valid: int  # queries with at least one true match; the averages are over these
-
-    def rank(self, k: int) -> float:
-        """Rank-k rate; ValueError beyond the recorded length."""
-        if not 1 <= k <= len(self.cmc):
-            raise ArgumentError(f"the CMC was recorded for ranks 1 to {len(self.cmc)}, got {k}; ask for a longer one")
-        return self.cmc[k - 1]
-
-    @property
-    def rank1(self) -> float:
-        return self.rank(1)
-
-    @property
-    def rank5(self) -> float:
-        return self.rank(5)
-
-    @property
-    def rank10(self) -> float:
-        return self.rank(10)
-
-    @property
-    def rank20(self) -> float:
-        return self.rank(20)
 
 
 def measure(

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 
 from vireid.evaluation.paired import PairedDifference
 from vireid.evaluation.publication import word
-from vireid.evaluation.results import TerminalTable, latex_table, markdown_table
+from vireid.evaluation.results import TerminalTable, Translation, latex_table, markdown_table
 
 HEADER = ["protocol", "method", "against", "difference in mAP", "95 % interval", "p", "queries", "people", "seeds"]
 
@@ -71,7 +71,8 @@ class PairedTable:
             cells.append([line.protocol, line.method, line.reference, *figures, *counts])
         return cells
 
-    def notes(self) -> list[str]:
-        """What stands below the table."""
+    def notes(self, translated: Translation = str) -> list[str]:
+        """What stands below the table; `translated` puts a phrase in the reader's language."""
         tests = dict.fromkeys(line.difference.test for line in self.lines)
-        return ["points of mAP; a query's average precision is its mean over the trials", *tests, *self.conditions]
+        points = "points of mAP; a query's average precision is its mean over the trials"
+        return [translated(points), *map(translated, tests), *self.conditions]

@@ -11,7 +11,7 @@ import csv
 import io
 import shutil
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -28,6 +28,7 @@ from vireid.system import replacing
 
 FORMAT = "vireid results 1"
 MAX_WIDTH = 10_000  # of a terminal, to measure what a table needs
+Translation = Callable[[str], str]  # a word, a value or a phrase in the language of the reader
 
 
 @dataclass(frozen=True)
@@ -151,13 +152,14 @@ class Results:
                 cells.append([*(name if named else []), line.protocol, *figures, *counts, mark])
         return header, cells
 
-    def notes(self) -> list[str]:
-        """What stands below the table."""
+    def notes(self, translated: Translation = str) -> list[str]:
+        """What stands below the table; `translated` puts a word, a value or a phrase in the reader's language."""
         stamps = [{k: v for k, v in s.stamp.items() if k != NAME} for s in self.summaries]
         floors = {row.stamp[NAME]: row.stamp.get("layer", "") for row in self.floors}
-        listed = "; ".join(f"{name}: {layer}, under the same protocol" for name, layer in floors.items())
-        how = "percent; mean ± standard deviation over the trials (n - 1)"
-        return [*stamp_lines(stamps), *([listed] if listed else []), how]
+        same = translated("under the same protocol")
+        listed = "; ".join(f"{translated(name)}: {translated(layer)}, {same}" for name, layer in floors.items())
+        how = translated("percent; mean ± standard deviation over the trials (n - 1)")
+        return [*stamp_lines(stamps, translated), *([listed] if listed else []), how]
 
     def save(self, path: Path | str) -> Path:
         """Write the rows as JSON, whole or not at all; returns the path."""
@@ -225,13 +227,13 @@ def percent(mean: float, std: float | None = None) -> str:
     return f"{100 * mean:.2f}" + ("" if std is None else f" ± {100 * std:.2f}")
 
 
-def stamp_lines(stamps: list[dict[str, str]]) -> list[str]:
+def stamp_lines(stamps: list[dict[str, str]], translated: Translation = str) -> list[str]:
     """What all lines of a table share, then what each, numbered from 1, has of its own."""
     shared = {k: v for k, v in (stamps[0] if stamps else {}).items() if all(s.get(k) == v for s in stamps)}
-    lines = [_stamp_text("all lines", shared)] if shared else []
+    lines = [_stamp_text(translated("all lines"), shared, translated)] if shared else []
     for number, stamp in enumerate(stamps, 1):
         own = {k: v for k, v in stamp.items() if k not in shared}
-        lines += [_stamp_text(f"[{number}]", own)] if own else []
+        lines += [_stamp_text(f"[{number}]", own, translated)] if own else []
     return lines
 
 
@@ -306,5 +308,5 @@ class TerminalTable:
         return table
 
 
-def _stamp_text(name: str, stamp: dict[str, str]) -> str:
-    return f"{name}: " + ", ".join(f"{key}: {value}" for key, value in sorted(stamp.items()))
+def _stamp_text(name: str, stamp: dict[str, str], translated: Translation) -> str:
+    return f"{name}: " + ", ".join(f"{translated(key)}: {translated(value)}" for key, value in sorted(stamp.items()))

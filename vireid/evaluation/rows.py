@@ -1,4 +1,4 @@
-"""Row: the figures of one trial of a protocol, with the stamp of the conditions under which they were measured."""
+"""Row: the figures (Metrics) of one trial of a protocol, with the stamp of the conditions they were measured under."""
 
 from __future__ import annotations
 
@@ -7,7 +7,41 @@ from dataclasses import dataclass
 
 from pydantic import ConfigDict
 
-from vireid.evaluation.metrics import Metrics
+from vireid.errors import ArgumentError
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Figures of one trial as fractions; `cmc[k - 1]` is the rank-k rate."""
+
+    cmc: tuple[float, ...]  # (K,)
+    mAP: float
+    mINP: float
+    num_queries: int
+    num_valid: int  # queries with at least one true match; the averages are over these
+
+    def rank(self, k: int) -> float:
+        """Rank-k rate; ValueError beyond the recorded length."""
+        if not 1 <= k <= len(self.cmc):
+            raise ArgumentError(f"the CMC was recorded for ranks 1 to {len(self.cmc)}, got {k}; ask for a longer one")
+        return self.cmc[k - 1]
+
+    @property
+    def rank1(self) -> float:
+        return self.rank(1)
+
+    @property
+    def rank5(self) -> float:
+        return self.rank(5)
+
+    @property
+    def rank10(self) -> float:
+        return self.rank(10)
+
+    @property
+    def rank20(self) -> float:
+        return self.rank(20)
+
 
 COLUMNS: dict[str, Callable[[Metrics], float]] = {
     "R1": lambda m: m.rank1,

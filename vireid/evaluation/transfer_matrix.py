@@ -13,11 +13,12 @@ from vireid.evaluation.results import Results, TerminalTable, latex_table, markd
 
 SHOWN = ("R1", "mAP")  # of a cell
 OWN = "*"  # marks the data that a run was trained on
+UNTESTED = "not tested"
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run on one test set under one protocol; `results` holds its trials."""
+    """One run on one test set under one protocol."""
 
     run: str  # how the table calls the run
     trained_on: str  # and its training data
@@ -25,12 +26,18 @@ class Cell:
     protocol: str
     own: bool  # whether the test set belongs to the training data
     ms: float  # milliseconds to embed one picture
-    results: Results = field(repr=False)
+    results: Results | None = field(repr=False)  # of its trials; None where the run cannot be tested on this data
+    reason: str = ""  # why not
 
     @property
-    def text(self) -> str:
+    def mean(self) -> dict[str, float]:
+        """Fractions by metric, {} where not tested."""
+        return self.results.mean if self.results else {}
+
+    @property
+    def figures(self) -> str:
         """Rank 1 and mAP in percent."""
-        return " / ".join(percent(self.results.mean[column]) for column in SHOWN) + (f" {OWN}" if self.own else "")
+        return " / ".join(percent(self.mean[column]) for column in SHOWN) if self.results else UNTESTED
 
 
 @dataclass(frozen=True)
@@ -75,9 +82,11 @@ class TransferMatrix:
     def csv(self) -> str:
         """One line per cell, fractions."""
         text = io.StringIO()
-        writer = csv.DictWriter(text, list(self._records()[0]) if self.cells else [], lineterminator="\n")
+        records = self._records()
+        names = dict.fromkeys(name for record in records for name in record)
+        writer = csv.DictWriter(text, list(names), lineterminator="\n")
         writer.writeheader()
-        writer.writerows(self._records())
+        writer.writerows(records)
         return text.getvalue()
 
     def json(self) -> str:
@@ -89,7 +98,8 @@ class TransferMatrix:
         records: list[dict[str, object]] = []
         for c in self.cells:
             named = {"trained_on": c.trained_on, "run": c.run, "data": c.data, "protocol": c.protocol, "own": c.own}
-            records.append({**named, **c.results.mean, "ms_per_picture": round(c.ms, 3)})
+            untested = {} if c.results else {"reason": c.reason}
+            records.append({**named, **c.mean, "ms_per_picture": round(c.ms, 3), **untested})
         return records
 
     def _cells(self) -> tuple[list[str], list[list[str]]]:
@@ -97,16 +107,19 @@ class TransferMatrix:
         lines = []
         for trained_on, run in self.rows:
             cells = self.row(trained_on, run)
-            lines.append([trained_on, run, *(cell.text for cell in cells), f"{cells[0].ms:.2f}"])
+            texts = [f"{cell.figures} {OWN}" if cell.own else cell.figures for cell in cells]
+            lines.append([trained_on, run, *texts, f"{cells[0].ms:.2f}"])
         return header, lines
 
     def _notes(self) -> list[str]:
         ordered = [cell for row in self.rows for cell in self.row(*row)]
+        untested = dict.fromkeys(f"{c.run} on {c.data}: {UNTESTED}: {c.reason}" for c in ordered if not c.results)
         return [
             *stamp_lines([self._stamp(cell) for cell in ordered]),
+            *untested,
             f"percent, {' / '.join(SHOWN)}; numbers in brackets count the cells row by row; {OWN}: test people of the "
             "data that the run was trained on; ms per picture: to embed it, reading the file not counted",
         ]
 
     def _stamp(self, cell: Cell) -> dict[str, str]:
-        return cell.results.rows[0].stamp
+        return cell.results.rows[0].stamp if cell.results else {}

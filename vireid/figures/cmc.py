@@ -8,6 +8,7 @@ import numpy as np
 
 from vireid.evaluation.lines import average, lines_of
 from vireid.evaluation.results import Results
+from vireid.figures.stamp_words import said_in
 from vireid.figures.style import COLORS, COLUMN, DASHES, sheet
 from vireid.types import Language
 
@@ -20,15 +21,15 @@ WORDS = {
         "title": "CMC, {protocol}",
         "rank": "rank k",
         "rate": "queries with a true match among the first k (%)",
-        "trials": "bands: ± standard deviation over the trials",
-        "seeds": "bands: ± standard deviation over the seeds",
+        "trials": "bands: ± standard\ndeviation over\nthe trials",
+        "seeds": "bands: ± standard\ndeviation over\nthe seeds",
     },
     "zh": {
         "title": "CMC 曲线，{protocol}",
         "rank": "排名 k",
         "rate": "前 k 个结果中有正确匹配的查询比例（%）",
-        "trials": "色带：各次试验的 ± 标准差",
-        "seeds": "色带：各随机种子的 ± 标准差",
+        "trials": "色带：各次试验的\n± 标准差",
+        "seeds": "色带：各随机种子的\n± 标准差",
     },
 }
 
@@ -44,11 +45,11 @@ def cmc(results: Results, protocol: str | None = None, *, lang: Language = "en")
     averages = {name: average(own, lambda metrics: metrics.cmc) for name, own in rows.items()}
     curves = dict(sorted(averages.items(), key=lambda item: -item[1].mean[0]))
     with sheet(lang) as page:
-        words, grid = page.words(WORDS), page.axes(COLUMN * 0.72, 3.4)
+        words, translated, grid = page.words(WORDS), said_in(page.lang), page.axes(COLUMN, 3.4)
         axes = grid.axes[0]
         for number, (name, curve) in enumerate(curves.items()):
             ranks, color = np.arange(1, len(curve.mean) + 1), COLORS[number % len(COLORS)]
-            label = f"{name}  {100 * curve.mean[0]:.1f}"
+            label = f"{translated(name)}  {100 * curve.mean[0]:.1f}"
             axes.plot(ranks, 100 * curve.mean, color=color, ls=DASHES[number % len(DASHES)], label=label, zorder=3)
             if curve.std is not None:
                 low, high = 100 * (curve.mean - curve.std), 100 * (curve.mean + curve.std)
@@ -58,5 +59,6 @@ def cmc(results: Results, protocol: str | None = None, *, lang: Language = "en")
         axes.set(xlim=(1, length), ylim=(None, 101), xticks=[rank for rank in RANKS if rank <= length])
         axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
         banded = next((curve.over for curve in curves.values() if curve.std is not None), None)
-        axes.legend(title=words[banded] if banded else None, title_fontsize=7, loc="lower right")
+        title = words[banded] if banded else None
+        grid.figure.legend(loc="outside right upper", title=title, title_fontsize=7, alignment="left")
         return grid.figure

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 NEEDED = 30  # false matches behind a rate
 POINTS = 250  # of a curve: more are not seen
-TICKS = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8)
+TICKS = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95, 0.99)
 WORDS = {
     "en": {
         "roc": "ROC",
@@ -99,14 +99,14 @@ def error_rates(
         roc.set(xscale="log", ylim=(0, 1.01), title=words["roc"])
         roc.set(xlabel=words["false match"], ylabel=words["true match"])
         roc.set_xlim(right=1)
-        det.set(title=words["det"], xlabel=words["false match"], ylabel=words["false non-match"])
+        det.set(title=words["det"], xlabel=words["false match"] + " (%)", ylabel=words["false non-match"] + " (%)")
         _normal_deviates(det)
         roc.legend(loc="best")
         return grid.figure
 
 
 def _normal_deviates(axes: Axes) -> None:
-    """Ticks of both axes at round rates within what is drawn."""
+    """Ticks of both axes at round rates within what is drawn, in percent."""
     for axis, (low, high) in ((axes.xaxis, axes.get_xlim()), (axes.yaxis, axes.get_ylim())):
         ticks = [tick for tick in TICKS if low <= ndtri(tick) <= high]
-        axis.set_ticks([float(ndtri(tick)) for tick in ticks], [f"{tick:g}" for tick in ticks])
+        axis.set_ticks([float(ndtri(tick)) for tick in ticks], [f"{100 * tick:g}" for tick in ticks])

@@ -23,7 +23,7 @@ WORDS = {
         "across": "Visible and infrared",
         "same": "one person ({count:,} pairs)",
         "other": "different people ({count:,} pairs)",
-        "overlap": "overlap {share:.0%}",
+        "title": "{pairs}: overlap {share:.0%}",
         "threshold": "threshold {kind} {value:.3f}",
         "visible/visible": "visible / visible",
         "visible/infrared": "visible / infrared",
@@ -36,7 +36,7 @@ WORDS = {
         "across": "可见光与红外",
         "same": "同一人（{count:,} 对）",
         "other": "不同的人（{count:,} 对）",
-        "overlap": "重叠 {share:.0%}",
+        "title": "{pairs}：重叠 {share:.0%}",
         "threshold": "{kind} 阈值 {value:.3f}",
         "visible/visible": "可见光 / 可见光",
         "visible/infrared": "可见光 / 红外",
@@ -74,7 +74,7 @@ def histograms(
             for kind, dashes in zip(own, (DASHES[1], DASHES[2]), strict=False):
                 label = words["threshold"].format(kind=words[kind], value=thresholds[kind])
                 axes.axvline(thresholds[kind], color=INK, lw=1.2, ls=dashes, label=label)
-            axes.set_title(f"{words[name]}: {words['overlap'].format(share=values.overlap)}")
+            axes.set_title(words["title"].format(pairs=words[name], share=values.overlap))
             axes.set(ylabel=words["density"], xlim=(low, high))
             axes.grid(visible=False, axis="x")
             axes.legend(loc="upper left")

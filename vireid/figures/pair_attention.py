@@ -132,7 +132,10 @@ def pair_attention(
         figure = page.figure(width, (height + 0.45) * len(pairs) + 0.6)
         parts = figure.subfigures(len(pairs), 1, squeeze=False)[:, 0]
         for part, rows in zip(parts, pairs, strict=True):
-            pixels = [np.array(resize(read(table.full_path(row), gray=gray), use.size, use.filter)) for row in rows]
+            pixels = [
+                np.array(resize(read(table.full_path(row), gray=table.gray(row, gray)), use.size, use.filter))
+                for row in rows
+            ]
             images = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
             explained = explain_pair(embedder, images, torch.from_numpy(table.modality[list(rows)].astype(np.int64)))
             first, second = (int(table.pid[row]) for row in rows)

@@ -69,8 +69,9 @@ def projection(
                 means[modality] = places[mine].mean(0)
             ends = np.array([means[VISIBLE], means[INFRARED]])
             axes.plot(*ends.T, color=color, lw=1.6, zorder=3)
-            above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-            axes.annotate(str(pid), (ends[:, 0].mean(), ends[:, 1].max()), color=INK, zorder=4, **above)
+            place, away = _beyond(places[(table.pid == pid) & (table.modality == VISIBLE)], ends)
+            beside = {"xytext": tuple(9 * away), "textcoords": "offset points", "ha": "center", "va": "center"}
+            axes.annotate(str(pid), tuple(place), color=INK, zorder=4, **beside)
         for name, modality in (("visible", VISIBLE), ("infrared", INFRARED)):
             axes.scatter([], [], c=FAINT, marker=MARKERS[modality], s=22, label=words[name])
         axes.plot([], [], color=FAINT, label=words["means"])
@@ -80,6 +81,13 @@ def projection(
         axes.spines[:].set_visible(False)
         grid.figure.legend(loc="outside lower center", ncols=3, title=words["note"], title_fontsize=8)
         return grid.figure
+
+
+def _beyond(visible: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a person's number stands, behind the visible pictures (n, 2) seen from the infrared ones, and the way."""
+    way = ends[0] - ends[1]
+    away = way / max(float(np.linalg.norm(way)), 1e-9)
+    return ends[0] + away * float(((visible - ends[0]) @ away).max()), away
 
 
 def _rows(table: Table, people: int, seed: int) -> np.ndarray:

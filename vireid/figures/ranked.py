@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from vireid.data.table import Table
 from vireid.errors import ArgumentError
 from vireid.figures.fonts import INSTALL, Font, chinese_file, font, readable, width, wrap
+from vireid.figures.stamp_words import said_in
 from vireid.images import read, resize
 from vireid.system import replacing
 from vireid.types import MODALITIES, Language
@@ -137,9 +138,9 @@ class _Sheet:
     """Sizes, fonts and words of one picture."""
 
     def __init__(
-        self, table: Table, lang: str, chinese: Path | None, picture: tuple[int, int], shape: tuple[int, ...]
+        self, table: Table, lang: Language, chinese: Path | None, picture: tuple[int, int], shape: tuple[int, ...]
     ) -> None:
-        self.table, self.words, self.chinese = table, WORDS[lang], chinese
+        self.table, self.words, self.chinese, self.translated = table, WORDS[lang], chinese, said_in(lang)
         self.height, self.width = (SCALE * side for side in picture)
         self.rows, self.columns = shape
         self.step = self.width + SCALE * (GAP + 2 * FRAME)
@@ -151,7 +152,9 @@ class _Sheet:
         self, queries: np.ndarray, ranked: np.ndarray, similarity: np.ndarray, title: str, stamp: Mapping[str, str]
     ) -> Image.Image:
         caption = wrap(
-            self.legible("; ".join(f"{name}: {value}" for name, value in stamp.items())),
+            self.legible(
+                "; ".join(f"{self.translated(name)}: {self.translated(value)}" for name, value in stamp.items())
+            ),
             self.small,
             self.right - SCALE * MARGIN,
         )

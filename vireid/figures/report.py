@@ -18,26 +18,32 @@ from PIL import Image
 from vireid.evaluation.paired_table import HEADER, PairedTable
 from vireid.evaluation.results import COLUMNS, Results
 from vireid.figures.report_words import FIGURES, HEADINGS, WORDS
+from vireid.figures.stamp_words import said_in
 from vireid.images import read, resize
 from vireid.training.run_folder import RunFolder
 from vireid.types import Language, Size
 
-WIDTH = 1152  # pixels: the 72rem that the page is wide; a picture in it is not wider
+WIDTH = 1152  # pixels: a picture in the page is not wider
 QUALITIES = (80, 65, 50, 35)  # of WebP: the first one that fits
 MAX_BYTES = 1_950_000  # of the page: pictures of ranked lists get what the rest leaves
 TEXT_COLUMNS = ("name", "protocol", "method", "against", "stamp", "run")  # the others hold numbers
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c2026; --faint: #5c6570; --paper: #fff; --line: #d6dadf; --back: #f4f6f8;
-  --right: #00784e; --wrong: #b8331f }
-@media (prefers-color-scheme: dark) {
+  --right: #00784e; --wrong: #b8331f; --shade: #0003 }
+@media screen and (prefers-color-scheme: dark) {
   :root { --ink: #e8eaed; --faint: #a3abb5; --paper: #16181c; --line: #3a4048; --back: #21252b; --right: #3ecf95;
-    --wrong: #ff8a75 } }
+    --wrong: #ff8a75; --shade: #000a } }
 body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
-  max-width: 72rem; padding: 1.5rem }
+  max-width: 76rem; padding: 1.5rem }
 h1 { font-size: 1.6rem; margin: 0 } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem } p, li { color: var(--faint) }
 h3 { font-size: 1rem; margin: 1.2rem 0 .3rem }
-.wide { overflow-x: auto } table { border-collapse: collapse; font-variant-numeric: tabular-nums }
-th, td { padding: .35rem .8rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
+.wide { overflow-x: auto; background: linear-gradient(90deg, var(--paper) 40%, transparent) 0 0 / 3rem 100%,
+  linear-gradient(270deg, var(--paper) 40%, transparent) 100% 0 / 3rem 100%,
+  linear-gradient(90deg, var(--shade), transparent) 0 0 / .8rem 100%,
+  linear-gradient(270deg, var(--shade), transparent) 100% 0 / .8rem 100%; background-repeat: no-repeat;
+  background-attachment: local, local, scroll, scroll } /* a shade where more columns lie */
+table { border-collapse: collapse; font-size: .8rem; font-variant-numeric: tabular-nums }
+th, td { padding: .35rem .45rem; border-bottom: 1px solid var(--line); text-align: right; white-space: nowrap }
 th:first-child, td:first-child, th.text, td.text { text-align: left } th { font-weight: 600 }
 pre { background: var(--back); padding: .8rem; overflow-x: auto; white-space: pre-wrap; overflow-wrap: anywhere }
 img { box-sizing: border-box; max-width: 100%; height: auto; border: 1px solid var(--line) }
@@ -52,8 +58,9 @@ summary { cursor: pointer; padding: .3rem 0; overflow-wrap: anywhere }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1rem } dd { margin: 0; overflow-wrap: anywhere }
 ul { padding-left: 1.2rem; overflow-wrap: anywhere }
 @media (max-width: 40rem) { dl { grid-template-columns: 1fr } dd { padding-bottom: .4rem } }
-@media print { body { max-width: none; padding: 0 } figure, tr, .hits { break-inside: avoid }
-  .wide { overflow: visible } }
+@media print { :root { color-scheme: light } body { max-width: none; padding: 0 }
+  figure, tr, .hits { break-inside: avoid } .wide { overflow: visible; background: none }
+  th, td { padding: .2rem .25rem; font-size: .6rem; white-space: normal } }
 """
 
 
@@ -141,14 +148,16 @@ def page(report: Report) -> str:
 def results_table(results: Results, lang: Language) -> str:
     """The results in percent, best and second of several marked, the stamps below."""
     header, cells = results.cells()
-    words, protocol, stamp = WORDS[lang], header.index("protocol"), header.index("stamp")
+    words, translated, protocol, stamp = WORDS[lang], said_in(lang), header.index("protocol"), header.index("stamp")
     ranked: dict[tuple[str, int], list[str]] = {}
     for row in cells:
         if row[stamp]:  # floors have no number
             for at in (header.index(name) for name in COLUMNS):
                 ranked.setdefault((row[protocol], at), []).append(row[at].partition(" ")[0])
-    marked = [[_marked(cell, row, at, ranked, protocol, stamp) for at, cell in enumerate(row)] for row in cells]
-    notes = [*results.notes()[:-1], words["percent"]]
+    marked = [
+        [_marked(translated(cell), row, at, ranked, protocol, stamp) for at, cell in enumerate(row)] for row in cells
+    ]
+    notes = results.notes(translated)
     if any(len(set(values)) > 1 for values in ranked.values()):
         notes.append(words["marks"])
     return table(header, marked, notes, lang)
@@ -167,7 +176,9 @@ def _marked(
 
 
 def table(header: Sequence[str], cells: Sequence[Sequence[str]], notes: Sequence[str], lang: Language) -> str:
-    """A table whose cells are HTML, with lines of text below it."""
+    """A table whose cells are HTML, with lines of text below it; a column without any content is left out."""
+    kept = [at for at in range(len(header)) if not cells or any(row[at] for row in cells)]
+    header, cells = [header[at] for at in kept], [[row[at] for at in kept] for row in cells]
     kinds = [' class="text"' if name in TEXT_COLUMNS else "" for name in header]
     names = [HEADINGS.get(name, name) if lang == "zh" else name for name in header]
     head = "".join(f'<th scope="col"{kind}>{escape(name)}</th>' for name, kind in zip(names, kinds, strict=True))
@@ -181,8 +192,12 @@ def table(header: Sequence[str], cells: Sequence[Sequence[str]], notes: Sequence
 def _paired(report: Report) -> list[str]:
     if report.paired is None:
         return []
-    cells = [[escape(cell) for cell in row] for row in report.paired.cells()]
-    return [f"<h2>{WORDS[report.lang]['paired']}</h2>", table(HEADER, cells, report.paired.notes(), report.lang)]
+    translated = said_in(report.lang)
+    cells = [[escape(translated(cell)) for cell in row] for row in report.paired.cells()]
+    return [
+        f"<h2>{WORDS[report.lang]['paired']}</h2>",
+        table(HEADER, cells, report.paired.notes(translated), report.lang),
+    ]
 
 
 def _cost(report: Report) -> list[str]:
@@ -206,14 +221,15 @@ def pairs(values: dict[str, str]) -> str:
 
 def _records(report: Report) -> list[str]:
     """What was run and how to repeat it, for each run, as one part."""
-    words, parts = WORDS[report.lang], list[str]()
+    words, translated, parts = WORDS[report.lang], said_in(report.lang), list[str]()
     for run in report.runs:
         record = run.folder.record
+        about = {**record.stamp, "commit": record.git or "unknown", **record.versions}
         whole = escape(json.dumps(record.plain(), indent=1, ensure_ascii=False))
         name = f": {escape(run.name)}" if len(report.runs) > 1 else ""
         parts += [
             f"<h2>{words['what']}{name}</h2>",
-            pairs({**record.stamp, "commit": record.git or "unknown", **record.versions}),
+            pairs({translated(name): translated(value) for name, value in about.items()}),
             f"<h2>{words['how']}{name}</h2>",
             f"<pre>{escape(run.command)}</pre>",
             f"<details><summary>{words['record']}</summary><pre>{whole}</pre></details>",

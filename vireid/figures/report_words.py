@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from vireid.types import Language
+
 WORDS = {
     "en": {
         "title": "{method} on {data}",
@@ -32,7 +34,6 @@ WORDS = {
         "what": "What was run",
         "how": "How to repeat it",
         "record": "The whole record",
-        "percent": "percent; mean ± standard deviation over the trials (n - 1)",
     },
     "zh": {
         "title": "{method}，数据集 {data}",
@@ -61,7 +62,6 @@ WORDS = {
         "what": "训练内容",
         "how": "如何复现",
         "record": "完整记录",
-        "percent": "百分比；各次试验的均值 ± 标准差（n - 1）",
     },
 }
 HEADINGS = {  # of the columns of tables, in Chinese
@@ -71,7 +71,7 @@ HEADINGS = {  # of the columns of tables, in Chinese
     "queries": "查询",
     "valid": "有效",
     "gallery": "图库",
-    "stamp": "条件",
+    "stamp": "印记",
     "method": "方法",
     "against": "对照",
     "difference in mAP": "mAP 差（百分点）",
@@ -85,7 +85,7 @@ HEADINGS = {  # of the columns of tables, in Chinese
     "dimensions": "维数",
     "training s": "训练秒数",
 }
-FIGURES = {
+FIGURES = {  # captions
     "en": {
         "cmc": "CMC: how often a true match is among the first k results.",
         "histograms": "Similarities of pairs: the less the two densities overlap, the better a threshold separates "
@@ -111,3 +111,33 @@ FIGURES = {
         "samples": "方法在训练过程中生成的图像。",
     },
 }
+TITLES = {  # of figures, for those who do not see them
+    "en": {
+        "cmc": "CMC curves",
+        "histograms": "Histograms of similarities",
+        "projection": "Embeddings in the plane",
+        "cameras": "Camera by camera",
+        "error-rates": "Error rates over thresholds",
+        "attention": "Attention of pairs",
+        "training": "Training curves",
+        "samples": "Pictures made in training",
+    },
+    "zh": {
+        "cmc": "CMC 曲线",
+        "histograms": "相似度直方图",
+        "projection": "特征的平面投影",
+        "cameras": "摄像头之间的结果",
+        "error-rates": "各阈值的错误率",
+        "attention": "图像对的注意力",
+        "training": "训练曲线",
+        "samples": "训练中生成的图像",
+    },
+}
+
+
+def figure_title(name: str, lang: Language) -> str:
+    """The title of a figure, whose name may end in a protocol (cmc-sysu-all-single-shot)."""
+    for kind, title in TITLES[lang].items():
+        if name == kind or name.startswith(f"{kind}-"):
+            return f"{title} {name.removeprefix(kind).lstrip('-')}".rstrip()
+    return name

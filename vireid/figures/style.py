@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -124,14 +124,15 @@ def sheet(lang: Language = "en") -> Iterator[Sheet]:
 
 
 def _add_font(path: Path) -> str:
-    """Make the font of a file known to matplotlib and return its family."""
+    """Make the font of a file known to matplotlib as one of normal weight, and return its family."""
     from matplotlib import font_manager
 
-    known = {entry.fname: entry.name for entry in font_manager.fontManager.ttflist}
-    if str(path) not in known:
+    known = font_manager.fontManager.ttflist
+    if all(entry.fname != str(path) for entry in known):
         font_manager.fontManager.addfont(str(path))
-        known = {entry.fname: entry.name for entry in font_manager.fontManager.ttflist}
-    return known[str(path)]
+    place = next(place for place, entry in enumerate(known) if entry.fname == str(path))
+    known[place] = replace(known[place], weight=400)  # of one that says medium: matplotlib would warn at each text
+    return known[place].name
 
 
 def save(figure: Figure, path: Path | str, formats: Sequence[Format] = ("png",)) -> list[Path]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from PIL import Image, ImageDraw
 
-from vireid.evaluation.results import percent
 from vireid.evaluation.transfer_matrix import SHOWN, Cell, TransferMatrix
 from vireid.figures.fonts import Font, chinese_file, font, readable, width, wrap
 from vireid.system import replacing
@@ -81,13 +80,13 @@ class _Sheet:
 
     def cell(self, left: int, top: int, cell: Cell) -> None:
         """A colored field with rank 1 and mAP, framed where the data is the run's own."""
-        share = cell.results.mean["mAP"]
+        share = cell.mean.get("mAP")
         box = (left, top, left + SCALE * CELL[0] - 1, top + SCALE * CELL[1] - 1)
-        self.pen.rectangle(box, fill=shade(share), outline=FRAME if cell.own else None, width=2 * SCALE)
-        text = " / ".join(percent(cell.results.mean[column]) for column in SHOWN)
-        place = left + (SCALE * CELL[0] - width(text, self.text)) // 2
+        fill, ink = (PAPER, FAINT) if share is None else (shade(share), PAPER if share > 0.6 else INK)
+        self.pen.rectangle(box, fill=fill, outline=FRAME if cell.own else None, width=2 * SCALE)
+        place = left + (SCALE * CELL[0] - width(cell.figures, self.text)) // 2
         middle = top + SCALE * (CELL[1] - LINE) // 2
-        self.write(place, middle, [(text, self.text)], PAPER if share > 0.6 else INK)
+        self.write(place, middle, [(cell.figures, self.text)], ink)
 
     def write(self, left: int, top: int, lines: list[tuple[str, Font]], color: tuple[int, int, int]) -> None:
         for number, (text, chosen) in enumerate(lines):

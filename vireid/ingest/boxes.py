@@ -30,7 +30,9 @@ from vireid.table_file import headless, number, read_table
 PLACES = ("left", "top", "right", "bottom")
 COLUMNS = ("video", "time", "frame", *PLACES, "track", "score", "pid")
 WRITTEN = ("time", *PLACES, "track", "score")
+LARGEST = 1 << 53  # to which a float holds every whole number
 ABOUT = "# vireid boxes 1 "
+NARROWEST = 0.2  # width of a box by its height; strips match pictures without a person (docs/serve/search.md)
 
 
 class Box(NamedTuple):
@@ -44,6 +46,11 @@ class Box(NamedTuple):
     track: str = ""
     score: float = 1.0
     pid: str = ""
+
+    def shows_somebody(self, min_height: float) -> bool:
+        """Whether it is high enough and no strip, in which hardly anything is seen of somebody at the frame's side."""
+        high = self.bottom - self.top
+        return high >= min_height and self.right - self.left >= NARROWEST * high
 
 
 class _Listed(NamedTuple):
@@ -84,6 +91,12 @@ def check_source(source: Path) -> bool:
     return "" in _read(source, about.st_size, about.st_mtime_ns)
 
 
+def videos_in(file: Path) -> list[str]:
+    """What the column `video` of a file calls its videos; nothing where it has no such column."""
+    about = file.stat()
+    return [name for name in _read(file, about.st_size, about.st_mtime_ns) if name]
+
+
 def write_boxes(path: Path, boxes: Iterable[Box], about: Mapping[str, Any]) -> None:
     """Write boxes of one video, whole or not at all, with `about` as JSON in the first line."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -98,13 +111,18 @@ def write_boxes(path: Path, boxes: Iterable[Box], about: Mapping[str, Any]) -> N
 
 def read_written(path: Path) -> tuple[list[Box], dict[str, Any]]:
     """What `write_boxes` wrote."""
+    written, about = about_written(path), path.stat()
+    listed = _read(path, about.st_size, about.st_mtime_ns)
+    return [each.box for each in listed.get("", ())], written
+
+
+def about_written(path: Path) -> dict[str, Any]:
+    """What `write_boxes` wrote about its boxes."""
     with path.open(encoding="utf-8") as file:
         first = file.readline()
     if not first.startswith(ABOUT):
         raise BoxesError(f"{path} was not written by vireid; remove it and it is made again")
-    about = path.stat()
-    listed = _read(path, about.st_size, about.st_mtime_ns)
-    return [each.box for each in listed.get("", ())], json.loads(first[len(ABOUT) :])
+    return json.loads(first[len(ABOUT) :])
 
 
 def _file_for(folder: Path, names: Sequence[str]) -> Path:
@@ -154,12 +172,14 @@ def _of_csv(cells: dict[str, str], where: str) -> _Listed:
             "are places and not width and height"
         )
     score = _number(cells["score"], "score", where) if cells.get("score") else 1.0
+    if not 0 <= score <= 1:
+        raise BoxesError(f"{where}: score is from 0 to 1, got {cells['score']}; divide percent by 100")
     box = Box(math.nan, left, top, right, bottom, cells.get("track", ""), score, cells.get("pid", ""))
     if "frame" in cells:
-        frame = _number(cells["frame"], "frame", where)
-        if frame < 0 or frame != int(frame):
+        frame = _whole(cells["frame"], "frame", where)
+        if frame < 0:
             raise BoxesError(f"{where}: frame is a number from 0, got {cells['frame']!r}")
-        return _Listed(int(frame), box)
+        return _Listed(frame, box)
     time_s = _number(cells["time"], "time", where)
     if time_s < 0:
         raise BoxesError(f"{where}: time is in seconds since the first moment of the video, got {time_s}")
@@ -168,16 +188,28 @@ def _of_csv(cells: dict[str, str], where: str) -> _Listed:
 
 def _of_mot(cells: list[str], where: str) -> _Listed | None:
     if len(cells) < 6:
-        raise BoxesError(f"{where}: expected frame, track, left, top, width, height, confidence; got {cells}")
-    frame, track, left, top, width, height = (_number(cell, "a cell", where) for cell in cells[:6])
+        raise BoxesError(
+            f"{where}: expected frame, track, left, top, width, height, confidence with commas between them; "
+            f"got {cells}"
+        )
+    frame, track = _whole(cells[0], "frame", where), _whole(cells[1], "track", where)
+    left, top, width, height = (_number(cell, "a cell", where) for cell in cells[2:6])
     score = _number(cells[6], "confidence", where) if len(cells) > 6 else 1.0
     if score == 0:
         return None
     if frame < 1 or width <= 0 or height <= 0:
         raise BoxesError(f"{where}: frame is from 1, width and height above 0; got {cells[:6]}")
-    name = "" if track < 0 else str(int(track))
+    name = "" if track < 0 else str(track)
     box = Box(math.nan, left, top, left + width, top + height, name, score if 0 < score <= 1 else 1.0)
-    return _Listed(int(frame) - 1, box)
+    return _Listed(frame - 1, box)
+
+
+def _whole(text: str, name: str, where: str) -> int:
+    """A whole number, which some programs write as 1.0."""
+    value = _number(text, name, where)
+    if value != int(value) or abs(value) > LARGEST:
+        raise BoxesError(f"{where}: {name} is a whole number up to 2^53, got {text[:40]!r}")
+    return int(value)
 
 
 def _number(text: str, name: str, where: str) -> float:

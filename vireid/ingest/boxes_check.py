@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from vireid.errors import BoxesError, SourceError, VideoError
-from vireid.ingest.boxes import PLACES, Box, boxes_of, check_source
+from vireid.ingest.boxes import PLACES, Box, boxes_of, check_source, videos_in
 from vireid.ingest.segments import Source
 from vireid.ingest.video import APART_S, Video
 from vireid.ingest.video_settings import VideoSettings
@@ -36,13 +36,27 @@ def check_boxes(source: Path, videos: Sequence[Source], settings: VideoSettings)
     counts = [_check_video(settings.boxes, video, settings.min_height) for video in videos]
     without = [video.id for video, count in zip(videos, counts, strict=True) if count == 0]
     if not any(counts) and None not in counts:
+        what = "these videos" if len(videos) > 1 else "this video"
         raise BoxesError(
-            f"{settings.boxes} has no box of {'these videos' if len(videos) > 1 else 'this video'}: "
-            f"{', '.join(without[:3])}{', ...' if len(without) > 3 else ''}; "
-            f"the column `video` has the path of each below {source}"
+            f"{settings.boxes} has no box of {what}: {_first(without)}; {_what_it_has(settings.boxes, source)}"
         )
     if without:
         log.warning("%s has no box of %d of %d videos: %s", settings.boxes, len(without), len(videos), without[0])
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _what_it_has(boxes: Path, source: Path) -> str:
+    """What a file or folder of boxes has in place of boxes of the videos."""
+    if boxes.is_dir():
+        return "the files there have no line that counts"
+    names = videos_in(boxes)
+    if not names:
+        return "it has no line that counts (in a .txt a confidence of 0 is left out)"
+    below = f"the path of each below {source}" if source.is_dir() else source.name
+    return f"its column `video` has {_first(names)}; expected {below}"
 
 
 def _check_video(file: Path, source: Source, min_height: float) -> int | None:

@@ -3,8 +3,8 @@
     taken       pictures and videos by their suffix; a file without a suffix that begins as a picture
     followed    symbolic links, to files and to folders; a folder or file is listed once, and first by its own name
     left out    hidden names (.thumbnails, .Trash-1000, ._a.jpg), folders of systems and recorders (@eaDir, #recycle,
-                $RECYCLE.BIN, lost+found), galleries of vireid with their thumbnails, other kinds of files, links that
-                lead nowhere or back, folders that cannot be opened, pipes and sockets
+                $RECYCLE.BIN, lost+found), galleries of vireid with their thumbnails, the masks of `vireid data make`,
+                other kinds of files, links that lead nowhere or back, folders that cannot be opened, pipes and sockets
 
 What the user names is entered whatever its name is; the rules are for what lies below.
 """
@@ -25,16 +25,19 @@ from vireid.system import printable
 # Thumbnails, waste bins and snapshots that Synology, QNAP, NetApp, Windows, macOS and Linux keep among a user's files.
 SYSTEM = frozenset(
     (
-        "@eadir", "@tmp", "@recycle", "@recently-snapshot", "#recycle", "#snapshot", "~snapshot", "$recycle.bin",
-        "recycler", "system volume information", "lost+found", "lost.dir", "__macosx", "network trash folder",
-        "temporary items", "thumbs.db", "ehthumbs.db", "desktop.ini",
+        "@eadir", "@tmp", "@recycle", "@recently-snapshot", "@synoeastream", "@sharesnap", "@appstore", "#recycle",
+        "#snapshot", "~snapshot", "$recycle.bin", "recycler", "system volume information", "lost+found", "lost.dir",
+        "found.000", "_gsdata_", "__macosx", "network trash folder", "temporary items", "thumbs.db", "ehthumbs.db",
+        "desktop.ini",
     )
 )  # fmt: skip
+MADE, MASKS = "synthetic.json", "masks"  # of synthetic people
 GALLERY, FILES, THUMBNAILS, AUDIT = "records.lance", ".files", "thumbnails", "audit.jsonl"
 SHOWN = 5  # names of one reason
 HIDDEN = "hidden files"
 SYSTEM_FILES = "files of the system or in hidden folders"
 OWN = "folders of galleries"
+LABELS = "masks of synthetic people"
 OTHER = "files of other kinds"
 NOWHERE = "links that lead nowhere"
 LISTED = "links to what is listed under its own name"
@@ -162,7 +165,7 @@ class _Walk:
             else:
                 self.links.append(parts)
         elif entry.is_dir():
-            reason = SYSTEM_FILES if is_system(entry.name) else OWN if is_archive(entry.path) else None
+            reason = _reason(entry)
             if reason is None:
                 self.folders.append(parts)
             elif count := 1 if reason == OWN else _files_below(entry.path):
@@ -203,6 +206,15 @@ class _Walk:
             self.seen.add((about.st_dev, about.st_ino))
         else:
             self.left_out.add(OTHER, "/".join(parts))
+
+
+def _reason(entry: os.DirEntry[str]) -> str | None:
+    """Why a folder is left out."""
+    if is_system(entry.name):
+        return SYSTEM_FILES
+    if entry.name == MASKS and os.path.isfile(os.path.join(os.path.dirname(entry.path), MADE)):
+        return LABELS
+    return OWN if is_archive(entry.path) else None
 
 
 def _files_below(folder: str) -> int:

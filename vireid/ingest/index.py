@@ -166,9 +166,12 @@ def _embedded(
 ) -> Iterator[tuple[Place, Image.Image, np.ndarray, int]]:
     """The crops that can be read, with their vectors and modality."""
     opened: list[tuple[Place, Image.Image]] = []
+    given = {place.crop.camera: place.crop.thermal_range for place in places}
+    archive.gray.add({name: ends for name, ends in given.items() if ends is not None}, archive.gallery)
+    rules = {camera: archive.gray.of(camera) for camera in given}
     for place in places:
         try:
-            opened.append((place, place.crop.open(archive.gallery.gray)))
+            opened.append((place, place.crop.open(rules[place.crop.camera])))
         except PictureError as error:
             refused.append(str(error))
     parts = extractor.batches([picture for _, picture in opened], [place.crop.modality for place, _ in opened])

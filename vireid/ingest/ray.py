@@ -56,7 +56,7 @@ class Job:
     bundle: Path
     gallery: str
     files: Path
-    backend: Backend = "torch"
+    backend: Backend = "auto"
     device: str = "auto"
     batch_size: int = 64
     pose: str | None = None

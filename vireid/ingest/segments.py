@@ -161,7 +161,7 @@ def chosen(boxes: list[Box], settings: VideoSettings) -> list[tuple[Box, int]]:
     for box in boxes:
         place = place + 1 if box.time_s == moment else 0
         moment = box.time_s
-        if box.bottom - box.top >= settings.min_height:
+        if box.shows_somebody(settings.min_height):
             tracks.setdefault(box.track, []).append((box, place))
     crops, apart_s = [], max(settings.interval_s, CLOSEST_S) - 1e-6
     for track, many in tracks.items():

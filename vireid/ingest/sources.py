@@ -12,6 +12,8 @@ List: a CSV (also with semicolons or tabs) with a header; `path` is needed, ever
     modality   auto, or visible or infrared in the words of a manifest (rgb, ir, thermal, ...)
     tags       separated by |                             track, pid any text
     id         the path by default, different in every line
+    thermal_low, thermal_high     for gray of more than 8 bits: the values that become black and white. One range for a
+               camera; empty cells take that of its other lines, and without any the gallery's rule holds
 
 The path may be that of a video, and time its first moment; how people are found in it stands in segments.py.
 """
@@ -36,10 +38,11 @@ from vireid.ingest.times import seconds
 from vireid.search.gallery import NO_VECTOR, Record
 from vireid.system import file_digest
 from vireid.table_file import SUFFIXES as LIST_SUFFIXES
-from vireid.table_file import ListedFiles, file_path, nearest, read_table
+from vireid.table_file import ListedFiles, camera_ranges, file_path, nearest, read_table
 from vireid.types import MODALITIES, MODALITY_WORDS, VISIBLE, ModalityOrAuto
 
-COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id")
+ENDS = ("thermal_low", "thermal_high")
+COLUMNS = ("path", "camera", "time", "modality", "track", "pid", "tags", "id", *ENDS)
 ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)")  # a path has lost one of two slashes
 
 
@@ -49,7 +52,8 @@ class Crop:
 
     `picture` is given, or made when it is read, where the crop is not a file; `digest` is then that of its video, if
     any. Crops of the same `row` become one row with `rows="tracks"`, of which the crop of the highest `quality` is
-    shown. `has_own_id`: the user chose the id, so it is not changed.
+    shown. `has_own_id`: the user chose the id, so it is not changed. `thermal_range` is the camera's, where its list
+    gives one.
     """
 
     id: str
@@ -65,6 +69,7 @@ class Crop:
     quality: float = 0.0
     digest: str = ""
     has_own_id: bool = False
+    thermal_range: tuple[float, float] | None = None
 
     @property
     def is_file(self) -> bool:
@@ -81,8 +86,9 @@ class Crop:
             raise PictureError(f"{self.path} cannot be read: {error.strerror}; copy it again or leave it out") from None
 
     def open(self, gray: GrayRule = STRETCH) -> Image.Image:
-        """The picture as RGB, a new image; raises PictureError."""
+        """The picture as RGB, a new image, by the rule `gray` where its list gives no range; raises PictureError."""
         picture = self.picture() if callable(self.picture) else self.picture
+        gray = gray if self.thermal_range is None else GrayRule(*self.thermal_range)
         return read(self.path if picture is None else picture, str(self.path), gray=gray)
 
     def record(self, row_id: str, digest: str) -> Record:
@@ -154,6 +160,12 @@ def crops_of(
         yield replace(crop, modality=modality) if crop.modality == "auto" else crop
 
 
+def thermal_ranges(source: Path) -> dict[str, tuple[float, float]]:
+    """The range of gray values of each camera for which a list gives one; raises SourceError."""
+    is_list = source.suffix.lower() in LIST_SUFFIXES and source.is_file()
+    return _ranges_of(source) if is_list else {}
+
+
 def _no_source(source: Path) -> str:
     """Why something cannot be indexed, and what to give."""
     give = "give the folder of your pictures, a list of them (.csv), or a video"
@@ -201,8 +213,10 @@ def _lines_of(path: Path) -> Iterator[Crop]:
     table, listed = read_table(path, SourceError), ListedFiles(path.parent)
     ids: dict[str, int] = {}
     _check_columns(path, table.header)
+    ranges = _ranges_of(path)
     for line, cells in table.rows():
         crop = _crop(path, line, cells)
+        crop = replace(crop, thermal_range=ranges.get(crop.camera)) if ranges else crop
         if (first := listed.first_line(str(crop.path), line)) != line:
             raise SourceError(f"{path}, line {line}: {crop.path} is listed twice, first in line {first}; remove one")
         if (first := ids.setdefault(crop.id, line)) != line:
@@ -212,15 +226,32 @@ def _lines_of(path: Path) -> Iterator[Crop]:
         yield crop
 
 
+def _ranges_of(path: Path) -> dict[str, tuple[float, float]]:
+    """The range of each camera for which a list gives one; SourceError for a bad one, and for two of one camera."""
+    table = read_table(path, SourceError)
+    if {*ENDS}.isdisjoint(table.header):
+        return {}
+    low, high = ENDS
+    rows = ((_camera(path, cells), cells.get(low, ""), cells.get(high, ""), line) for line, cells in table.rows())
+    return camera_ranges(rows, ENDS, path, SourceError)
+
+
+def _camera(path: Path, cells: dict[str, str]) -> str:
+    return cells.get("camera") or path.stem
+
+
 def _check_columns(path: Path, header: list[str]) -> None:
     unknown = [name for name in header if name not in COLUMNS]
     twice = [name for name in COLUMNS if header.count(name) > 1]
     if "path" in header and not unknown and not twice:
         return
-    near = nearest("path", unknown)
-    fault = f"unknown columns {', '.join(f'`{name}`' for name in unknown)}" if unknown else f"two columns `{twice[0]}`"
     if "path" not in header:
+        near = nearest("path", unknown)
         fault = "no column `path`" + (f" (is it `{near}`? rename it)" if near else "")
+    elif unknown:
+        fault = f"unknown columns {', '.join(f'`{name}`' for name in unknown)}"
+    else:
+        fault = f"two columns `{twice[0]}`"
     raise SourceError(f"{path} has {fault}; a list has {', '.join(COLUMNS)}, of which only path is needed")
 
 
@@ -236,7 +267,7 @@ def _crop(list_path: Path, number: int, cells: dict[str, str]) -> Crop:
     return Crop(
         id=cells.get("id") or Path(place).as_posix(),
         path=(list_path.parent / place).resolve(),
-        camera=cells.get("camera") or list_path.stem,
+        camera=_camera(list_path, cells),
         time_s=seconds(cells.get("time", ""), where),
         modality="auto" if word == "auto" else MODALITIES[MODALITY_WORDS[word]],  # pyright: ignore[reportArgumentType]
         track=cells.get("track", ""),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,17 +13,8 @@ from torch import Tensor, nn
 from vireid.declaration import NoSettings, configured
 from vireid.layers.saved import load_network, save_network
 from vireid.own_files import Code
-from vireid.types import IMAGENET_MEAN, IMAGENET_STD, ResizeFilter, Similarity, Size
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """How pictures are prepared for an embedder and how its vectors are compared; it is saved with the network."""
-
-    size: Size  # (height, width)
-    filter: ResizeFilter = "lanczos"
-    similarity: Similarity = "cosine"
-    thermal_range: tuple[float, float] | None = None  # of gray values of more than 8 bits; None: see images.GrayRule
+from vireid.system import fast_layout
+from vireid.types import IMAGENET_MEAN, IMAGENET_STD, Deployment
 
 
 class Embedder(nn.Module):
@@ -68,7 +59,7 @@ class Embedder(nn.Module):
             raise TypeError(
                 f"an embedder takes uint8 pixels 0..255, got {images.dtype}; pass the image as it was decoded"
             )
-        return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
+        return (fast_layout(images).to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def forward(self, images: Tensor, modality: Tensor, *inputs: Tensor) -> Tensor:
         return next(iter(self.layers(self.normalize(images), modality, *inputs).values()))

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import _codecs
 import argparse
+import datetime
 import re
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,9 @@ from torch import Tensor
 from vireid.errors import WeightsError
 from vireid.layers.weights_kind import HEAD_BYTES, is_safetensors, not_weights
 
-WRAPPERS = ("net", "model", "state_dict", "teacher")  # keys under which public checkpoints keep their state dict
+# Keys under which public checkpoints keep their state dict; where none is there, the only state dict is taken.
+WRAPPERS = ("net", "model", "state_dict", "model_state_dict", "teacher")
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 RUN_CHECKPOINT = "method"  # and the key of last.pt and best.pt, which hold a method with its network
 NETWORKS = ("embedder.", "refiner.")  # of a method
 WRAPPED = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile, before the names of what they wrap
@@ -83,7 +87,7 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
 
 def harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
     """What checkpoints hold beside tensors and may be rebuilt, as none of it runs code of the file: figures of NumPy,
-    options of argparse."""
+    options of argparse, paths (as text: nothing is opened) and times."""
     rebuild: set[Any] = {np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]}  # of a scalar and of an array
     named: list[Any] = [
         (function, f"{module}.{function.__name__}")
@@ -91,13 +95,22 @@ def harmless() -> list[Callable[..., Any] | tuple[Callable[..., Any], str]]:
         for module in ("numpy._core.multiarray", "numpy.core.multiarray")  # of NumPy 2 and of NumPy 1
     ]
     kinds = [np.dtype(letter) for letter in "?bhilqpBHILQPefdgFDSUmM"]  # not O: objects
-    return [*named, np.ndarray, np.dtype, *{type(kind) for kind in kinds}, _codecs.encode, argparse.Namespace]
+    paths: list[Any] = [
+        (pure, f"{module}.{name}")
+        for module in ("pathlib", "pathlib._local")  # the latter in files of Python 3.13
+        for pure in (PurePosixPath, PureWindowsPath)
+        for name in (pure.__name__, pure.__name__.removeprefix("Pure"))
+    ]
+    times = [datetime.datetime, datetime.date, datetime.timedelta, datetime.timezone]
+    own = [np.ndarray, np.dtype, *{type(kind) for kind in kinds}, _codecs.encode, argparse.Namespace]
+    return [*named, *paths, *times, *own]
 
 
 def read_torch(path: Path) -> Any:
     """What torch.save wrote; WeightsError that says why where it cannot be read."""
     try:
-        with torch.serialization.safe_globals(harmless()):
+        with torch.serialization.safe_globals(harmless()), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the error says what the file is
             return torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises RuntimeError, UnpicklingError, EOFError and others for broken files
         raise WeightsError(f"{path} {why_unreadable(path, str(error))}") from error
@@ -110,16 +123,23 @@ def why_unreadable(path: Path, message: str) -> str:
     if match := re.search(r"GLOBAL ([\w.]+)|<class '([\w.]+)'>", message):
         name = match[1] or match[2]
         return f"is not a torch file of plain tensors: it holds an object of {name}, which is not loaded; {SAVE_AGAIN}"
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
-        if not any(name.endswith("data.pkl") for name in names):
-            listed = ", ".join(names[:3]) or "nothing"
-            return f"is a ZIP archive that torch did not write; it holds {listed}: unpack it and give the checkpoint"
+    names = _names_in_zip(path)
+    if names and not any(name.endswith("data.pkl") for name in names):
+        listed = ", ".join(names[:3])
+        return f"is a ZIP archive that torch did not write; it holds {listed}: unpack it and give the checkpoint"
     return (
         "is not a torch file of plain tensors: it is cut off, damaged or of another program; download it again and "
         "compare its size"
     )
+
+
+def _names_in_zip(path: Path) -> list[str]:
+    """The names in an archive; nothing of a damaged one."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except Exception:  # of a damaged list of names zipfile raises UnicodeDecodeError, struct.error and others
+        return []
 
 
 # --- wrappers and prefixes --------------------------------------------------------------------------------------------
@@ -142,6 +162,12 @@ def unpacked(path: Path, kind: str, content: Any) -> WeightsFile:
             f"{path} holds no state dict: expected tensors by name, alone or under {', '.join(WRAPPERS)}; it holds "
             f"{held or 'nothing'}"
         )
+    broken = [name for name, tensor in tensors.items() if tensor.dtype in FLOATS and tensor.isnan().any()]
+    if broken:
+        raise WeightsError(
+            f"{path} holds values that are not numbers (NaN), first in {broken[0]}, in {len(broken)} of {len(tensors)} "
+            "tensors: the training that wrote it failed; give an earlier checkpoint of it"
+        )
     if wrapper == [RUN_CHECKPOINT]:
         kind = "checkpoint of a training with vireid"
     names, prefixes, left_out = without_prefixes(list(tensors))
@@ -157,9 +183,18 @@ def unpacked(path: Path, kind: str, content: Any) -> WeightsFile:
 
 
 def wrapper_of(content: Mapping[Any, Any]) -> str | None:
-    """The key under which a mapping keeps a state dict."""
+    """The key under which a mapping keeps a state dict; None where there is none, or which one is not known."""
     keys = (RUN_CHECKPOINT, *WRAPPERS) if "format" in content else WRAPPERS
-    return next((key for key in keys if isinstance(content.get(key), Mapping)), None)
+    known = next((key for key in keys if isinstance(content.get(key), Mapping)), None)
+    if known is not None or any(as_tensor(value) is not None for value in content.values()):
+        return known
+    others = [key for key, value in content.items() if isinstance(key, str) and _holds_tensors(value)]
+    return others[0] if len(others) == 1 else None
+
+
+def _holds_tensors(content: Any) -> bool:
+    """Whether something is a state dict of any size, and not the state of an optimizer, whose tensors lie deeper."""
+    return isinstance(content, Mapping) and any(as_tensor(value) is not None for value in content.values())
 
 
 def as_tensor(value: Any) -> Tensor | None:

@@ -4,6 +4,17 @@ from __future__ import annotations
 
 HEAD_BYTES = 512
 LFS = b"version https://git-lfs.github.com/spec/"
+MAGIC = {
+    b"\x1f\x8b": "archive",  # gzip
+    b"Rar!": "archive",
+    b"7z\xbc\xaf": "archive",
+    b"BZh": "archive",
+    b"\xfd7zXZ": "archive",
+    b"%PDF": "pdf",
+    b"\x89HDF": "hdf5",
+    b"\x93NUMPY": "npy",
+}
+TEXT = frozenset(b"\t\n\r") | frozenset(range(0x20, 0x7F))
 ADVICE = {  # what a file is, and what to do
     "page": (
         "a web page (a login, a warning or an error of the server), not weights: open the address in a browser, and "
@@ -19,7 +30,9 @@ ADVICE = {  # what a file is, and what to do
     ),
     "empty": "an empty file: download it again",
     "json": "JSON text, not weights: give the file of tensors (.pth, .safetensors) that lies beside it",
-    "gzip": "a gzip archive: unpack it and give the checkpoint inside",
+    "archive": "an archive: unpack it and give the checkpoint inside",
+    "pdf": "a PDF, not weights: give the checkpoint (.pth, .safetensors)",
+    "text": "a text, not weights (perhaps the answer of a server): open it, and save the file of weights itself",
     "hdf5": "an HDF5 file (Keras), which is not read: give weights of a PyTorch network (.pth, .safetensors)",
     "npy": "a NumPy array, which has no names of tensors: give a checkpoint (.pth, .safetensors)",
 }
@@ -28,7 +41,7 @@ ADVICE = {  # what a file is, and what to do
 def not_weights(head: bytes) -> str | None:
     """What the file is and what to do, from its first HEAD_BYTES bytes; None where it may hold weights.
 
-    >>> not_weights(b"<!DOCTYPE html><html>")[:10], not_weights(b"PK")
+    >>> not_weights(b"<!DOCTYPE html><html>")[:10], not_weights(bytes(64))
     ('a web page', None)
     """
     kind = kind_of(head)
@@ -48,9 +61,13 @@ def kind_of(head: bytes) -> str:
         return "safetensors"
     if text.startswith((b"{", b"[")):
         return "json"
-    for kind, magic in (("gzip", b"\x1f\x8b"), ("hdf5", b"\x89HDF"), ("npy", b"\x93NUMPY")):
+    for magic, kind in MAGIC.items():
         if head.startswith(magic):
             return kind
+    if head[257:262] == b"ustar":
+        return "archive"
+    if all(byte in TEXT for byte in head):
+        return "text"
     return "onnx" if is_onnx(head) else "other"
 
 

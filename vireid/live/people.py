@@ -111,7 +111,8 @@ class People:
     def _chosen(self, shot: Shot, picture: np.ndarray, boxes: Sequence[Box]) -> list[Crop]:
         crops = []
         for place, box in enumerate(boxes):
-            if not self.camera.whole and box.bottom - box.top < self.camera.min_height:
+            inside = box._replace(left=max(box.left, 0), right=min(box.right, picture.shape[1]))
+            if not self.camera.whole and not inside.shows_somebody(self.camera.min_height):
                 continue
             if not self._wanted(box.track, shot.media_s):
                 continue

@@ -19,7 +19,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import ValidationError
@@ -157,9 +157,10 @@ def checked(kind: type[T], given: Any, name: str, path: Path, faults: list[str])
         return kind(**words) if len(faults) == before else None
     except ValidationError as error:
         prefix = f"{name}." if name else ""
+        known = "known are " + ", ".join(one.name for one in dataclasses.fields(cast(Any, kind)))
         for field, fault in faults_of(error, kind, words, prefix).items():
             faults.append(
-                places.get(field, f"{path}: ") + fault.replace("`vireid methods NAME` lists every setting", "")
+                places.get(field, f"{path}: ") + fault.replace("`vireid methods NAME` lists every setting", known)
             )
         return None
 

@@ -7,13 +7,15 @@ import math
 import sqlite3
 import threading
 from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vireid.errors import WatchError
 from vireid.live.shots import Progress
+from vireid.search.alarm_rows import NAME as NAME
 
-NAME = "watch.sqlite"
 TABLES = """
 create table if not exists progress (camera text, address text, done real, start real, primary key (camera, address));
 create table if not exists pictures (camera text, name text, primary key (camera, name)) without rowid;
@@ -131,6 +133,20 @@ class WatchStore:
     def close(self) -> None:
         with self._lock:
             self._base.close()
+
+
+def last_alarms(path: Path, count: int) -> list[tuple[dict[str, Any], list[str]]]:
+    """The last alarms of a store, the newest first, each with the channels that did not acknowledge it; reads alone.
+
+    WatchError for a file that is not a store.
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)) as base:
+            rows = base.execute("select id, event from alarms order by time desc, id limit ?", (count,)).fetchall()
+            waiting = base.execute("select alarm, channel from deliveries order by channel").fetchall()
+    except sqlite3.Error as error:
+        raise WatchError(f"{path} cannot be read as the file of alarms ({error})") from error
+    return [(json.loads(event), [channel for alarm, channel in waiting if alarm == name]) for name, event in rows]
 
 
 def _finite(value: float) -> float | None:

@@ -135,6 +135,10 @@ class Watch:
             status["alarms"] = {"raised": self.alarms.raised, "not_acknowledged": self.store.waiting()}
             status["persons"] = [one.name for one in self.watchlist.active(time.time())]
             status["over_budget"] = self.watchlist.over_budget()
+            status["threshold_from"] = {
+                one.name: "recordings" if one.name in self.watchlist.recorded else "calibration"
+                for one in self.watchlist.wanted
+            }
         return status
 
     def _check(self, rows: Sequence[Record]) -> None:
@@ -175,11 +179,12 @@ class Watch:
             self.store.worked(name, link.camera.shown, progress, names)
 
     def _count_rows(self) -> None:
-        """Let the thresholds follow the number of rows that came in the last day."""
+        """Let the thresholds follow the number of rows that came in the last day, and who passed."""
         if self.watchlist is not None:
             last_day = Filter(cameras=tuple(self.cameras), after_s=time.time() - DAY_S)
             counted = self.archive.gallery.count(last_day)
             self.watchlist.rows_per_day = max(self.watchlist.listed.rows_per_day, counted)
+            self.watchlist.follow(self.archive.gallery, tuple(self.cameras))
             for name in self.watchlist.over_budget():
                 log.warning("%s: the budget of false alarms cannot be kept at %d rows a day", name, counted)
 

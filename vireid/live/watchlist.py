@@ -9,13 +9,15 @@
         false_alarms_per_day: 1
     webhook: {url: https://desk.example/alarms, secret: "${ALARM_SECRET}"}
 
-**The threshold** follows from the budget. In a day each of a person's n pictures is compared with each of the R new
-rows of the cameras. At a false-match rate p of one comparison (calibration.py) these give p n R false alarms or fewer:
+**The threshold** follows from the budget. The pictures of a person are averaged, as a search does, those of each
+modality by themselves: n vectors, one or two. In a day each is compared with each of the R new rows of the cameras. At
+a false-match rate p of one comparison (calibration.py) these give p n R false alarms or fewer:
 
     p = budget / (n R)
 
 and the threshold is the calibration's at p for the modalities of picture and row. The rows of one passage are alike and
-raise one alarm together, so there are fewer in truth. It holds for people like those of the calibration.
+raise one alarm together, so there are fewer in truth. It holds for people like those of the calibration. Where enough
+passages are recorded, these say how many alarms would come, and the threshold falls to what they allow (recorded.py).
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import hashlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Protocol
 from urllib.parse import urlsplit
@@ -36,8 +38,10 @@ from vireid.declaration import Count, Integer, NonNegative, Positive, settings
 from vireid.deploy.calibration import NEEDED, Calibration, pair_name
 from vireid.errors import SettingsError, SourceError, VireidError
 from vireid.ingest.times import seconds
+from vireid.live.recorded import RECORDED_S, recorded_limit
 from vireid.live.settings import checked
-from vireid.search.gallery import Gallery, Record
+from vireid.search.gallery import Filter, Gallery, Record
+from vireid.search.searcher import mean_vector
 from vireid.training.key_values import Located, read_yaml
 from vireid.types import MODALITIES
 
@@ -124,13 +128,14 @@ class Embedder(Protocol):
 
 @dataclass(frozen=True)
 class Wanted:
-    """A person with the vectors (n, D) and modalities (n,) of the pictures."""
+    """A person with a mean vector for each modality of the pictures, (n, D), and these modalities (n,)."""
 
     name: str
     person: Person
     until_s: float
     vectors: np.ndarray
     modalities: np.ndarray
+    pictures: int  # that show the person, rows included
 
 
 @dataclass(frozen=True)
@@ -180,16 +185,27 @@ def _conflicts(person: Person) -> list[str]:
 
 @dataclass
 class WatchList:
-    """Compares new rows with the people of a list."""
+    """Compares new rows with the people of a list; `recorded` has the limits from recordings by person (log-odds)."""
 
     listed: Listed
     wanted: tuple[Wanted, ...]
     calibration: Calibration
     rows_per_day: float
+    recorded: dict[str, float] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, listed: Listed, extractor: Embedder, gallery: Gallery, calibration: Calibration) -> WatchList:
-        """Embed the pictures and find the rows; VireidError where a picture, a row or the calibration is missing."""
+    def open(
+        cls,
+        listed: Listed,
+        extractor: Embedder,
+        gallery: Gallery,
+        calibration: Calibration,
+        cameras: tuple[str, ...] = (),
+    ) -> WatchList:
+        """Embed the pictures and find the rows; VireidError where a picture, a row or the calibration is missing.
+
+        `cameras` are those that are watched, all of the gallery by default.
+        """
         wanted = []
         for name, person in listed.persons.items():
             try:
@@ -197,6 +213,7 @@ class WatchList:
             except VireidError as error:
                 raise SettingsError([f"{listed.path}: `persons.{name}`: {error}"]) from error
         opened = cls(listed, tuple(wanted), calibration, listed.rows_per_day)
+        opened.follow(gallery, cameras)
         if faults := [fault for one in wanted for fault in opened.unsupported(one)]:
             raise SettingsError([f"{listed.path}: {fault}" for fault in faults])
         return opened
@@ -205,9 +222,23 @@ class WatchList:
         """The false-match rate of one comparison that keeps the budget of a person."""
         return one.person.false_alarms_per_day / (len(one.vectors) * self.rows_per_day)
 
+    def follow(self, gallery: Gallery, cameras: tuple[str, ...], now: float | None = None) -> None:
+        """Take the limits from what is recorded by now, where that is enough."""
+        self.recorded = {}
+        after_s = (time.time() if now is None else now) - RECORDED_S
+        for one in self.wanted:
+            where = Filter(one.person.cameras or cameras, after_s, without_ids=one.person.rows)
+            alarms_a_row = one.person.false_alarms_per_day / self.rows_per_day
+            limit = recorded_limit(one.vectors, one.modalities, gallery, where, self.calibration, alarms_a_row)
+            if limit is not None:
+                self.recorded[one.name] = limit
+
     def unsupported(self, one: Wanted) -> list[str]:
-        """Why the calibration cannot keep the budget of a person, if so."""
+        """Why neither the calibration nor the recordings can keep the budget of a person, if so."""
+        if one.name in self.recorded:
+            return []
         faults = []
+        both = " and pictures of both modalities" if len(one.vectors) > 1 else ""
         for kind in sorted(set(one.modalities.tolist())):
             for other in range(len(MODALITIES)):
                 rate, finest = self.rate(one), NEEDED / self.calibration.pair((kind, other)).other_pairs
@@ -215,22 +246,26 @@ class WatchList:
                     lowest = finest * len(one.vectors) * self.rows_per_day
                     faults.append(
                         f"`persons.{one.name}`: {one.person.false_alarms_per_day:g} false alarms a day among "
-                        f"{self.rows_per_day:,.0f} rows a day and {len(one.vectors)} pictures is a false-match rate of "
-                        f"{rate:.1g}; the calibration of {pair_name((kind, other))} goes down to {finest:.1g}: give "
-                        f"{math.ceil(lowest * 10) / 10:g} or more, fewer pictures, or calibrate on more people"
+                        f"{self.rows_per_day:,.0f} rows a day{both} is a false-match rate of {rate:.1g}; the "
+                        f"calibration of {pair_name((kind, other))} goes down to {finest:.1g}: give "
+                        f"{math.ceil(lowest * 10) / 10:g} or more, or calibrate on more people"
                     )
         return faults
 
     def threshold(self, one: Wanted, pair: tuple[int, int]) -> float:
-        """The similarity from which a picture and a row of these modalities raise an alarm.
+        """The similarity from which pictures and a row of these modalities raise an alarm.
 
-        Where there are more rows than the calibration supports, it is the highest that it does.
+        Where there are more rows than the calibration supports, it is the highest that it does. Recordings only lower
+        it: somebody who passes often would else raise it until no passage of hers is found.
         """
-        finest = NEEDED / self.calibration.pair(pair).other_pairs
-        return self.calibration.threshold(min(max(self.rate(one), finest), 0.5), pair)
+        measured = self.calibration.pair(pair)
+        calibrated = self.calibration.threshold(min(max(self.rate(one), NEEDED / measured.other_pairs), 0.5), pair)
+        if one.name not in self.recorded:
+            return calibrated
+        return min(calibrated, (self.recorded[one.name] - measured.offset) / measured.slope)
 
     def over_budget(self) -> list[str]:
-        """People whose budget cannot be kept, because there are more rows than the calibration supports."""
+        """People whose budget cannot be kept, for there are more rows than calibration and recordings support."""
         return [one.name for one in self.wanted if self.unsupported(one)]
 
     def active(self, now: float) -> list[Wanted]:
@@ -238,7 +273,7 @@ class WatchList:
         return [one for one in self.wanted if now < one.until_s]
 
     def events(self, rows: Sequence[Record], now: float | None = None) -> list[dict[str, Any]]:
-        """An event for each person and row that match, in order of the rows; the most similar picture counts."""
+        """An event for each person and row that match, in order of the rows; the more similar modality counts."""
         now = time.time() if now is None else now
         if not rows:
             return []
@@ -284,4 +319,7 @@ def _embedded(name: str, person: Person, extractor: Embedder, gallery: Gallery) 
     for record in gallery.fetch(person.rows):
         vectors.append(record.vector)
         kinds.append(record.modality)
-    return Wanted(name, person, person.until_s, np.stack(vectors), np.array(kinds))
+    every = np.array(kinds)
+    modalities = np.unique(every)
+    means = [mean_vector(np.stack(vectors)[every == kind])[0] for kind in modalities]
+    return Wanted(name, person, person.until_s, np.stack(means), modalities, len(vectors))

@@ -67,6 +67,8 @@ class CMLSPGESettings(LabelSmoothing, GlobalAndStripesSettings):
     """Weight of L_tri."""
     part: Weight = 1.0
     """Weight of L_PA."""
+    test_distance: Literal["cosine", "global_local"] = "cosine"
+    """Of an evaluation: the cosine of the embedding, or the global cosine less the shortest path over the gallery."""
     triplets_from: Index = 0
     """Epoch, counted from 0, from which L_tri and L_PA act; later than 0 for a start from random weights."""
 
@@ -76,6 +78,8 @@ class CMLSPGESettings(LabelSmoothing, GlobalAndStripesSettings):
             raise ValueError(f"first_stripe counts from 1 to parts={self.parts}, got {self.first_stripe}")
         if self.parts and not (self.local or self.part):
             raise ValueError("with local=0 and part=0 nothing trains the stripes; leave them out with parts=0")
+        if self.test_distance == "global_local" and not self.parts:
+            raise ValueError("test_distance=global_local compares stripes, which parts=0 leaves out")
         if self.triplets_from and not (self.center or self.part):
             raise ValueError(
                 f"triplets_from={self.triplets_from} is the epoch from which L_tri or L_PA acts, which center=0 and "

@@ -2,8 +2,11 @@
 
     GALLERY.files/            beside a gallery in a folder, or what --files names
         thumbnails/ab/ab...   one JPEG for each row, named by the sha256 of its id
+        cases.sqlite          searches that were kept, with their pictures and notes (cases.py)
         marks.sqlite          which hits were marked right or wrong, by whom (marks.py)
+        watch.sqlite          alarms and progress of `vireid watch` (live/store.py; alarm_rows.py deletes from it)
         audit.jsonl           who searched and deleted what (audit.py)
+        thermal_ranges.json   cameras whose gray values of more than 8 bits have a range of their own (camera_gray.py)
 
 Nothing that a user sends becomes part of a path: a thumbnail's name is a digest.
 """
@@ -11,12 +14,13 @@ Nothing that a user sends becomes part of a path: a thumbnail's name is a digest
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -25,8 +29,13 @@ from PIL import Image
 
 from vireid.errors import GalleryError
 from vireid.images import read
+from vireid.search.alarm_rows import NAME as ALARMS
+from vireid.search.alarm_rows import AlarmRows
 from vireid.search.audit import NAME as AUDIT
 from vireid.search.audit import Audit
+from vireid.search.camera_gray import CameraGray
+from vireid.search.cases import NAME as CASES
+from vireid.search.cases import CaseStore
 from vireid.search.gallery import Filter, Gallery
 from vireid.search.marks import NAME as MARKS
 from vireid.search.marks import MarkStore
@@ -88,11 +97,30 @@ class Thumbnails:
 
 @dataclass(frozen=True)
 class Forgotten:
-    """What a deletion removed."""
+    """What a deletion removed; `cases_left` names the cases that still hold pictures of the person."""
 
     rows: int
     thumbnails: int
     marks: int
+    alarms: int = 0
+    cases_changed: int = 0
+    cases_deleted: int = 0
+    cases_left: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """
+        >>> print(Forgotten(8, 8, 2))
+        8 rows, 8 thumbnails, 2 marks, 0 alarms and 0 cases
+        """
+        return (
+            f"{self.rows} rows, {self.thumbnails} thumbnails, {self.marks} marks, {self.alarms} alarms and "
+            f"{self.cases_deleted} cases"
+        )
+
+    @property
+    def any(self) -> bool:
+        """Whether there was anything to delete."""
+        return self != Forgotten(0, 0, 0)
 
 
 @dataclass
@@ -112,45 +140,79 @@ class Archive:
             )
         self.thumbnails = Thumbnails(self.folder / THUMBNAILS)
         self.marks = MarkStore(self.folder / MARKS)
+        self.cases = CaseStore(self.folder / CASES)
         self.audit = Audit(self.folder / AUDIT)
+        self.alarms = AlarmRows(self.folder / ALARMS)
+        self.gray = CameraGray(self.folder, self.gallery.gray)
         self._deleting = threading.Lock()
 
     def forget(self, ids: Sequence[str] = (), where: Filter | None = None) -> Forgotten:
-        """Delete rows by ids or by a filter, with their vectors, thumbnails and marks, for good: nothing can be undone.
+        """Delete rows by ids or by a filter for good, with vectors, thumbnails, marks, alarms and what cases hold.
 
-        Thumbnails go first: where this is stopped half-way, the rows are still there, and the same call finishes it.
+        Rows go last: where this is stopped half-way, they are still there, and the same call finishes it.
         """
         if where is not None and where.empty:
             raise GalleryError("an empty filter would delete everything; name a camera, an identity, a track or a time")
-        rows = thumbnails = marks = 0
+        rows = thumbnails = marks = alarms = 0
         with self._deleting:
-            named = iter(ids) if where is None else (record.id for record in self.gallery.rows(where))
-            pieces = list(_pieces(named, CHUNK))  # all names first: rows must not change under the one who lists them
-            for piece in pieces:
+            named, digests = self._named(ids, where)  # all first: rows must not change under the one who lists them
+            cases = self.cases.forget(set(named), digests)
+            for piece in _pieces(iter(named), CHUNK):
                 thumbnails += self.thumbnails.remove(piece)
                 marks += self.marks.forget(piece)
+                alarms += self.alarms.forget(piece)
                 rows += self.gallery.delete(ids=piece)
             if where is not None:
                 rows += self.gallery.delete(where=where)  # rows that came meanwhile
             self.gallery.purge()
-        return Forgotten(rows, thumbnails, marks)
+        return Forgotten(rows, thumbnails, marks, alarms, cases.changed, cases.deleted, cases.left)
+
+    def _named(self, ids: Sequence[str], where: Filter | None) -> tuple[list[str], set[str]]:
+        """The ids of the rows to delete, and the digests of their pictures that cases hold too."""
+        in_cases = self.cases.digests()
+        if where is None:
+            pieces = _pieces(iter(ids), CHUNK) if in_cases else ()
+            records = (record for piece in pieces for record in self.gallery.fetch(piece, missing="skip"))
+            return list(ids), {record.digest for record in records} & in_cases
+        named, digests = list[str](), set[str]()
+        for record in self.gallery.rows(where):
+            named.append(record.id)
+            if record.digest in in_cases:
+                digests.add(record.digest)
+        return named, digests
 
     def forget_older(self, days: float, now: float | None = None) -> tuple[Forgotten, int]:
-        """Retention: forget rows whose time is more than `days` ago, and marks made before; and rows of unknown time.
+        """Retention: forget rows whose time is more than `days` ago, and marks and cases made before.
 
-        The second number counts the rows of unknown time, which no rule about age can reach.
+        The second value counts the rows of unknown time, which no rule about age can reach.
         """
         if not 0 < days < math.inf:
             raise GalleryError(f"retention is a number of days above 0, got {days}")
         end = (time.time() if now is None else now) - days * DAY_S
         old = Filter(before_s=end)
+        deleted = self.cases.forget_before(end)
         gone = self.forget(where=old) if self.gallery.count(old) else Forgotten(0, 0, 0)
-        gone = Forgotten(gone.rows, gone.thumbnails, gone.marks + self.marks.forget_before(end))
+        marks, alarms = self.marks.forget_before(end), self.alarms.forget_before(end)
+        gone = replace(
+            gone,
+            marks=gone.marks + marks,
+            alarms=gone.alarms + alarms,
+            cases_deleted=gone.cases_deleted + deleted,
+        )
         return gone, self.gallery.count() - self.gallery.count(Filter(after_s=end))
 
     def close(self) -> None:
+        self.cases.close()
         self.marks.close()
         self.gallery.close()
+
+
+def jpeg_of(picture: Image.Image) -> bytes:
+    """A small JPEG of a picture, as thumbnails are."""
+    small, file = picture.convert("RGB"), io.BytesIO()
+    small.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX), Image.Resampling.LANCZOS)
+    small.save(file, "JPEG", quality=THUMBNAIL_QUALITY)
+    return file.getvalue()
 
 
 def files_of(url: str, files: Path | None) -> Path:
@@ -161,6 +223,9 @@ def files_of(url: str, files: Path | None) -> Path:
     if head in ("memory", "milvus") and colon:
         raise GalleryError(f"{url} is not a folder; say with --files where to keep thumbnails, marks and the audit log")
     place = Path(rest if head == "lance" and colon else url)
+    place = place if place.name else place.resolve()  # of `.`
+    if not url or not place.name:
+        raise GalleryError(f"expected the path of a gallery, got {url!r}")
     return place.with_name(place.name + FILES)
 
 

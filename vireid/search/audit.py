@@ -21,7 +21,9 @@ from vireid.errors import AuditError
 from vireid.system import locked
 
 NAME = "audit.jsonl"
+CONSOLE = "this machine's console"  # who, where a command and no request did it
 START = "0" * 64
+BEGIN = b'{"at": "'  # of every line, also of one that was cut off
 TAIL = 1 << 20  # bytes; longer than any line
 
 
@@ -62,13 +64,19 @@ class Audit:
         entries = []
         for line in reversed(lines):
             try:
-                entries.append(json.loads(line))
+                entry = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(entry, dict):
+                entries.append(entry)
         return entries[:last]
 
     def verify(self) -> int:
-        """The number of lines, each of which names the one before; AuditError with the first that does not."""
+        """The number of lines, each of which names the one before; AuditError with the first that does not.
+
+        A line that a full disk or a pulled plug cut off names none. A log has a line from its beginning on, so an empty
+        one was emptied.
+        """
         previous, number = START, 0
         if not self.path.is_file():
             return 0
@@ -80,10 +88,19 @@ class Audit:
                     named = None
                 if named is not None and named != previous:
                     raise AuditError(f"{self.path}: line {number} does not follow the line before it: one was changed")
-                if named is None and line.endswith(b"}\n"):
-                    raise AuditError(f"{self.path}: line {number} is not a line of this log")
+                if named is None and not _is_cut_off(line.rstrip(b"\n")):
+                    raise AuditError(f"{self.path}: line {number} is not a line of this log; put back a good copy")
                 previous = _digest(line)
+        if not number:
+            raise AuditError(
+                f"{self.path} is empty, and a log begins with a line: it was emptied; put back a good copy"
+            )
         return number
+
+
+def _is_cut_off(line: bytes) -> bool:
+    """Whether the beginning of an entry, and not the whole of one."""
+    return line != b"" and not line.endswith(b"}") and (line.startswith(BEGIN) or BEGIN.startswith(line))
 
 
 def _digest(line: bytes) -> str:

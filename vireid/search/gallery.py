@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -90,11 +90,31 @@ class Record:
             raise GalleryError(f"time_s is in Unix seconds or nan for unknown, got {self.time_s}")
         object.__setattr__(self, "time_s", math.nan if math.isnan(self.time_s) else float(self.time_s))  # nan is nan
 
+    @classmethod
+    def stored(cls, **values: Any) -> Record:
+        """A record of values that were checked when it was added; all of them are given."""
+        record = object.__new__(cls)
+        record.__dict__.update(values)
+        return record
+
     def with_vector(self, vector: np.ndarray | None) -> Record:
         """The same record with a copy of this vector, or with none; its texts are not checked again."""
         record = object.__new__(Record)
         record.__dict__.update(self.__dict__, vector=NO_VECTOR if vector is None else np.array(vector, np.float32))
         return record
+
+
+Moment = tuple[float, str]  # time_s, nan where it is unknown, and id of a record
+
+
+def newest_first(moment: Moment) -> tuple[bool, float, str]:
+    """The order of Gallery.newest, as a key.
+
+    >>> sorted([(math.nan, "a"), (1.0, "c"), (2.0, "d"), (1.0, "b")], key=newest_first)
+    [(2.0, 'd'), (1.0, 'b'), (1.0, 'c'), (nan, 'a')]
+    """
+    time_s, row_id = moment
+    return (True, 0.0, row_id) if math.isnan(time_s) else (False, -time_s, row_id)
 
 
 @dataclass(frozen=True)
@@ -206,7 +226,10 @@ class Gallery(Protocol):
     def search(
         self, vectors: np.ndarray, k: int, where: Filter = EVERYTHING, with_vectors: bool = False
     ) -> list[list[Hit]]:
-        """The k most similar of each query (Q, D), fewer where fewer pass the filter."""
+        """The k most similar of each query (Q, D), fewer where fewer pass the filter.
+
+        Similarities and vectors are those of the rows to 1e-6.
+        """
         ...
 
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
@@ -219,6 +242,13 @@ class Gallery(Protocol):
 
     def rows(self, where: Filter = EVERYTHING, limit: int | None = None, after_id: str = "") -> Iterator[Record]:
         """Records without vectors by id, those after `after_id`; rows that change meanwhile may be old or new."""
+        ...
+
+    def newest(self, where: Filter = EVERYTHING, limit: int = 100, after: Moment | None = None) -> list[Record]:
+        """Records without vectors, the latest first, equals by id, those of unknown time last; those behind `after`.
+
+        Looks at the time of every row that passes, and in Milvus reads it.
+        """
         ...
 
     def optimize(self) -> None:

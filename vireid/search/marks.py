@@ -121,10 +121,10 @@ def marks_json(rows: Sequence[dict[str, Any]]) -> str:
     return json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n"
 
 
-def as_csv(rows: Sequence[dict[str, Any]]) -> str:
-    """Rows as CSV whose texts no spreadsheet takes for a formula."""
+def as_csv(rows: Sequence[dict[str, Any]], columns: Sequence[str] = MARK_COLUMNS) -> str:
+    """Rows as CSV whose texts no spreadsheet takes for a formula; `columns` stand in the head where there is no row."""
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]) if rows else list(MARK_COLUMNS))
+    writer = csv.DictWriter(out, list(rows[0]) if rows else list(columns))
     writer.writeheader()
     for row in rows:
         writer.writerow({key: _harmless(value) for key, value in row.items()})

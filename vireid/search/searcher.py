@@ -25,6 +25,7 @@ Re-ranking then acts on a shortlist of tracks, and a crop that was marked wrong 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, Protocol
@@ -182,15 +183,28 @@ class Searcher:
                 f"{checks.named(config.digest)}: vectors of two networks are not comparable; open "
                 "the model that the gallery was made with"
             )
+        self.extractor, self.gray = extractor, gallery.gray
         if extractor is not None and extractor.gray != gallery.gray:
-            extractor = extractor.with_gray(gallery.gray)
-        self.extractor = extractor
+            self.extractor = extractor.with_gray(gallery.gray)
         made_for = getattr(calibration, "embedder", digest)
         if digest and made_for != digest:
             raise SearchError(
                 f"the calibration belongs to embedder {str(made_for)[:12]}..., the gallery to {digest[:12]}...; "
                 "run `vireid calibrate` with the bundle that the gallery was made with"
             )
+
+    def with_calibration(self, calibration: Calibrated | None) -> Searcher:
+        """The same with another calibration of the same bundle, or with none."""
+        other = copy.copy(self)
+        other.calibration = calibration
+        return other
+
+    def with_gray(self, gray: GrayRule) -> Searcher:
+        """The same with another rule for gray values of more than 8 bits of the pictures that are searched with."""
+        other = copy.copy(self)
+        other.gray = gray
+        other.extractor = None if self.extractor is None else self.extractor.with_gray(gray)
+        return other
 
     def search(
         self,
@@ -202,13 +216,18 @@ class Searcher:
         **words: Any,
     ) -> Answer:
         """Search with one or more pictures of one person, as FeatureExtractor takes them; see search_vectors."""
+        vectors, kinds = self.embedded(pictures, modality)
+        return self.search_vectors(vectors, kinds, k, where, options, **words)
+
+    def embedded(self, pictures: Any, modality: Any = "auto") -> tuple[np.ndarray, np.ndarray]:
+        """Unit vectors (P, D) of one or more pictures, and the modality (P,) that each was embedded as; SearchError."""
         if self.extractor is None:
             raise SearchError("this Searcher has no extractor and so takes no pictures; pass search_vectors vectors")
         batches = list(self.extractor.batches(pictures, modality))
         if not batches:
             raise SearchError("there is no picture to search with; pass one or more of the same person")
         vectors, kinds = (np.concatenate(part) for part in zip(*batches, strict=True))
-        return self.search_vectors(vectors, kinds, k, where, options, **words)
+        return vectors, kinds
 
     def search_records(
         self,
@@ -285,7 +304,7 @@ class Searcher:
         where = replace(where, without_ids=tuple(dict.fromkeys((*where.without_ids, *marks.wrong))))
         hidden = frozenset(track_of(record) for record in wrong) if options.per_track else frozenset()
         stamp = ({} if len(kinds) == 1 else {"combine": options.combine}) | {"rerank": "none"}
-        stamp |= {"gray": str(self.gallery.gray)} if self.gallery.gray.ends else {}
+        stamp |= {"gray": str(self.gray)} if self.gray.ends else {}
         if marks != Marks():
             stamp["feedback"] = f"rocchio right={len(right)} wrong={len(wrong)}"
         finder = Finder(self.gallery, options.per_track, hidden)

@@ -2,7 +2,8 @@
 
     search   search, view crops, mark them right and wrong
     ingest   add crops, and nothing else: the token of a camera's machine cannot search
-    admin    both, and delete rows, and read the audit log
+    monitor  read the metrics, and nothing else
+    admin    all of it, and delete rows, and read the audit log
 
 A token is 32 random bytes that are shown once; the file holds only their sha256, from which no token can be made.
 Without a file of tokens the service listens on this machine only, and every caller is an administrator.
@@ -36,7 +37,8 @@ PREFIX = "vireid_"  # a search for it finds a token that leaked into a text
 INCLUDED_ROLES: dict[Role, frozenset[Role]] = {
     "search": frozenset({"search"}),
     "ingest": frozenset({"ingest"}),
-    "admin": frozenset({"search", "ingest", "admin"}),
+    "monitor": frozenset({"monitor"}),
+    "admin": frozenset({"search", "ingest", "monitor", "admin"}),
 }
 SESSION_S = 12 * 3600.0
 MAX_SESSIONS = 1000
@@ -47,11 +49,12 @@ LOCAL_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 @dataclass(frozen=True)
 class Caller:
-    """The sender of a request: the token's name, its role, and the network address."""
+    """The sender of a request: the token's name, role and galleries (none: all), and the network address."""
 
     name: str
     role: Role
     address: str = ""
+    galleries: tuple[str, ...] = ()
 
     def has_role(self, role: Role) -> bool:
         return role in INCLUDED_ROLES[self.role]
@@ -64,6 +67,7 @@ class Token(BaseModel):
     role: Role
     sha256: str = Field(pattern="^[0-9a-f]{64}$")
     until: float | None = None  # Unix seconds; None: as long as it is in the file
+    galleries: tuple[str, ...] = ()  # that it may use, by name; none: all
 
 
 class _File(BaseModel):
@@ -91,6 +95,8 @@ class Tokens:
         if self._read is None or self._read[:2] != (stat.st_mtime_ns, stat.st_size):
             try:
                 content = _File.model_validate_json(self.path.read_bytes())
+            except OSError as error:
+                raise AccessError(f"the tokens {self.path} cannot be read ({error.strerror}); name a file") from error
             except ValidationError as error:
                 raise AccessError(
                     f"{self.path} is not a file of tokens ({error.errors()[0]['msg']}); make one with `vireid token`"
@@ -110,7 +116,7 @@ class Tokens:
                 match = token
         return match
 
-    def add(self, name: str, role: Role, days: float | None = None) -> str:
+    def add(self, name: str, role: Role, days: float | None = None, galleries: tuple[str, ...] = ()) -> str:
         """Write a new token and return its secret, which is stored nowhere; AccessError."""
         if days is not None and not 0 < days <= MAX_DAYS:
             raise AccessError(
@@ -120,10 +126,12 @@ class Tokens:
         present = self.all() if self.path.exists() else ()
         if any(token.name == name for token in present):
             raise AccessError(f"a token called {name!r} exists already; use another name, or --revoke it first")
+        if not name.isprintable():
+            raise AccessError(f"the name of a token is one line without control characters, got {name!r}")
         secret = PREFIX + secrets.token_urlsafe(32)
         until = None if days is None else time.time() + days * 86400
         try:
-            token = Token(name=name, role=role, sha256=digest_of(secret), until=until)
+            token = Token(name=name, role=role, sha256=digest_of(secret), until=until, galleries=galleries)
         except ValidationError as error:
             raise AccessError(f"a token needs a name of 1 to 80 letters and a role, got {name!r}, {role!r}") from error
         self._write([*present, token])
@@ -141,7 +149,9 @@ class Tokens:
 
     def _write(self, tokens: Iterable[Token]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"format": FORMAT, "tokens": [token.model_dump() for token in tokens]}, indent=1)
+        text = json.dumps(
+            {"format": FORMAT, "tokens": [token.model_dump(exclude_defaults=True) for token in tokens]}, indent=1
+        )
         with replacing(self.path) as partial:
             partial.touch(mode=0o600)
             partial.write_text(text + "\n", encoding="utf-8")
@@ -210,10 +220,10 @@ def is_loopback(host: str) -> bool:
 
 
 def check_binding(host: str, tokens: Tokens | None) -> None:
-    """AccessError if other machines could reach the service and it has no tokens."""
-    if is_loopback(host):
-        return
+    """AccessError if other machines could reach the service and it has no tokens, or if its tokens cannot be used."""
     if tokens is None:
+        if is_loopback(host):
+            return
         raise AccessError(
             f"{host} can be reached from other machines, and this service finds people: pass --tokens FILE (make one "
             "with `vireid token NAME --role search --file FILE`), or leave --host out to serve this machine alone"

@@ -10,20 +10,24 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import anyio
 import anyio.to_thread
-from fastapi import Depends, HTTPException, Request
+from fastapi import Depends, HTTPException, Query, Request, Security
+from fastapi.security import APIKeyCookie, HTTPBearer
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from vireid.errors import AccessError
-from vireid.server.auth import Caller, Token
+from vireid.server.auth import Caller, Token, Tokens
 from vireid.server.schemas import AddRequest, SearchRequest
 from vireid.server.search_service import SearchService
 from vireid.server.uploads import SentFile
 from vireid.types import Role
 
 COOKIE = "vireid"
+BEARER = HTTPBearer(auto_error=False, scheme_name="token", description="A token of `vireid token`.")
+SESSION = APIKeyCookie(name=COOKIE, auto_error=False, scheme_name="session", description="Of POST session.")
+MAX_FIELDS = 8  # of a form, which has one: what else is sent is named
 MAX_NAME = 100  # characters of a file's name that an error repeats
 ModelT = TypeVar("ModelT", bound=BaseModel)
 T = TypeVar("T")
@@ -33,17 +37,8 @@ log = logging.getLogger(__name__)
 # --- the service and the caller ---------------------------------------------------------------------------------------
 
 
-async def get_service(request: Request) -> SearchService:
-    return request.app.state.service
-
-
-ServiceDep = Annotated[SearchService, Depends(get_service)]
-
-
-def request_token(request: Request, service: SearchService) -> Token | None:
+def request_token(request: Request, tokens: Tokens) -> Token | None:
     """The valid token of the Authorization header, else of the session cookie."""
-    tokens = service.settings.tokens
-    assert tokens is not None
     scheme, _, secret = request.headers.get("authorization", "").partition(" ")
     try:
         if secret:
@@ -55,20 +50,52 @@ def request_token(request: Request, service: SearchService) -> Token | None:
         raise HTTPException(503, "the file of tokens cannot be read; the server's log has the reason") from None
 
 
+GalleryName = Annotated[
+    str | None, Query(max_length=100, description="Name of a gallery; by default the token's first.")
+]
+
+
+def get_service(request: Request, gallery: GalleryName = None) -> SearchService:
+    """The service of the gallery that a request names; 403 where its token may not use it, 404 where there is none."""
+    galleries: dict[str, SearchService] = request.app.state.galleries
+    first = next(iter(galleries.values()))
+    token = None if first.settings.tokens is None else request_token(request, first.settings.tokens)
+    request.state.token = token
+    if token is None and first.settings.tokens is not None:
+        return first  # current_caller answers 401, and nothing is said about names
+    allowed = [each for each in galleries if token is None or not token.galleries or each in token.galleries]
+    if gallery is None and allowed:
+        gallery = allowed[0]
+    if gallery not in allowed:
+        status = 404 if len(allowed) == len(galleries) else 403
+        raise HTTPException(
+            status, f"this token may use the galleries {', '.join(allowed) or 'none'}; name one of them"
+        )
+    service = galleries[gallery]
+    service.refresh()
+    return service
+
+
+ServiceDep = Annotated[SearchService, Depends(get_service)]
+
+
 def current_caller(request: Request, service: ServiceDep) -> Caller:
     """The sender of a request; 401 without a valid token, which is written to the audit log."""
     address = request.client.host if request.client else ""
     if service.settings.tokens is None:
-        return Caller("this machine", "admin", address)
-    token = request_token(request, service)
-    if token is None:
+        caller = Caller("this machine", "admin", address)
+    elif (token := request.state.token) is not None:
+        caller = Caller(token.name, token.role, address, token.galleries)
+    else:
         request.app.state.denials.write(None, address, request.url.path, "no valid token")
         message = "this needs a token: send it as `Authorization: Bearer TOKEN`, or sign in on the page"
         raise HTTPException(401, message, {"WWW-Authenticate": "Bearer"})
-    return Caller(token.name, token.role, address)
+    request.state.caller = caller  # for the access log
+    return caller
 
 
 CallerDep = Annotated[Caller, Depends(current_caller)]
+SCHEMES = [Security(BEARER), Security(SESSION)]  # for the OpenAPI description; current_caller reads the request itself
 
 
 def require_role(role: Role) -> Any:
@@ -93,13 +120,17 @@ class InMemoryMultiPartParser(MultiPartParser):
     """
 
     spool_max_size = 1 << 40
+    json_field = b""
 
     def on_headers_finished(self) -> None:
-        """A part `picture` without a file name is a file too: not every client sends one (RFC 7578, 4.2)."""
+        """`picture` is a file also without a file name, and the JSON a field also with one: clients differ in that."""
         part = self._current_part
         _, options = parse_options_header(part.content_disposition)
-        if options.get(b"name") == b"picture" and b"filename" not in options:
+        name = options.get(b"name", b"")
+        if name == b"picture" and b"filename" not in options:
             part.content_disposition = (part.content_disposition or b"") + b'; filename=""'
+        elif name == self.json_field and b"filename" in options:  # `curl -F ask=@ask.json`
+            part.content_disposition = b'form-data; name="' + name + b'"'
         super().on_headers_finished()
 
 
@@ -126,8 +157,9 @@ def read_form(field: str, model: type[ModelT]) -> Callable[..., Awaitable[Form[M
                         415, f"expected multipart/form-data or application/json, got {media_type[:60]!r}"
                     )
                 parser = InMemoryMultiPartParser(
-                    request.headers, request.stream(), max_files=limits.pictures, max_fields=1
+                    request.headers, request.stream(), max_files=limits.pictures, max_fields=MAX_FIELDS
                 )
+                parser.json_field = field.encode()
                 form = await parser.parse()
         except TimeoutError:
             raise HTTPException(408, f"the request did not arrive within {limits.upload_s:g} seconds") from None
@@ -144,6 +176,8 @@ def read_form(field: str, model: type[ModelT]) -> Callable[..., Awaitable[Form[M
 
 async def _fields(form: FormData, field: str) -> tuple[str, list[SentFile]]:
     text, pictures = "{}", list[SentFile]()
+    if len(form.getlist(field)) > 1:
+        raise HTTPException(422, f"the field `{field}` comes {len(form.getlist(field))} times; send it once")
     for name, value in form.multi_items():
         if name == "picture" and isinstance(value, UploadFile):
             pictures.append(SentFile(await value.read(), sent_name(len(pictures) + 1, value.filename)))
@@ -190,20 +224,25 @@ class ComputePool:
 
     def __init__(self, max_computing: int, max_waiting: int) -> None:
         self.max_computing, self.max_waiting = max_computing, max_waiting
-        self._requests = 0  # that compute or wait
+        self.requests = 0  # that compute or wait now
         self._limiter: anyio.CapacityLimiter | None = None  # made inside the event loop
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of `work`; 503 where too many requests wait already."""
         if self._limiter is None:
             self._limiter = anyio.CapacityLimiter(self.max_computing)
-        if self._requests >= self.max_computing + self.max_waiting:
+        if self.requests >= self.max_computing + self.max_waiting:
             raise HTTPException(503, "too many requests are waiting; try again in a moment", {"Retry-After": "5"})
-        self._requests += 1
+        self.requests += 1
         try:
             return await anyio.to_thread.run_sync(work, limiter=self._limiter)
         finally:
-            self._requests -= 1
+            self.requests -= 1
+
+
+async def note_operation(request: Request) -> None:
+    """Leave the name of the operation for the metrics and the access log."""
+    request.state.operation = request.scope["endpoint"].__name__
 
 
 async def get_pool(request: Request) -> ComputePool:

@@ -4,17 +4,19 @@
 - SameOriginMiddleware: a request that another site made the browser send is refused (Origin, Sec-Fetch-Site).
 - HeadMiddleware: HEAD is answered as GET is, without the body.
 - BodyLimitMiddleware: a body is cut off at its limit, with or without a Content-Length.
-
-Unknown host names are refused by Starlette's TrustedHostMiddleware: a site whose name was pointed at this machine (DNS
-rebinding) would otherwise use the service through the user's browser.
+- HostMiddleware: unknown host names are refused: a site whose name was pointed at this machine (DNS rebinding) would
+  otherwise use the service through the browser. Probes use addresses, and their answers hold nothing to protect.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -71,6 +73,18 @@ class SameOriginMiddleware:
         if origin is None or method in SAFE_METHODS:
             return False
         return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+
+
+class HostMiddleware(TrustedHostMiddleware):
+    """Starlette's, which the paths `open_paths` pass by under any host name."""
+
+    def __init__(self, app: ASGIApp, open_paths: Sequence[str] = (), **options: Any) -> None:
+        super().__init__(app, **options)
+        self.open_paths = open_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        allowed = scope["type"] == "http" and scope["path"] in self.open_paths
+        await (self.app if allowed else super().__call__)(scope, receive, send)
 
 
 class HeadMiddleware:

@@ -1,4 +1,4 @@
-"""Retention: rows and marks older than a number of days are deleted, once or every hour while the server runs."""
+"""Retention: what is older than a number of days is deleted, once or every hour while the server runs."""
 
 from __future__ import annotations
 
@@ -18,21 +18,20 @@ log = logging.getLogger(__name__)
 
 
 def apply_retention(archive: Archive, days: float, who: str) -> tuple[Forgotten, str]:
-    """Delete rows and marks older than `days`, write it to the audit log and return the counts and a summary."""
+    """Delete what is older than `days`, write it to the audit log and return the counts and a summary."""
     deleted, rows_without_time = archive.forget_older(days)
-    if deleted.rows or deleted.marks:
+    if deleted.any:
         archive.audit.write("retention", who, "admin", days=days, **vars(deleted))
     kept = f"; {rows_without_time} rows have no time, so retention cannot reach them" if rows_without_time else ""
-    counts = f"{deleted.rows} rows, {deleted.thumbnails} thumbnails and {deleted.marks} marks"
-    return deleted, f"deleted {counts} older than {days:g} days{kept}"
+    return deleted, f"deleted {deleted} older than {days:g} days{kept}"
 
 
 @asynccontextmanager
 async def retention_lifespan(app: FastAPI) -> AsyncIterator[None]:
     """While the app runs, apply the retention of its settings every hour."""
-    service: SearchService = app.state.service
-    days = service.settings.retention_days
-    task = asyncio.create_task(_repeat(service, days)) if days is not None else None
+    services: list[SearchService] = list(app.state.galleries.values())
+    days = services[0].settings.retention_days
+    task = asyncio.create_task(_repeat(services, days)) if days is not None else None
     try:
         yield
     finally:
@@ -40,11 +39,12 @@ async def retention_lifespan(app: FastAPI) -> AsyncIterator[None]:
             task.cancel()
 
 
-async def _repeat(service: SearchService, days: float) -> None:
+async def _repeat(services: list[SearchService], days: float) -> None:
     while True:
-        try:
-            await anyio.to_thread.run_sync(apply_retention, service.archive, days, "vireid serve")
-            service.forget_vectors()
-        except Exception:  # whatever fails now, a full disk or a busy gallery, may work an hour later
-            log.exception("retention failed; the next attempt is in an hour")
+        for service in services:
+            try:
+                await anyio.to_thread.run_sync(apply_retention, service.archive, days, "vireid serve")
+                service.forget_vectors()
+            except Exception:  # whatever fails now, a full disk or a busy gallery, may work an hour later
+                log.exception("retention of %s failed; the next attempt is in an hour", service.name)
         await asyncio.sleep(INTERVAL_S)

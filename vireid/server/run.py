@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -33,11 +33,16 @@ def run_app(
     on_listening: Callable[[int], None],
     certificate: Path | None = None,
     key: Path | None = None,
+    proxies: Sequence[str] = (),
 ) -> None:
-    """Serve until SIGINT or SIGTERM; port 0 takes a free one. ServiceError if it cannot start; uvicorn logs why."""
+    """Serve until SIGINT or SIGTERM; port 0 takes a free one. ServiceError if it cannot start; uvicorn logs why.
+
+    Of the addresses `proxies` the header X-Forwarded-For is believed: it names the client for the logs.
+    """
     config = uvicorn.Config(
         app, host=host, port=port, log_level="warning", server_header=False, access_log=False,
-        timeout_keep_alive=20, limit_concurrency=200, ssl_certfile=certificate, ssl_keyfile=key, proxy_headers=False,
+        timeout_keep_alive=20, limit_concurrency=200, ssl_certfile=certificate, ssl_keyfile=key,
+        proxy_headers=bool(proxies), forwarded_allow_ips=list(proxies),
     )  # fmt: skip
     server = ReportingServer(config, on_listening)
     try:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
+from vireid.declaration import Integer, Number, ascending
 from vireid.errors import ArgumentError
-from vireid.search.gallery import LIMITS_BYTES, MAX_TAGS, Filter
+from vireid.search.gallery import LIMITS_BYTES, MAX_TAGS, Filter, Moment
 from vireid.search.searcher import Chance, Combine
+from vireid.search.visits import GAP_S, JOIN_S
 from vireid.types import MODALITIES
 
 MAX_HITS = 2000  # that can be paged through; a narrower filter reaches the others
 PAGE_SIZE = 48
+DAY_S = 86400.0
 ModalityName = Literal["visible", "infrared"]
-Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Seconds = Annotated[float, Field(ge=-1e11, le=1e12, allow_inf_nan=False)]
+Fraction = Annotated[Number, Field(ge=0, le=1, allow_inf_nan=False)]
+Seconds = Annotated[Number, Field(ge=-1e11, le=1e12, allow_inf_nan=False)]
+GrayValue = Annotated[Number, Field(allow_inf_nan=False)]
+ValueRange = Annotated[tuple[GrayValue, GrayValue], AfterValidator(ascending)]  # (low, high)
 Text = Annotated[str, Field(max_length=LIMITS_BYTES["track"])]
 Id = Annotated[str, Field(min_length=1, max_length=LIMITS_BYTES["id"])]
 Box = tuple[Fraction, Fraction, Fraction, Fraction]
@@ -56,6 +62,7 @@ class SearchRequest(StrictModel):
     `like` adds rows of the gallery to the query, beside pictures or alone; `right` and `wrong` are ids that were marked
     in an earlier result. `per_track` returns only the most similar crop of each track. `prior` is the probability that
     a row shows the person before its similarity is known; "searched" is one of all tracks searched, 0.5 even chances.
+    `thermal_range` (low, high) is that of the pictures' gray values of more than 8 bits, where it is not the gallery's.
     """
 
     modality: Literal["auto", "visible", "infrared"] = "auto"
@@ -63,11 +70,12 @@ class SearchRequest(StrictModel):
     like: tuple[Id, ...] = Field(default=(), max_length=8)
     combine: Combine = "mean"
     filter: FilterRequest = FilterRequest()
-    limit: int = Field(default=PAGE_SIZE, ge=1, le=200)
-    offset: int = Field(default=0, ge=0, le=MAX_HITS)
+    limit: Integer = Field(default=PAGE_SIZE, ge=1, le=200)
+    offset: Integer = Field(default=0, ge=0, le=MAX_HITS)
     false_match_rate: Chance | None = None
-    per_track: bool = False
+    per_track: StrictBool = False
     prior: Literal["searched"] | Chance = "searched"
+    thermal_range: ValueRange | None = None
     rerank: Literal["k-reciprocal", "center", "shortest-path", "nformer"] | None = None
     right: tuple[Id, ...] = Field(default=(), max_length=200)
     wrong: tuple[Id, ...] = Field(default=(), max_length=200)
@@ -84,21 +92,41 @@ class SearchRequest(StrictModel):
         return self
 
 
+class VisitsRequest(SearchRequest):
+    """A search whose matches are grouped into visits; without a false-match rate the `limit` most similar tracks are.
+
+    `per_track` is true whatever is sent, and `rerank` and `offset` have no meaning here.
+    """
+
+    gap_s: Number = Field(default=GAP_S, gt=0, le=30 * DAY_S, allow_inf_nan=False)
+    join_s: Number = Field(default=JOIN_S, ge=0, le=DAY_S, allow_inf_nan=False)
+
+
 class ListRequest(StrictModel):
-    """One page of rows by id, behind `after_id`."""
+    """One page of rows: by id, or the newest first, equals by id, those of unknown time last.
+
+    The next page begins behind the last row: `after_id`, and for the newest first also its `after_time_s`.
+    """
 
     filter: FilterRequest = FilterRequest()
-    limit: int = Field(default=PAGE_SIZE, ge=1, le=200)
+    order: Literal["id", "newest"] = "id"
+    limit: Integer = Field(default=PAGE_SIZE, ge=1, le=200)
     after_id: str = Field(default="", max_length=LIMITS_BYTES["id"])
+    after_time_s: Seconds | None = None
+
+    @property
+    def after(self) -> Moment | None:
+        """The row behind which a page of the newest begins, None: with the first."""
+        return (math.nan if self.after_time_s is None else self.after_time_s, self.after_id) if self.after_id else None
 
 
 class MarkRequest(StrictModel):
     """One hit marked right or wrong; `right` None removes its mark."""
 
     id: Id
-    right: bool | None
-    similarity: float | None = Field(default=None, ge=-1.01, le=1.01, allow_inf_nan=False)
-    probability: float | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    right: StrictBool | None
+    similarity: Number | None = Field(default=None, ge=-1.01, le=1.01, allow_inf_nan=False)
+    probability: Number | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
 
 
 class MarksRequest(StrictModel):
@@ -106,6 +134,13 @@ class MarksRequest(StrictModel):
 
     query: Digest
     marks: tuple[MarkRequest, ...] = Field(min_length=1, max_length=200)
+
+
+class CaseChange(StrictModel):
+    """The name and the note of a case, in place of those that it has."""
+
+    name: str = Field(default="", max_length=200)
+    note: str = Field(default="", max_length=4000)
 
 
 class AddRequest(StrictModel):
@@ -120,9 +155,18 @@ class AddRequest(StrictModel):
     tags: tuple[Text, ...] = Field(default=(), max_length=MAX_TAGS)
 
 
+class PersonRequest(StrictModel):
+    """Rows of one person, whose other tracks are looked for; without a false-match rate the `limit` most similar."""
+
+    ids: tuple[Id, ...] = Field(min_length=1, max_length=8)
+    false_match_rate: Chance | None = None
+    limit: Integer = Field(default=24, ge=1, le=200)
+    purpose: str = Field(default="", max_length=200)
+
+
 class ForgetRequest(StrictModel):
     """Rows to delete. Without `expect` they are only counted; with it they are deleted if their count equals it."""
 
     ids: tuple[Id, ...] = Field(default=(), max_length=1000)
     filter: FilterRequest = FilterRequest()
-    expect: int | None = Field(default=None, ge=0)
+    expect: Integer | None = Field(default=None, ge=0)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pydantic import Field
 
-from vireid.declaration import Count, Index, Positive, settings
+from vireid.declaration import Count, Days, Index, settings
 from vireid.server.auth import LOCAL_NAMES, Tokens
 from vireid.server.uploads import Limits
 
@@ -32,7 +32,7 @@ class ServerSettings:
     """Host names that the server answers to; none: any."""
     limits: Limits = Field(default_factory=Limits)
     """What one request may hold."""
-    retention_days: Positive | None = None
+    retention_days: Days | None = None
     """Delete rows and marks older than this, every hour; by default they are kept."""
     purpose_required: bool = False
     """Every search has to name its purpose."""

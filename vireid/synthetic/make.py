@@ -21,13 +21,15 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from scipy.io import savemat
 
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, DataError
 from vireid.synthetic.camera import CAMERAS, INFRARED, Camera
 from vireid.synthetic.photograph import Photograph as Picture
 from vireid.synthetic.photograph import person, photograph
@@ -81,6 +83,7 @@ def make(
     *,
     people: int | None = None,
     images_per_camera: int | None = None,
+    test_images_per_camera: int | None = None,
     seed: int = 0,
     size: tuple[int, int] | None = None,
     workers: int | None = None,
@@ -90,32 +93,30 @@ def make(
 ) -> Path:
     """Write a synthetic set at `root` in the layout "sysu", "regdb" or "llcm", and return the root.
 
-    people and images_per_camera default to a set that two cores make in under a minute; size is (height, width) and
-    defaults to (288, 144), for RegDB to (128, 64) as in the release; workers to all cores. With more than one of
-    `scenes` each camera has this many backgrounds, and each pass of a person is before one of them: a training set
-    in which nobody can be known by the place.
+    people and images_per_camera default to a set that two cores make in under a minute. test_images_per_camera (sysu)
+    is for the test people, by default the same: where it is 1, all draws of a gallery are equal. size is (height,
+    width) and defaults to (288, 144), for RegDB to (128, 64) as in the release; workers to all cores. With more than
+    one of `scenes` each camera has this many backgrounds, and each pass of a person is before one of them: a training
+    set in which nobody can be known by the place.
 
     Beside the official files: keypoints.npz, masks/ with the same names as the pictures (.png, indices into PARTS) and
     synthetic.json. The tree is built beside `root` and renamed when it is whole. A synthetic tree of the same arguments
     is left as it is, one of other arguments is replaced. Raises ValueError for an unknown layout or too few people,
-    FileExistsError if `root` holds anything else.
+    DataError if `root` holds anything else.
     """
     if layout not in CAMERAS:
         raise ArgumentError(f"expected layout sysu, regdb or llcm, came {layout!r}")
     people = PEOPLE[layout][0] if people is None else people
     images = PEOPLE[layout][1] if images_per_camera is None else images_per_camera
     height, width = SIZES[layout] if size is None else size
-    if people < 4 or images < 1 or scenes < 1 or trials < 1 or height < 32 or width < 16 or seed < 0:
-        raise ArgumentError(
-            "expected people >= 4, images_per_camera >= 1, scenes >= 1, trials >= 1, seed >= 0 and a size of at least "
-            f"(32, 16), came people={people}, images_per_camera={images}, scenes={scenes}, trials={trials}, "
-            f"seed={seed}, size=({height}, {width})"
-        )
     root = Path(root).expanduser().absolute()
     options = {
         "renderer": VERSION, "layout": layout, "people": people, "images_per_camera": images, "seed": seed,
         "size": [height, width], "scenes": scenes, "masks": masks, "trials": trials, "parts": list(PARTS),
     }  # fmt: skip
+    if test_images_per_camera is not None:
+        options["test_images_per_camera"] = test_images_per_camera
+    _check(options)
     if _standing(root) == options:
         return root
     root.parent.mkdir(parents=True, exist_ok=True)
@@ -123,7 +124,8 @@ def make(
     shutil.rmtree(building, ignore_errors=True)
     try:
         building.mkdir()
-        plan = {"sysu": _sysu, "regdb": _regdb, "llcm": _llcm}[layout](building, people, images, seed, trials)
+        sysu = partial(_sysu, test_images=test_images_per_camera or images)
+        plan = {"sysu": sysu, "regdb": _regdb, "llcm": _llcm}[layout](building, people, images, seed, trials)
         jobs = [_Job(building, pid, shots, seed, (height, width), scenes, masks) for pid, shots in plan.items()]
         paths, keypoints = _render(jobs, workers or available_cores())
         np.savez(building / "keypoints.npz", path=np.array(paths), keypoints=np.stack(keypoints))
@@ -132,6 +134,20 @@ def make(
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return root
+
+
+def _check(options: dict[str, Any]) -> None:
+    """Raise ArgumentError for numbers of which no set can be made."""
+    test_images, (height, width) = options.get("test_images_per_camera"), options["size"]
+    if test_images is not None and (options["layout"] != "sysu" or test_images < 1):
+        raise ArgumentError(
+            f"test_images_per_camera is 1 or more, of the layout sysu; got {test_images} of {options['layout']}"
+        )
+    minima = {"people": 4, "images_per_camera": 1, "scenes": 1, "trials": 1, "seed": 0}
+    if any(options[name] < minimum for name, minimum in minima.items()) or height < 32 or width < 16:
+        wanted = ", ".join(f"{name} >= {minimum}" for name, minimum in minima.items())
+        came = ", ".join(f"{name}={options[name]}" for name in minima)
+        raise ArgumentError(f"expected {wanted} and a size of at least (32, 16), came {came}, size=({height}, {width})")
 
 
 def _put_in_place(building: Path, root: Path) -> None:
@@ -155,7 +171,7 @@ def _standing(root: Path) -> dict | None:
         except ValueError:
             return {}
     came = "a file" if not root.is_dir() else ", ".join(sorted(p.name for p in root.iterdir())[:4])
-    raise FileExistsError(
+    raise DataError(
         f"{root}: expected no folder, an empty one or an earlier synthetic set (with {MARK}), came {came}; "
         "give another folder, or move this one away yourself"
     )
@@ -222,7 +238,9 @@ def _ids(pids: list[int], digits: int = 0) -> str:
     return ",".join(f"{pid:0{digits}d}" for pid in pids) + "\n"
 
 
-def _sysu(folder: Path, people: int, images: int, seed: int, trials: int) -> dict[int, list[_Shot]]:
+def _sysu(
+    folder: Path, people: int, images: int, seed: int, trials: int, *, test_images: int
+) -> dict[int, list[_Shot]]:
     """Six tenths train, one tenth val, the rest test but at most 96; not everyone is seen by every camera, as in the
     release, which tests on 96 as well."""
     rng = np.random.default_rng((seed, people, 10))
@@ -233,6 +251,7 @@ def _sysu(folder: Path, people: int, images: int, seed: int, trials: int) -> dic
     plan: dict[int, list[_Shot]] = {}
     permutations: dict[tuple[int, int], np.ndarray] = {}
     for split, pids in splits.items():
+        own = test_images if split == "test" else images
         for pid in pids:
             draws = rng.random(6)
             indoors = draws[0] < 0.62 and split != "val"
@@ -242,7 +261,7 @@ def _sysu(folder: Path, people: int, images: int, seed: int, trials: int) -> dic
             present[3] |= not present[6]
             plan[pid] = []
             for camera in CAMERAS["sysu"]:
-                count = max(1, images + int(rng.integers(-1, 2)) * (images // 6))
+                count = max(1, own + int(rng.integers(-1, 2)) * (own // 6))
                 order = np.stack([rng.permutation(count) + 1 for _ in range(trials)])
                 if present[camera.camid]:
                     permutations[camera.camid, pid] = order

@@ -60,7 +60,7 @@ def person(pid: int, seed: int) -> Person:
 
 
 @lru_cache(maxsize=16)
-def _dressed(who: Person, pid: int, rig: int, seed: int) -> tuple[wardrobe.Outfit, Sheet]:
+def dressed(who: Person, pid: int, rig: int, seed: int) -> tuple[wardrobe.Outfit, Sheet]:
     outfit = wardrobe.on_a_day(who.outfit, np.random.default_rng((seed, pid, rig, 3)))
     return outfit, bake(who.body, outfit, who.beard)
 
@@ -100,7 +100,7 @@ def _background(camera: Camera, size: tuple[int, int], x: float, y: float, seed:
     return wide[top : top + height, left : left + width].copy()
 
 
-def _shadow(size: tuple[int, int], view: View, camera: Camera, joints: dict) -> np.ndarray:
+def shadow(size: tuple[int, int], view: View, camera: Camera, joints: dict) -> np.ndarray:
     """Soft shadow on the ground as a factor (H, W, 1)."""
     height, width = size[0] // 4, size[1] // 4
     image = Image.new("L", (width, height), 255)
@@ -158,7 +158,7 @@ def _occlude(scene: np.ndarray, camera: Camera, rng: np.random.Generator) -> np.
     return mask
 
 
-def _illumination(camera: Camera, size: tuple[int, int], gain: float, aside: float, jitter: np.ndarray) -> np.ndarray:
+def illumination(camera: Camera, size: tuple[int, int], gain: float, aside: float, jitter: np.ndarray) -> np.ndarray:
     """Factors (H, W or 1, 1 or 3) float32 of a lamp's falloff, `aside` of the middle, or of tint and daylight."""
     height, width = size
     rows = np.linspace(-1, 1, height, dtype=np.float32)[:, None, None]
@@ -178,7 +178,7 @@ def photograph(
     Each pass of a person is before one of `scenes` backgrounds of the camera.
     """
     height, width = size
-    outfit, sheet = _dressed(who, pid, camera.rig, seed)
+    outfit, sheet = dressed(who, pid, camera.rig, seed)
     walk = np.random.default_rng((seed, pid, camera.rig, shot // SHOTS_PER_PASS, 4)).random(9)
     rng = np.random.default_rng((seed, pid, camera.rig, shot, 5))
     sensor = np.random.default_rng((seed, pid, camera.camid, camera.modality, shot, 6))
@@ -213,14 +213,14 @@ def photograph(
             level = (camera.ambient + camera.direct) * (0.18 + 0.2 * walk[5])
         else:
             level = camera.ambient + camera.direct * max(0.3, light[1])
-        scene *= _shadow(size, view, camera, joints) * np.float32(level)
+        scene *= shadow(size, view, camera, joints) * np.float32(level)
         scene.reshape(-1, scene.shape[2])[where] = leaving
     covered = None
     if draws[7] < camera.occlusion:
         covered = _occlude(scene, camera, rng)
     if camera.spectrum != "thermal":
         gain = camera.exposure * (0.85 + 0.3 * walk[6]) * (0.92 + 0.16 * draws[8])
-        scene *= _illumination(camera, size, gain, walk[7] - 0.5, jitter[5:8])
+        scene *= illumination(camera, size, gain, walk[7] - 0.5, jitter[5:8])
     image = develop(scene, camera, size, zoom, sensor)
     parts = raster.labels[raster.index]
     label = parts.ravel()[where]

@@ -117,7 +117,8 @@ def read_yaml(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:
     else:
         if content is None or isinstance(content, dict):
             return content or {}
-        fault = f"{path} holds {type(content).__name__}, expected names and values such as `epochs: 60`"
+        came = "a list" if isinstance(getattr(content, "value", content), list) else "one value"
+        fault = f"{path} holds {came}, expected names and values such as `epochs: 60`"
     raise SettingsError([fault])
 
 

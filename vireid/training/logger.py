@@ -1,4 +1,4 @@
-"""Loggers: where a training's records go. JSON lines always, TensorBoard as an option, others by the same two verbs.
+"""Loggers: where a training's records go. JSON lines always, trackers (trackers.py) and others by the same two verbs.
 
 A record is a dict of plain values: `event` ("step" or "epoch"), `total` (steps so far over all stages), `stage`,
 `epoch`, `iteration`, `losses`, `watch`, `lr` (dicts of numbers), `images_per_s`, `elapsed_s`; the losses of an epoch
@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from vireid.errors import DiskFull, MissingPackage
+from vireid.errors import DiskFull
 from vireid.method import Progress as At
 from vireid.system import no_space
 
@@ -57,34 +57,6 @@ class JsonLines:
 
     def close(self) -> None:
         self.file.close()
-
-
-class TensorBoard:
-    """Scalars for TensorBoard in `folder`; points after step `total` of an older log are dropped.
-
-    Raises MissingPackage where TensorBoard is not installed.
-    """
-
-    def __init__(self, folder: Path, total: int = 0) -> None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ModuleNotFoundError as error:
-            raise MissingPackage(
-                "a TensorBoard log needs the package tensorboard: pip install 'vireid[log]'", name="tensorboard"
-            ) from error
-        self.writer = SummaryWriter(str(folder), purge_step=total + 1 if total else None)
-
-    def log(self, record: Mapping[str, Any]) -> None:
-        total, step = int(record["total"]), record["event"] == "step"
-        for group in ("losses", "watch", "lr") if step else ("losses", "selected"):
-            for name, value in record.get(group, {}).items():
-                self.writer.add_scalar(f"{group}/{name}" if step else f"epoch_{group}/{name}", value, total)
-        if step:
-            self.writer.add_scalar("images_per_s", record["images_per_s"], total)
-        self.writer.flush()
-
-    def close(self) -> None:
-        self.writer.close()
 
 
 class Bar:
@@ -138,12 +110,10 @@ class Report:
         self.logs: list[Logger] = []
         self.began = time.monotonic() - elapsed_s
 
-    def open(self, total: int, log_bytes: int, loggers: Sequence[Logger], tensorboard: bool) -> None:
-        """Open the logs where step `total` and `log_bytes` of log.jsonl are kept."""
+    def open(self, log_bytes: int, loggers: Sequence[Logger]) -> None:
+        """Open the logs; `log_bytes` of log.jsonl are kept."""
         self.lines = JsonLines(self.folder / "log.jsonl", log_bytes)
         self.logs = [self.lines, *loggers]
-        if tensorboard:
-            self.logs.append(TensorBoard(self.folder / "tensorboard", total))
 
     @property
     def elapsed_s(self) -> float:

@@ -45,6 +45,7 @@ from vireid.training.record import FROM_SCRATCH, describe
 from vireid.training.reported import ReportedWeights, Tensors, start_of
 from vireid.training.run_folder import BEST, LAST, RunFolder
 from vireid.training.selection import LAST_EPOCH, Selection
+from vireid.training.trackers import trackers_of
 
 if TYPE_CHECKING:
     from vireid.data.pipeline import TrainingData
@@ -96,7 +97,8 @@ def train(
     report = Report(folder.path, Bar(options.progress and main), past.elapsed_s)
     try:
         if main:
-            report.open(past.total, past.log_bytes, loggers, options.tensorboard)
+            trackers = trackers_of(folder.path, options, folder.record.plain(), past.total)
+            report.open(past.log_bytes, (*loggers, *trackers))
         _Loop(method, data, folder, stages, options, select, on_epoch, past, report).run(state)
     finally:
         report.close()

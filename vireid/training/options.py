@@ -23,5 +23,9 @@ class LoopOptions:
     """Iterations from one record of the log to the next."""
     tensorboard: bool = False
     """Also write a TensorBoard log."""
+    wandb: bool = False
+    """Also log to W&B (WANDB_MODE=offline: into the run folder)."""
+    mlflow: bool = False
+    """Also log to MLflow (MLFLOW_TRACKING_URI; by default into the run folder)."""
     progress: bool = True
     """Show progress bars."""

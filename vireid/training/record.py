@@ -8,18 +8,18 @@ import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from vireid.errors import ArgumentError, RunError
-from vireid.layers.embedder import Deployment
-from vireid.method import Method, Recipe
 from vireid.own_files import digest_of, file_of, is_own, qualified_name
-from vireid.types import ResizeFilter, Similarity, Size
+from vireid.types import Deployment, ResizeFilter, Similarity, Size
 from vireid.version import __version__
+
+if TYPE_CHECKING:  # a record is read without torch
+    from vireid.method import Method, Recipe
 
 FORMAT = 1  # of recipe.json and the checkpoints
 # what has to agree for a run to be resumed; the rest of recipe.json (versions, compile) may change
@@ -160,6 +160,11 @@ class RunRecord(Frozen):
         return stamp
 
     @property
+    def by_shortest_path(self) -> bool:
+        """Whether figures are of the stripes' shortest path too: cmlspge with test_distance=global_local."""
+        return self.settings.get("test_distance") == "global_local"
+
+    @property
     def backbone(self) -> str:
         """The backbone, where it is not the ResNet-50 that the published figures are of."""
         name, depth = self.settings.get("backbone", "resnet50"), self.settings.get("depth")
@@ -243,12 +248,12 @@ def to_jsonable(value: Any) -> Any:
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [to_jsonable(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if isinstance(value, np.ndarray | np.generic | torch.Tensor):
-        return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if isinstance(value, type) or (callable(value) and hasattr(value, "__qualname__")):
         return f"{value.__module__}.{value.__qualname__}"
+    if hasattr(value, "tolist"):  # an array or number of numpy, a tensor
+        return value.tolist()
     if dataclasses.is_dataclass(value):
         fields = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
     elif hasattr(value, "__dict__"):
@@ -289,8 +294,11 @@ def differences(had: Any, now: Any, name: str = "") -> list[str]:
 
 def versions() -> dict[str, str]:
     """Versions of what decides a training's numbers."""
+    import torch
+
     numbers = {"vireid": __version__, "python": platform.python_version(), "torch": torch.__version__}
-    return {**numbers, "numpy": np.__version__, "device": _gpu() or "cpu"}
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() and torch.cuda.is_initialized() else ""
+    return {**numbers, "numpy": np.__version__, "device": gpu or "cpu"}
 
 
 def git_commit() -> str | None:
@@ -312,7 +320,3 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):  # no git here, or no commit yet: the record then says null
         return None
     return head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")
-
-
-def _gpu() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() and torch.cuda.is_initialized() else ""

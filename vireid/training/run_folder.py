@@ -19,22 +19,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from vireid.errors import RunError
 from vireid.json_file import JsonFile, check_format
-from vireid.layers.embedder import Deployment, Embedder, load_embedder, save_embedder
-from vireid.layers.refiner import Refiner, load_refiner, save_refiner
-from vireid.method import Method, Recipe
 from vireid.own_files import Code
 from vireid.system import file_digest, remove_partials, replacing
 from vireid.training.record import FORMAT, BaseRecord, RunRecord
-from vireid.training.reported import load_reported
-from vireid.training.samples import sheet
 from vireid.training.selection import LAST_EPOCH
+from vireid.types import Deployment
+
+if TYPE_CHECKING:  # torch is imported where networks and checkpoints are read and written, not to read a record
+    import torch
+    from torch import nn
+
+    from vireid.layers.embedder import Embedder
+    from vireid.layers.refiner import Refiner
+    from vireid.method import Method, Recipe
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ EMBEDDER, REFINER = "embedder.safetensors", "refiner.safetensors"
 SAMPLES = "samples"  # folder
 ADVICE = "restore it or train again"
 RECORD = JsonFile(RECIPE, RunRecord, FORMAT, RunError, ADVICE)
-MethodT = TypeVar("MethodT", bound=Method[Any])
+MethodT = TypeVar("MethodT", bound="Method[Any]")
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,16 @@ class RunFolder:
 
     def save(self, state: Mapping[str, Any], name: str = LAST) -> None:
         """Write a checkpoint of plain containers and tensors."""
+        import torch
+
         # through a file of Python's, because torch's own writer does not say that the disk is full
         with replacing(self.path / name) as partial, partial.open("wb") as file:
             torch.save({"format": FORMAT, **state}, file)
 
     def checkpoint(self, name: str = LAST) -> dict[str, Any]:
         """Read a checkpoint to the CPU; raises RunError where there is none or it is damaged."""
+        import torch
+
         path = self.path / name
         if not path.exists():
             raise RunError(
@@ -154,6 +159,8 @@ class RunFolder:
 
     def load(self, method: MethodT) -> MethodT:
         """Give `method` the weights that the run reports: of its last epoch so far, or of its best where selected."""
+        from vireid.training.reported import load_reported
+
         name = BEST if self.record.checkpoint != LAST_EPOCH and (self.path / BEST).exists() else LAST
         try:
             state = self.checkpoint(name)
@@ -170,6 +177,9 @@ class RunFolder:
 
     def save_artifact(self, network: nn.Module) -> None:
         """Write the file of a network that is used without its method, if it is an Embedder or a Refiner."""
+        from vireid.layers.embedder import Embedder, save_embedder
+        from vireid.layers.refiner import Refiner, save_refiner
+
         if isinstance(network, Embedder):
             with replacing(self.path / EMBEDDER) as partial:
                 save_embedder(network, partial, self.record.deployment)
@@ -187,6 +197,8 @@ class RunFolder:
 
         One of your own class is rebuilt by the file of the method that was trained, or by `method`, which is executed.
         """
+        from vireid.layers.embedder import load_embedder
+
         if (self.path / EMBEDDER).exists():
             return load_embedder(self.path / EMBEDDER, device, method or self.code)
         if self.record.base is not None:
@@ -213,6 +225,8 @@ class RunFolder:
 
     def refiner(self, device: str | torch.device = "cpu", method: Code | None = None) -> Refiner:
         """The refiner that the run reports, in evaluation mode; RunError where the run refines nothing."""
+        from vireid.layers.refiner import load_refiner
+
         self.base  # noqa: B018 (raises where the run refines nothing)
         if not (self.path / REFINER).exists():
             raise RunError(f"{self.path} holds no {REFINER} yet: its first epoch has not ended; resume the training")
@@ -235,6 +249,8 @@ class RunFolder:
 
     def save_samples(self, rows: Mapping[str, torch.Tensor], stage: int, epoch: int) -> None:
         """Write samples/STAGE-EPOCH.png with one named row of images (N, 3, H, W) per entry."""
+        from vireid.training.samples import sheet
+
         path = self.path / SAMPLES / f"{stage}-{epoch:03d}.png"
         path.parent.mkdir(exist_ok=True)
         with replacing(path) as partial:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vireid.errors import ArgumentError
-from vireid.method import Method, Progress
+
+if TYPE_CHECKING:
+    from vireid.method import Method, Progress
 
 LAST_EPOCH, HELD_OUT, TEST_SET = "last epoch", "held-out identities", "test set (not for publication)"
 AS_RELEASED = "as released, not trained here"  # of weights that were imported

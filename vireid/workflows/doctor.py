@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import os
 import platform
 import shutil
@@ -18,12 +17,15 @@ from vireid.version import __version__
 CORE = ("torch", "numpy", "scipy", "pillow", "safetensors", "pydantic", "pyyaml", "typer", "rich")
 EXTRAS = {
     "tensorboard": ("log", "TensorBoard logs (train --tensorboard)"),
+    "wandb": ("wandb", "logs to W&B (train --wandb)"),
+    "mlflow": ("mlflow", "logs to MLflow (train --mlflow)"),
     "onnx": ("export", "ONNX export"),
     "onnxscript": ("export", "ONNX export"),
     "onnxruntime": ("export", "running an exported embedder"),
     "transformers": ("pose", "keypoints by ViTPose (data pose), detectors (index --detector)"),
-    "openvino": ("openvino", "serving on Intel processors (--backend openvino)"),
+    "openvino": ("openvino", "faster embedding on a CPU"),
     "lancedb": ("search", "galleries in a folder (index)"),
+    "faiss": ("search", "fast search of galleries of 20,000 rows and more (without it by LanceDB's index)"),
     "fastapi": ("serve", "the search page (serve)"),
     "pymilvus": ("milvus", "galleries in Milvus"),
     "av": ("video", "recordings (index)"),
@@ -75,11 +77,13 @@ def _packages(report: Report) -> None:
         except importlib.metadata.PackageNotFoundError:
             report.faults.append(f"{name} is missing: pip install {name}")
     extras: dict[str, list[str]] = {}
+    installed = importlib.metadata.packages_distributions()  # faiss is of faiss-cpu, mlflow may be of mlflow-skinny
     for name, (extra, purpose) in EXTRAS.items():
-        if importlib.util.find_spec(name) is None:
+        if name not in installed:
             report.missing.append(f"{name}, for {purpose}: pip install 'vireid[{extra}]'")
         else:
-            extras.setdefault(extra, []).append(f"{name} {importlib.metadata.version(name)}")
+            version = importlib.metadata.version(installed[name][0])
+            extras.setdefault(extra, []).append(f"{name} {version}")
     for extra, names in extras.items():
         report.facts.append((f"extra {extra}", ", ".join(names)))
 

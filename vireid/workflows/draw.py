@@ -9,6 +9,7 @@ from typing import Any
 
 from vireid.declaration import configured
 from vireid.errors import ArgumentError
+from vireid.evaluation.results import Results
 from vireid.figures.style import save
 from vireid.types import Language
 from vireid.workflows.figures import cmc_figures, figures_of
@@ -48,12 +49,15 @@ def draw_figures(
     return files
 
 
-def report(runs: Sequence[str | Path], to: str | Path | None = None, lang: Language = "en") -> Path:
+def report(
+    runs: Sequence[str | Path], to: str | Path | None = None, lang: Language = "en", results: Results | None = None
+) -> Path:
     """Write one page about a run, by default RUN/report.html, or about several, by default runs/report.html.
 
+    `results` is the table of the page, by default that of the runs: it may have further lines, such as HOG's.
     Raises RunError, ArgumentError, and DataError where a run was not evaluated.
     """
     opened = [Run.open(run) for run in runs]
     if not opened:
         raise ArgumentError("name at least one run folder to report on")
-    return write_report(opened, None if to is None else Path(to), lang)
+    return write_report(opened, None if to is None else Path(to), lang, results)

@@ -13,21 +13,21 @@ from pathlib import Path
 
 from vireid.data import datasets
 from vireid.data.table import Table
-from vireid.deploy.bundle import Bundle, new_bundle
-from vireid.deploy.bundle_config import FILES, WEIGHTS
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.bundle_config import FILES
 from vireid.deploy.calibration import Calibration
+from vireid.deploy.export import new_bundle
 from vireid.deploy.model import RUN_BUNDLE, bundle_of
 from vireid.errors import ArgumentError
 from vireid.evaluation.centering import centered_embeddings
-from vireid.evaluation.embed import Embeddings, embed_layers
+from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.local_shortest_path import LocalShortestPath
 from vireid.evaluation.queries import write_queries
 from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import Results
-from vireid.layers.embedder import load_embedder
-from vireid.system import choose_device
 from vireid.training.record import data_name
 from vireid.workflows.calibrate import calibrate_run
+from vireid.workflows.embed import embed_by
 from vireid.workflows.measure import check_centering, choose_layers, choose_protocols, measure
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, RunOptions
 from vireid.workflows.ranked_lists import draw_lists
@@ -39,10 +39,12 @@ log = logging.getLogger(__name__)
 
 def embed_with(model: str, options: EmbedOptions, to: Path | None = None) -> dict[Path, Embeddings]:
     """Embeddings of a split of `options.data` by the file TO/embeddings/LAYER.npz that each layer is written to."""
-    table = table_of(model, options)
+    table, bundle = table_of(model, options), bundle_of(model)
     folder = place_of(model, table, to) / "embeddings"
     suffix = "".join(f"@{part}" for part in (options.split, *(["flip"] if options.flip else ())) if part != "test")
-    layers = embeddings_of(bundle_of(model), model, split_rows(table, options.split), table, options)
+    rows = split_rows(table, options.split)
+    made = embed_by(options.backend, bundle, bundle.network, bundle.config, rows, options, options.named_layer)
+    layers = stamped(made, bundle, model, table)
     return {layer.save(folder / f"{name}{suffix}.npz"): layer for name, layer in layers.items()}
 
 
@@ -59,9 +61,10 @@ def evaluate_with(model: str, options: EvaluateOptions, to: Path | None = None) 
     table, bundle = table_of(model, options), bundle_of(model)
     rerank = KReciprocal(options.k1, options.k2) if options.rerank else None
     if options.rerank == "local-shortest-path":
-        rerank = LocalShortestPath.of(load_embedder(bundle.path / WEIGHTS))
+        rerank = LocalShortestPath.of(bundle.network())
     protocols = choose_protocols(table, options)
-    layers = choose_layers(embeddings_of(bundle, model, split_rows(table), table, options), options.layer)
+    made = embed_by("torch", bundle, bundle.network, bundle.config, split_rows(table), options)
+    layers = choose_layers(stamped(made, bundle, model, table), options.layer)
     vectors = [centered_embeddings(layer) if options.center else layer for layer in layers.values()]
     measured = measure(vectors, protocols, None, rerank, options)
     folder = place_of(model, table, to)
@@ -104,18 +107,9 @@ def place_of(model: str, table: Table, to: Path | None) -> Path:
     return Path("runs") / table.dataset / Path(model).name if to is None else to
 
 
-def embeddings_of(bundle: Bundle, model: str, rows: Table, table: Table, options: RunOptions) -> dict[str, Embeddings]:
-    """Embeddings of the rows by layer, the deployed one first, with the stamp of the model."""
-    config = bundle.config
-    layers = embed_layers(
-        load_embedder(bundle.path / WEIGHTS, choose_device(options.device)),
-        rows,
-        config.size,
-        filter=config.filter,
-        flip=options.flip,
-        batch_size=options.batch_size,
-        progress=options.progress,
-    )
+def stamped(layers: dict[str, Embeddings], bundle: Bundle, model: str, table: Table) -> dict[str, Embeddings]:
+    """The layers of some rows of the table with the stamp of the model, which says what it was trained on."""
+    config, rows = bundle.config, next(iter(layers.values())).table
     stamp = {key: value for key, value in config.stamp.items() if key not in ("dataset", "partition", "data", "run")}
     trained = data_name(config.trained_on.dataset, config.trained_on.partition)
     if not config.trained_on.same_data(table):
@@ -123,7 +117,4 @@ def embeddings_of(bundle: Bundle, model: str, rows: Table, table: Table, options
     stamp |= {"dataset": rows.dataset, "embedder": config.digest[:8], "images": rows.fingerprint}
     stamp |= {"partition": rows.partition} if rows.partition else {}
     stamp["model"] = Path(model).name
-    return {
-        name: replace(layer, stamp={**stamp, **layer.stamp}, similarity=config.similarity)
-        for name, layer in layers.items()
-    }
+    return {name: replace(layer, stamp={**stamp, **layer.stamp}) for name, layer in layers.items()}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from vireid.declaration import Count, Index, Integer, Number, Positive, Range, Share, settings
+from vireid.declaration import Count, Days, Index, Integer, NonNegative, Number, Positive, Range, Share, settings
 from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
 from vireid.training.options import LoopOptions
 from vireid.types import Backend, Language, Modality, ModalityOrAuto, Role, Similarity
@@ -91,6 +91,15 @@ class EmbedOptions(RunOptions):
 
     split: str = "test"
     """test (with query and gallery), train or val."""
+    layer: str = "all"
+    """all, deployed, or a layer by name (neck, pooled, ...)."""
+    backend: Backend = "auto"
+    """What computes the vectors; auto takes the fastest runtime for the deployed layer, and torch for others."""
+
+    @property
+    def named_layer(self) -> str | None:
+        """`layer`, None for the deployed one."""
+        return None if self.layer == "deployed" else self.layer
 
 
 @settings
@@ -199,7 +208,7 @@ class IndexOptions(VideoOptions):
     """Video: its first moment, 2026-11-24T21:04:11+01:00."""
     rows: Rows = "crops"
     """Videos: a row for each crop, or for each track."""
-    backend: Backend = "torch"
+    backend: Backend = "auto"
     """What computes the vectors."""
     batch_size: Count = 64
     """Images per forward pass."""
@@ -239,7 +248,7 @@ class WatchOptions:
     """Stop after this time."""
     status_s: Positive = 10.0
     """Seconds between two lines of status."""
-    backend: Backend = "torch"
+    backend: Backend = "auto"
     """What computes the vectors."""
     batch_size: Count = 64
     """Images per forward pass."""
@@ -271,14 +280,42 @@ class QueryOptions:
     """The most similar hit of each track alone."""
     rerank: Literal["k-reciprocal", "center"] | None = None
     """Re-rank the most similar: by common neighbors, or by vectors without the mean of their modality."""
+    visits: bool = False
+    """Say when the person was before which camera: all matching tracks, grouped into visits."""
+    gap_s: Positive = 1800.0
+    """Visits: seconds without a passage after which another visit begins."""
+    join_s: NonNegative = 10.0
+    """Visits: seconds between two tracks of one camera that still are one passage."""
     files: Path | None = None
     """Thumbnails and audit log; PATH.files by default."""
     pose: str | None = None
     """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
-    backend: Backend = "torch"
+    thermal_range: Range | None = None
+    """Of the pictures, for gray of more than 8 bits: LOW is black, HIGH white; default: the gallery's rule."""
+    backend: Backend = "auto"
     """What computes the vectors."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
+    method: str | None = None
+    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
+
+
+@settings
+class GroupingOptions:
+    """Which tracks are grouped by person, and how readily."""
+
+    cameras: tuple[str, ...] = ()
+    """Of this camera alone, repeatable."""
+    after: str = ""
+    """Rows from this time on, 2026-11-24T21:04:11+01:00."""
+    before: str = ""
+    """Rows before this time."""
+    prior: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    """Probability that two tracks show one person before they are compared; lower gives smaller groups."""
+    score: bool = False
+    """Also ID-F1 and HOTA against the column `pid` of the rows."""
+    files: Path | None = None
+    """Thumbnails and audit log; PATH.files by default."""
 
 
 @settings
@@ -295,7 +332,7 @@ class ServeOptions:
     """Host name that the service answers to, repeatable."""
     tokens: Path | None = None
     """File of the tokens that allow access; see `vireid token`."""
-    keep_days: Positive | None = None
+    keep_days: Days | None = None
     """Delete rows and marks older than this, every hour."""
     purpose: bool = False
     """Every search has to name its purpose."""
@@ -305,11 +342,15 @@ class ServeOptions:
     """Key of the certificate (PEM)."""
     behind_tls: bool = False
     """Browsers reach the service by https of a proxy."""
+    proxies: tuple[str, ...] = ()
+    """Address of a proxy whose X-Forwarded-For names the client, repeatable; by default none is believed."""
+    access_log: Path | None = None
+    """Append a line of JSON for each request, without pictures and queries; - is standard output."""
     refine: Path | None = None
     """Offer re-ranking by this run of nformer on the same base."""
     pose: str | None = None
     """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
-    backend: Backend = "torch"
+    backend: Backend = "auto"
     """What computes the vectors."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
@@ -323,7 +364,7 @@ class ForgetOptions:
 
     files: Path | None = None
     """Thumbnails, marks, audit log; PATH.files by default."""
-    older_than_days: Positive | None = None
+    older_than_days: Days | None = None
     """Retention: rows and marks older than this."""
 
 
@@ -332,10 +373,12 @@ class TokenOptions:
     """What a token allows, for how long, and where its digest is kept."""
 
     role: Role | None = None
-    """search, ingest (add only) or admin."""
+    """search, ingest (add only), monitor (metrics only) or admin."""
     file: Path = Path("tokens.json")
     """Where its digest is kept."""
-    days: Positive | None = None
+    days: Days | None = None
     """How long it is valid; by default as long as it is in the file."""
+    galleries: tuple[str, ...] = ()
+    """Name of a gallery of the service that it may use, repeatable; by default all."""
     revoke: bool = False
     """Take it out."""

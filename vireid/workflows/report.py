@@ -17,7 +17,7 @@ from vireid.evaluation.paired_table import PairedTable
 from vireid.evaluation.queries import NEAREST, read_queries
 from vireid.evaluation.results import Results
 from vireid.figures.report import Failure, Report, Reported, Thumbnail, page, webp
-from vireid.figures.report_words import WORDS
+from vireid.figures.report_words import WORDS, figure_title
 from vireid.figures.style import inline_svg
 from vireid.images import read, resize
 from vireid.system import choose_device, replacing
@@ -43,13 +43,17 @@ class ReportedRun(Drawable, Deployed, Protocol):
     def table(self, options: RunOptions) -> Table: ...
 
 
-def write_report(runs: Sequence[ReportedRun], to: Path | None = None, lang: Language = "en") -> Path:
+def write_report(
+    runs: Sequence[ReportedRun], to: Path | None = None, lang: Language = "en", results: Results | None = None
+) -> Path:
     """Write the page about the runs: RUN/report.html of one, runs/report.html of several, or `to`.
 
+    `results` is the table, and of several runs what the curves are drawn from, where it has more lines than the runs.
     What a run cannot serve (pictures that have been moved, figures without the extra) is left out with a note. Raises
     DataError where a run was not evaluated, ArgumentError.
     """
-    results = Results.load(runs[0].path / RESULTS) if len(runs) == 1 else results_of([run.path for run in runs])
+    if results is None:
+        results = Results.load(runs[0].path / RESULTS) if len(runs) == 1 else results_of([run.path for run in runs])
     figures, reason = figures_for(runs, results, lang)
     names = [name for name, _ in named_runs([run.path for run in runs])]
     if len(set(names)) < len(names):  # seeds of one method
@@ -78,7 +82,11 @@ def figures_for(runs: Sequence[ReportedRun], results: Results, lang: Language) -
     except (MissingPackage, RunError, DataError, PictureError) as error:
         log.warning("the report has no figures: %s", error)
         return [], str(error)
-    return [(name, inline_svg(figure, f"f{number}", name)) for number, (name, figure) in enumerate(drawn)], ""
+    labels = [figure_title(name, lang) for name, _ in drawn]
+    return [
+        (name, inline_svg(figure, f"f{number}", label))
+        for number, ((name, figure), label) in enumerate(zip(drawn, labels, strict=True))
+    ], ""
 
 
 def paired_for(runs: Sequence[ReportedRun]) -> PairedTable | None:

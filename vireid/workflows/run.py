@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import logging
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from vireid.data.table import Table
 from vireid.declaration import configured
-from vireid.deploy.bundle import Bundle, export_bundle
-from vireid.deploy.model import RUN_BUNDLE
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.export import export_bundle
+from vireid.deploy.model import RUN_BUNDLE, exported_bundle
 from vireid.errors import ArgumentError, RunError
 from vireid.evaluation.centering import centered_embeddings
-from vireid.evaluation.embed import Embeddings, embed_layers
+from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import Rerank
 from vireid.evaluation.frozen import MADE_FROM, fingerprint
 from vireid.evaluation.local_shortest_path import LocalShortestPath
@@ -31,13 +32,15 @@ from vireid.own_files import Code
 from vireid.system import choose_device, file_digest
 from vireid.training.record import RunRecord, data_name
 from vireid.training.run_folder import REFINER, RunFolder
-from vireid.types import Language
+from vireid.types import Backend, Language
+from vireid.workflows.embed import embed_by
 from vireid.workflows.measure import Measured, check_centering, choose_layers, choose_protocols, measure
 from vireid.workflows.options import EmbedOptions, EvaluateOptions, RunOptions
 from vireid.workflows.ranked_lists import draw_lists
 from vireid.workflows.report import write_report
 from vireid.workflows.run_outputs import QUERIES, write_open_set, write_results
 from vireid.workflows.run_rows import RunRows, checked_table
+from vireid.workflows.track import track_evaluation
 
 log = logging.getLogger(__name__)
 
@@ -109,8 +112,8 @@ class Run:
     def embed(self, options: EmbedOptions | None = None, **words: Any) -> dict[str, Embeddings]:
         """Embeddings of the images of a split by layer, the deployed one first, kept as RUN/embeddings/LAYER.npz.
 
-        `words` are the fields of EmbedOptions. Files that are up to date (same embedder, pictures and options) are
-        read and not made again. Raises RunError, DataError, SettingsError.
+        `words` are the fields of EmbedOptions. Files of all layers that are up to date (same embedder, pictures and
+        options) are read and not made again. Raises RunError, DataError, ArgumentError, SettingsError.
         """
         files = self.embed_files(configured(EmbedOptions, options, words))
         return {embeddings.stamp["layer"]: embeddings for embeddings in files.values()}
@@ -122,29 +125,26 @@ class Run:
             log.info("%s refines the embeddings of %s", self.path, run.path)
         rows = run.rows(options, options.split)
         folder, suffix = run.path / "embeddings", rows.suffix(options.flip)
-        return {folder / f"{name}{suffix}.npz": layer for name, layer in run.embed_rows(rows, options).items()}
+        made = run.embed_rows(rows, options, options.named_layer, options.backend)
+        return {folder / f"{name}{suffix}.npz": layer for name, layer in made.items()}
 
-    def embed_rows(self, rows: RunRows, options: RunOptions) -> dict[str, Embeddings]:
-        """As `embed`, for rows that were loaded before."""
+    def embed_rows(
+        self, rows: RunRows, options: RunOptions, layer: str | None = "all", backend: Backend = "torch"
+    ) -> dict[str, Embeddings]:
+        """As `embed`, for rows that were loaded before; one layer alone is written and not taken for up to date."""
         stamp = rows.stamp(self.folder, self.folder.embedder_digest)
         made_from = fingerprint(self.folder, rows.rows, options.flip)
         folder, suffix = self.path / "embeddings", rows.suffix(options.flip)
-        if kept := up_to_date(folder, suffix, made_from):
+        if backend in ("auto", "torch") and (kept := up_to_date(folder, suffix, made_from)):
             log.info("embeddings of %d images are up to date: %s", len(rows.rows), folder)
-            return {name: replace(embeddings, table=rows.rows) for name, embeddings in kept.items()}
-        use = self.folder.deployment
-        layers = embed_layers(
-            self.embedder(options.method).to(choose_device(options.device)),
-            rows.rows,
-            use.size,
-            filter=use.filter,
-            flip=options.flip,
-            batch_size=options.batch_size,
-            progress=options.progress,
-        )
+            return {name: replace(made, table=rows.rows) for name, made in choose_layers(kept, layer).items()}
+        network, use = partial(self.embedder, options.method), self.folder.deployment
+        bundle = None if backend == "torch" else exported_bundle(self.folder, options.method or self.method)
+        layers = embed_by(backend, bundle, network, use, rows.rows, options, layer)
+        if layer == "all":
+            stamp[MADE_FROM] = f"{made_from} {' '.join(layers)}"
         for name, embeddings in layers.items():
-            stamped = {**stamp, **embeddings.stamp, MADE_FROM: f"{made_from} {' '.join(layers)}"}
-            layers[name] = replace(embeddings, stamp=stamped, similarity=use.similarity)
+            layers[name] = replace(embeddings, stamp={**stamp, **embeddings.stamp})
             path = layers[name].save(folder / f"{name}{suffix}.npz")
             log.info("wrote %s (%d x %d)", path, len(rows.rows), embeddings.vectors.shape[1])
         return layers
@@ -167,6 +167,7 @@ class Run:
         if options.pictures:
             suffix = rows.suffix() + ("" if options.refine is None else "@refined")
             draw_lists(self.path, self.record.method, measured, suffix, options)
+        track_evaluation(self.path, measured.results)
         return measured.results
 
     def measured(self, options: EvaluateOptions) -> tuple[Measured, RunRows]:
@@ -214,10 +215,17 @@ class Run:
         return RefinedBy(refiner, options.strict)
 
     def reranking(self, options: EvaluateOptions) -> Rerank | None:
-        """The re-ranking by name; ArgumentError for the shortest path of a network without stripes."""
+        """The re-ranking by name; ArgumentError for the shortest path of a network without stripes.
+
+        Without a name it is that of the method's settings, which ranks the whole gallery by the deployed layer.
+        """
         if options.rerank == "local-shortest-path":
             return LocalShortestPath.of(self.embedding_run.embedder(options.method))
-        return KReciprocal(options.k1, options.k2) if options.rerank else None
+        if options.rerank:
+            return KReciprocal(options.k1, options.k2)
+        if self.record.by_shortest_path and options.layer is None and not options.open_set:
+            return LocalShortestPath.of(self.embedding_run.embedder(options.method), shortlist=None)
+        return None
 
     def stamped(self, embeddings: Embeddings, rows: RunRows, refine: str | Path | None) -> Embeddings:
         """The embeddings with the stamp of their figures: what refines them is named, internal entries are left out."""
@@ -243,15 +251,13 @@ class Run:
 
     # --- deployment ---------------------------------------------------------------------------------------------------
 
-    def export(
-        self, folder: str | Path | None = None, *, onnx: bool = True, openvino: bool = False, method: Code | None = None
-    ) -> Bundle:
+    def export(self, folder: str | Path | None = None, *, onnx: bool = True, method: Code | None = None) -> Bundle:
         """Write the bundle of the run into `folder`, by default RUN/bundle; RunError, BundleError.
 
         `method` is the file of a network of your own, where it is not the one that the run recorded.
         """
         to, code = folder or self.path / RUN_BUNDLE, method or self.method
-        return export_bundle(self.folder, to, onnx=onnx, openvino=openvino, method=code)
+        return export_bundle(self.folder, to, onnx=onnx, method=code)
 
 
 def up_to_date(folder: Path, suffix: str, made_from: str) -> dict[str, Embeddings]:

@@ -5,40 +5,46 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from vireid import images
 from vireid.declaration import configured
+from vireid.deploy.calibration import NEEDED, Calibration
 from vireid.deploy.model import Model
+from vireid.deploy.pose_input import check_pose
 from vireid.errors import ArgumentError
-from vireid.evaluation.rerank import KReciprocal
 from vireid.evaluation.results import TerminalTable, markdown_table
-from vireid.figures.answer_page import Shown, answer_page
 from vireid.images import STRETCH, GrayRule
 from vireid.models import DEFAULT
 from vireid.search.archive import THUMBNAIL_PX, Archive, files_of
+from vireid.search.audit import CONSOLE
 from vireid.search.centering import Centering
 from vireid.search.drivers.open import open_gallery
-from vireid.search.gallery import Filter, Record
-from vireid.search.searcher import Answer, Ranked, Searcher
-from vireid.system import file_digest, replacing
+from vireid.search.gallery import Filter
+from vireid.search.reranking import Rerank
+from vireid.search.searcher import Answer, Ranked, Searcher, SearchOptions
+from vireid.search.visits import Passage, VisitOptions, Visits, find_visits
+from vireid.system import file_digest, printable, replacing
 from vireid.types import MODALITIES
 from vireid.workflows.options import QueryOptions
-from vireid.workflows.service import CONSOLE, check_pose
 
 COLUMNS = ("rank", "similarity", "probability", "camera", "time", "modality", "pid", "track", "path")
+VISIT_COLUMNS = (
+    "visit", "camera", "from", "until", "rows", "similarity", "probability", "modality", "pid", "path"
+)  # fmt: skip
+VISITS_RATE = 1e-3  # of false matches of one comparison, where visits are requested without one
 
 
 @dataclass(frozen=True)
 class SearchReport:
     """The answer to a search; `thumbnails` are the JPEGs of its hits in order, None where there is none.
 
-    `gray` is the gallery's rule for pictures of more than 8 bits.
+    `gray` is the rule by which pictures of more than 8 bits were read.
     """
 
     pictures: tuple[Path, ...]
@@ -46,6 +52,8 @@ class SearchReport:
     thumbnails: tuple[bytes | None, ...]
     stamp: dict[str, str]
     gray: GrayRule = STRETCH
+    columns: ClassVar[tuple[str, ...]] = COLUMNS
+    listed: ClassVar[str] = "hits"  # what `rows` are called in JSON
 
     @property
     def verdict(self) -> str:
@@ -61,7 +69,7 @@ class SearchReport:
         return said + (f" ({self.answer.uncalibrated})" if self.answer.uncalibrated else "")
 
     def rows(self) -> list[dict[str, Any]]:
-        """One dict of COLUMNS for each hit."""
+        """One dict of `columns` for each hit."""
         return [row_of(rank, hit) for rank, hit in enumerate(self.answer.hits, 1)]
 
     def json(self) -> str:
@@ -69,7 +77,7 @@ class SearchReport:
         content = {
             "pictures": [str(path) for path in self.pictures],
             "nobody": self.answer.nobody,
-            "hits": self.rows(),
+            self.listed: self.rows(),
             "stamp": self.stamp,
         }
         return json.dumps(content, indent=1, ensure_ascii=False)
@@ -84,20 +92,60 @@ class SearchReport:
     def _cells(self) -> tuple[list[str], list[list[str]]]:
         """The names of the columns that hold anything, and the text of every hit in them."""
         rows = self.rows()
-        names = [name for name in COLUMNS if any(row[name] not in (None, "") for row in rows)]
+        names = [name for name in self.columns if any(row[name] not in (None, "") for row in rows)]
         return names, [[text_of(row[name]) for name in names] for row in rows]
 
     def html(self, path: Path) -> Path:
         """Write one page that holds the pictures of the query and the thumbnails of the hits."""
-        queries = [Shown(thumbnail(picture, self.gray), (picture.name,)) for picture in self.pictures]
+        from vireid.figures.answer_page import Shown, answer_page
+
+        queries = [Shown(thumbnail(picture, self.gray), (printable(picture.name),)) for picture in self.pictures]
         hits = [
-            Shown(jpeg, tuple(f"{name} {text_of(row[name])}" for name in COLUMNS if row[name] not in (None, "")))
+            Shown(jpeg, tuple(f"{name} {text_of(row[name])}" for name in self.columns if row[name] not in (None, "")))
             for jpeg, row in zip(self.thumbnails, self.rows(), strict=True)
         ]
         with replacing(path) as partial:
             page = answer_page("vireid search", queries, hits, self.verdict, self.stamp)
             partial.write_text(page, encoding="utf-8")
         return path
+
+
+@dataclass(frozen=True)
+class VisitsReport(SearchReport):
+    """The answer to a search as passages; `thumbnails` are those of the most similar row of each."""
+
+    visits: Visits = field(kw_only=True)
+    columns: ClassVar[tuple[str, ...]] = VISIT_COLUMNS
+    listed: ClassVar[str] = "passages"
+
+    @property
+    def verdict(self) -> str:
+        """How many visits there are, and what is not among them."""
+        many, passages = len(self.visits.visits), len(self.visits.passages)
+        said = (
+            "No match in the gallery"
+            if not passages and self.answer.nobody
+            else f"Visits: {many} ({passages} passages)"
+        )
+        if self.answer.matches is None:
+            said += f", of the {len(self.answer.hits)} most similar tracks: without a calibration there is no threshold"
+        elif not self.visits.complete:
+            said += ", of more tracks that match"
+        if self.visits.undated:
+            said += f"; {len(self.visits.undated)} tracks have no time"
+        if self.visits.simultaneous:
+            said += (
+                f"; {len(self.visits.simultaneous)} tracks beside a more similar one of the same camera are left out"
+            )
+        return said
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict of `columns` for each passage."""
+        return [
+            passage_row(number, passage)
+            for number, visit in enumerate(self.visits.visits, 1)
+            for passage in visit.passages
+        ]
 
 
 def search_pictures(
@@ -109,34 +157,74 @@ def search_pictures(
 ) -> SearchReport:
     """Search a gallery with one or more pictures of one person; `words` are the fields of QueryOptions.
 
-    The search is written to the audit log. Raises PictureError, GalleryError, BundleError, RunError, CalibrationError,
-    SearchError and SettingsError.
+    With `visits` the report is a VisitsReport. The search is written to the audit log. Raises PictureError,
+    GalleryError, BundleError, RunError, CalibrationError, SearchError and SettingsError.
     """
     options = configured(QueryOptions, options, words)
     if not pictures:
         raise ArgumentError("give one or more pictures of the same person")
-    opened = Model.open(model, options.backend, options.device, pose=options.pose)
+    if options.visits and options.rerank is not None:
+        raise ArgumentError("--rerank orders a list, and --visits takes every match; leave one of them out")
+    opened = Model.open(model, options.backend, options.device, options.method, pose=options.pose)
     check_pose(opened.bundle, options.pose)
     rows = open_gallery(gallery, bundle_digest=opened.digest)
     with closing(Archive(rows, files_of(gallery, options.files))) as archive:
-        only = None if options.only is None else MODALITIES.index(options.only)
         searcher = Searcher(opened, rows)
-        rerankers = {"k-reciprocal": KReciprocal(), "center": Centering(searcher.overview)}
-        answer = searcher.search(
-            list(pictures),
-            options.modality,
-            k=options.k,
-            where=Filter(cameras=options.cameras, modality=only),
-            false_match_rate=options.false_match_rate,
-            per_track=options.per_track,
-            rerank=None if options.rerank is None else rerankers[options.rerank],
-            prior=options.prior or "searched",
-        )
+        if options.thermal_range is not None:
+            searcher = searcher.with_gray(GrayRule.of(options.thermal_range))
+        search = _search_function(searcher, pictures, options)
+        visits, where = None, where_of(options)
+        if options.visits:
+            grouping = VisitOptions(gap_s=options.gap_s, join_s=options.join_s)
+            visits = find_visits(search, rows, where, grouping, k=options.k)
+            answer, records = visits.answer, [passage.best.record for passage in visits.passages]
+        else:
+            answer = search(options.k)
+            records = [hit.record for hit in answer.hits]
         digests = [file_digest(path) for path in pictures]
-        archive.audit.write("search", CONSOLE, "admin", pictures=digests, hits=len(answer.hits))
-        thumbnails = tuple(archive.thumbnails.read(hit.record.id) for hit in answer.hits)
-    stamp = {"gallery": gallery, "model": f"{model} ({opened.digest[:12]})", **answer.stamp}
-    return SearchReport(tuple(pictures), answer, thumbnails, stamp, rows.gray)
+        archive.audit.write("search", CONSOLE, "admin", pictures=digests, hits=len(records))
+        thumbnails = tuple(archive.thumbnails.read(record.id) for record in records)
+        stamp = {"gallery": gallery, "model": f"{model} ({opened.digest[:12]})", **answer.stamp, **archive.gray.stamp}
+    report = (tuple(pictures), answer, thumbnails, stamp, searcher.gray)
+    return SearchReport(*report) if visits is None else VisitsReport(*report, visits=visits)
+
+
+def where_of(options: QueryOptions) -> Filter:
+    """The rows that are searched."""
+    only = None if options.only is None else MODALITIES.index(options.only)
+    return Filter(cameras=options.cameras, modality=only)
+
+
+def _search_function(searcher: Searcher, pictures: Sequence[Path], options: QueryOptions) -> Callable[[int], Answer]:
+    """Searches with these pictures, which are embedded once, for a number of hits."""
+    rate = options.false_match_rate
+    if options.visits and rate is None and isinstance(searcher.calibration, Calibration):
+        finest = (NEEDED / pair.other_pairs for pair in searcher.calibration.pairs.values())
+        rate = max(VISITS_RATE, *finest)
+    vectors, kinds = searcher.embedded(list(pictures), options.modality)
+    settings = SearchOptions(
+        false_match_rate=rate,
+        per_track=options.per_track or options.visits,
+        rerank=None if options.rerank is None else reranker_of(options.rerank, searcher),
+        prior=options.prior or "searched",
+    )
+    return lambda k: searcher.search_vectors(vectors, kinds, k, where_of(options), settings)
+
+
+def reranker_of(name: str, searcher: Searcher) -> Rerank:
+    """The re-ranking of a name of QueryOptions."""
+    if name == "center":
+        return Centering(searcher.overview)
+    from vireid.evaluation.rerank import KReciprocal  # which imports torch
+
+    return KReciprocal()
+
+
+def passage_row(number: int, passage: Passage) -> dict[str, Any]:
+    """A passage of a visit as plain values by VISIT_COLUMNS."""
+    best = row_of(number, passage.best)
+    values = {"visit": number, "from": time_text(passage.first_s), "until": time_text(passage.last_s)}
+    return {name: {**best, **values, "rows": passage.rows}[name] for name in VISIT_COLUMNS}
 
 
 def row_of(rank: int, hit: Ranked) -> dict[str, Any]:
@@ -148,7 +236,7 @@ def row_of(rank: int, hit: Ranked) -> dict[str, Any]:
         round(hit.similarity, 4),
         None if probability is None else round(probability, 4),
         record.camera,
-        time_of(record),
+        time_text(record.time_s),
         MODALITIES[record.modality],
         record.pid,
         record.track,
@@ -157,11 +245,9 @@ def row_of(rank: int, hit: Ranked) -> dict[str, Any]:
     return dict(zip(COLUMNS, values, strict=True))
 
 
-def time_of(record: Record) -> str:
-    """The time of a record in UTC, empty where it is unknown."""
-    if math.isnan(record.time_s):
-        return ""
-    return datetime.fromtimestamp(record.time_s, UTC).isoformat(timespec="seconds")
+def time_text(time_s: float) -> str:
+    """A moment in UTC, empty for nan."""
+    return "" if math.isnan(time_s) else datetime.fromtimestamp(time_s, UTC).isoformat(timespec="seconds")
 
 
 def text_of(value: Any) -> str:

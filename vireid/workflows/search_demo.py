@@ -64,7 +64,7 @@ def run_search_demo(
     )
     if serve:
         service = open_service(model, url, examples=examples)
-        run_service(service, "127.0.0.1", port)
+        run_service([service], port=port)
 
 
 def crops_of_night(people: list[int]) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -11,25 +12,25 @@ from typing import TYPE_CHECKING, Any
 
 from vireid.declaration import configured
 from vireid.deploy.bundle import Bundle
-from vireid.deploy.bundle_config import CALIBRATION
-from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
-from vireid.deploy.pose_input import to_do
+from vireid.deploy.pose_input import check_pose
 from vireid.errors import ArgumentError, AuditError, ServiceError, SourceError
-from vireid.ingest.folder import LeftOut
+from vireid.images import GrayRule
+from vireid.ingest.folder import SHOWN, LeftOut
 from vireid.ingest.index import Indexed, index, pieces_of
+from vireid.ingest.recordings import recordings_of
 from vireid.ingest.segments import FOLDER as BOXES
-from vireid.ingest.sources import Piece
+from vireid.ingest.sources import Piece, thermal_ranges
 from vireid.ingest.times import seconds
 from vireid.search.archive import AUDIT, Archive, files_of
-from vireid.search.audit import Audit
+from vireid.search.audit import CONSOLE, Audit
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
 from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Tokens, check_binding, is_loopback
 from vireid.server.certificate import check_certificate
-from vireid.system import printable
+from vireid.system import printable, replacing
 from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
 
 if TYPE_CHECKING:
@@ -37,14 +38,8 @@ if TYPE_CHECKING:
     from vireid.server.settings import Example
 
 log = logging.getLogger(__name__)
-CONSOLE = "this machine's console"  # who, in the audit log, where a command and no request did it
-
-
-def check_pose(bundle: Bundle, pose: str | None) -> None:
-    """ServiceError at once, and not at the first picture, where the bundle also takes what is not given."""
-    if bundle.config.inputs and pose is None:
-        advice = to_do(bundle) or "such a bundle is used from Python (FeatureExtractor), with arrays by name"
-        raise ServiceError(f"{bundle.config.method} also takes {', '.join(bundle.config.inputs)}; {advice}")
+Ranges = Mapping[str, tuple[float, float]]  # by camera
+NAMES_LEFT_OUT = "left_out.txt"  # beside the thumbnails
 
 
 def index_pictures(
@@ -78,14 +73,29 @@ def index_pictures(
         log.warning("left out: %s", line)
     bundle = bundle_of(target, options.method)
     check_pose(bundle, options.pose)
-    indexed = (index_parallel if in_parallel else index_here)(bundle, gallery, place, pieces, options)
+    work = (bundle, gallery, place, pieces, options, ranges_of_all(sources))
+    indexed = index_parallel(*work) if in_parallel else index_here(*work)
     indexed += Indexed(0, 0, left_out=left_out.total)
-    for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
-        for line in lines[:5]:
-            log.warning("%s: %s", head, printable(line))
-        if len(lines) > 5:
-            log.warning("%s: %d more", head, len(lines) - 5)
+    _report(place, left_out, indexed)
     return indexed
+
+
+def _report(place: Path, left_out: LeftOut, indexed: Indexed) -> None:
+    """The first of what was left out in the log, and the names of all in a file where there are more."""
+    shortened = any(len(names) > SHOWN for names in left_out.names.values())
+    for head, lines in (("left out", indexed.refused), ("failed", indexed.failed)):
+        for line in lines[:SHOWN]:
+            log.warning("%s: %s", head, printable(line))
+        if len(lines) > SHOWN:
+            log.warning("%s: %d more", head, len(lines) - SHOWN)
+            shortened = True
+    path = place / NAMES_LEFT_OUT
+    path.unlink(missing_ok=True)  # of an earlier run
+    if shortened:
+        named = [f"{name} ({reason})" for reason, names in left_out.names.items() for name in names]
+        with replacing(path) as partial:
+            partial.write_text("\n".join(map(printable, [*named, *indexed.refused, *indexed.failed])) + "\n", "utf-8")
+        log.warning("the names of all that was left out are in %s", path)
 
 
 def different(pictures: Path | Sequence[Path]) -> list[Path]:
@@ -111,6 +121,19 @@ def pieces_of_all(
     return chain.from_iterable(opened)
 
 
+def ranges_of_all(sources: Sequence[Path]) -> dict[str, tuple[float, float]]:
+    """The range of gray values of each camera for which a list gives one; SourceError where two lists differ."""
+    ranges: dict[str, tuple[float, float]] = {}
+    for source in sources:
+        for camera, ends in thermal_ranges(source).items():
+            if (other := ranges.setdefault(camera, ends)) != ends:
+                raise SourceError(
+                    f"{source}: camera {camera!r} has the range {GrayRule(*ends)} here and {GrayRule(*other)} in "
+                    "another list; a camera has one"
+                )
+    return ranges
+
+
 def start_of(options: IndexOptions) -> float:
     """Unix seconds of `start`, nan where it is empty; ArgumentError for a text that is not a time."""
     try:
@@ -119,26 +142,32 @@ def start_of(options: IndexOptions) -> float:
         raise ArgumentError(str(error)) from None
 
 
-def index_here(bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions) -> Indexed:
-    """Index pieces in this process; `place` is the folder of thumbnails, marks and the audit log."""
+def index_here(
+    bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions, ranges: Ranges
+) -> Indexed:
+    """Index pieces in this process; `place` is the folder of thumbnails, `ranges` are those of cameras' gray values."""
     extractor = FeatureExtractor(bundle, options.backend, options.device, options.batch_size, options.pose)
     opened = open_gallery(gallery, model=bundle.config, gray=options.gray)
     with closing(Archive(opened, place)) as archive:
+        archive.gray.add(ranges, archive.gallery)
         indexed = index(archive, extractor, pieces, rows=options.rows, overwrite=options.overwrite)
         archive.audit.write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
     return indexed
 
 
 def index_parallel(
-    bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions
+    bundle: Bundle, gallery: str, place: Path, pieces: Iterable[Piece], options: IndexOptions, ranges: Ranges
 ) -> Indexed:
-    """Index pieces with processes of Ray."""
+    """Index pieces with processes of Ray; see index_here."""
     from vireid.ingest.ray import Job, index_with_ray
 
     job = Job(
         bundle.path, gallery, place, options.backend, options.device, options.batch_size, options.pose, options.rows,
         options.overwrite, None if bundle.method is None else str(bundle.method), options.thermal_range,
     )  # fmt: skip
+    if ranges:
+        with closing(Archive(job.gallery_opened(), job.files)) as archive:
+            archive.gray.add(ranges, archive.gallery)
     indexed = index_with_ray(job, pieces, workers=options.workers, address=options.ray)
     Audit(place / AUDIT).write("index", CONSOLE, "admin", added=indexed.added, present=indexed.present)
     return indexed
@@ -152,28 +181,45 @@ def open_service(
     examples: Sequence[Example] = (),
     **words: Any,
 ) -> SearchService:
-    """All that `create_app` needs; `words` are the fields of ServeOptions, `examples` queries that the page offers.
+    """open_services of one gallery."""
+    [service] = open_services(target, [gallery], options, examples=examples, **words)
+    return service
 
-    Raises AccessError where other machines could reach the service without tokens, ServiceError for a certificate that
-    cannot be used, and SettingsError.
+
+def open_services(
+    target: str | Path,
+    galleries: Sequence[str],
+    options: ServeOptions | None = None,
+    *,
+    examples: Sequence[Example] = (),
+    **words: Any,
+) -> list[SearchService]:
+    """All that `create_app` needs for galleries of one model; each is a url, or NAME=URL (named_gallery).
+
+    `words` are the fields of ServeOptions, `examples` queries that the page offers. Of several galleries `files` is the
+    folder of their folders of files. Raises AccessError where other machines could reach the service without tokens,
+    ServiceError for a certificate that cannot be used or two galleries of one name, CalibrationError, GalleryError and
+    SettingsError.
     """
     from vireid.search.searcher import Searcher
+    from vireid.server.calibration_file import CalibrationFile
     from vireid.server.search_service import SearchService, load_rerankers
     from vireid.server.settings import ServerSettings
 
     options = configured(ServeOptions, options, words)
+    named = [named_gallery(gallery) for gallery in galleries]
+    names = [name for name, _ in named]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ServiceError(f"several galleries are called {sorted(twice)[0]}; give one of them a name: NAME=PATH")
     tokens = None if options.tokens is None else Tokens(options.tokens)
     check_binding(options.host, tokens)
     check_certificate(options.certificate, options.key)
     bundle = bundle_of(target, options.method)
     check_pose(bundle, options.pose)
     extractor = FeatureExtractor(bundle, options.backend, options.device, pose=options.pose)
-    rerankers = load_rerankers(bundle, options.refine)
-    opened = open_gallery(gallery, bundle_digest=bundle.config.digest)
-    calibration = None
-    if (bundle.path / CALIBRATION).is_file():
-        calibration = Calibration.load(bundle.path, bundle.config.digest)
-    else:
+    rerankers, attention = load_rerankers(bundle, options.refine), Attention(bundle)
+    calibration_file = CalibrationFile(bundle.path, bundle.config.digest)
+    if (calibration := calibration_file.current()) is None:
         log.warning(
             "not calibrated: results are ranked, but there is no match threshold; run `vireid calibrate %s`", target
         )
@@ -182,36 +228,59 @@ def open_service(
         retention_days=options.keep_days, purpose_required=options.purpose,
         https=options.certificate is not None or options.behind_tls, examples=examples,
     )  # fmt: skip
-    searcher, archive = Searcher(extractor, opened, calibration), Archive(opened, files_of(gallery, options.files))
-    return SearchService(bundle, searcher, archive, calibration, Attention(bundle), rerankers, settings)
+    services = []
+    for name, url in named:
+        files = options.files if options.files is None or len(named) == 1 else options.files / name
+        opened = open_gallery(url, bundle_digest=bundle.config.digest)
+        searcher, archive = Searcher(extractor, opened, calibration), Archive(opened, files_of(url, files))
+        services.append(
+            SearchService(
+                bundle, searcher, archive, calibration, attention, rerankers, settings, name, calibration_file
+            )
+        )
+    return services
 
 
-def run_service(
-    service: SearchService,
-    host: str,
-    port: int,
-    certificate: Path | None = None,
-    key: Path | None = None,
-) -> None:
-    """Serve until stopped; the address is reported once it listens. ServiceError if it cannot."""
+def named_gallery(text: str) -> tuple[str, str]:
+    """Name and url of a gallery of a service; without a name it is that of the folder.
+
+    >>> named_gallery("lance:data/night"), named_gallery("day=lance:data/night"), named_gallery("runs/a=b")
+    (('night', 'lance:data/night'), ('day', 'lance:data/night'), ('a=b', 'runs/a=b'))
+    """
+    name, equals, url = text.partition("=")
+    if equals and url and re.fullmatch(r"[\w.-]{1,80}", name):
+        return name, url
+    return re.split(r"[/\\:]", text.rstrip("/\\"))[-1], text
+
+
+def run_service(services: Sequence[SearchService], options: ServeOptions | None = None, **words: Any) -> None:
+    """Serve until stopped; the address is reported once it listens; `words` are the fields of ServeOptions.
+
+    ServiceError if it cannot.
+    """
+    from vireid.server.access_log import access_log
     from vireid.server.app import create_app
     from vireid.server.run import run_app
 
-    tokens = service.settings.tokens
+    options = configured(ServeOptions, options, words)
+    host, tokens = options.host, services[0].settings.tokens
     check_binding(host, tokens)  # again: the service may have been made for another host
-    scheme = "http" if certificate is None else "https"
+    scheme = "http" if options.certificate is None else "https"
     name = f"[{host}]" if ":" in host else host
-    if not is_loopback(host) and certificate is None:
+    if not is_loopback(host) and options.certificate is None:
         log.warning(
             "without --certificate tokens are sent unencrypted; put a proxy with TLS in front, and let nothing but the "
             "proxy reach this port"
         )
-    service.archive.audit.write("start", CONSOLE, "admin", host=host, port=port, tokens=tokens is not None)
+    for service in services:
+        service.archive.audit.write("start", CONSOLE, "admin", host=host, port=options.port, tokens=tokens is not None)
 
     def report(listening_port: int) -> None:
         log.info("open %s://%s:%d  (Ctrl+C stops it)", scheme, name, listening_port)
 
-    run_app(create_app(service), host, port, report, certificate, key)
+    with access_log(options.access_log) as logger:
+        app = create_app(*services, access_log=logger)
+        run_app(app, host, options.port, report, options.certificate, options.key, options.proxies)
 
 
 def forget_rows(
@@ -219,34 +288,53 @@ def forget_rows(
     where: Filter,
     options: ForgetOptions | None = None,
     *,
+    ids: Sequence[str] = (),
     confirm: Callable[[int], bool],
     **words: Any,
 ) -> str:
-    """Delete rows for good, with thumbnails and marks: those that pass a filter, or those older than `older_than_days`.
+    """Delete rows for good, with thumbnails, marks and alarms: by ids, by a filter, or those of `older_than_days`.
 
     `words` are the fields of ForgetOptions. `confirm` gets the number of rows and says whether to delete them. Returns
-    a sentence about what was deleted. Raises ArgumentError, GalleryError and SettingsError.
+    sentences about what was deleted, and about the recordings on this machine that still hold the people. Raises
+    ArgumentError, GalleryError and SettingsError.
     """
     from vireid.server.retention import apply_retention
 
     options = configured(ForgetOptions, options, words)
     older_than_days = options.older_than_days
-    if where.empty == (older_than_days is None):
+    if [bool(ids), not where.empty, older_than_days is not None].count(True) != 1:
         raise ArgumentError(
-            "name what to forget by --pid, --track, --camera, --before, or else by --older-than-days alone"
+            "name what to forget by --id alone, by --pid, --track, --camera, --before, or by --older-than-days alone"
         )
     with closing(Archive(open_gallery(gallery), files_of(gallery, options.files))) as archive:
         if older_than_days is not None:
             _, summary = apply_retention(archive, older_than_days, CONSOLE)
             return summary
-        rows = archive.gallery.count(where)
+        named = archive.gallery.fetch(ids, missing="skip") if ids else list(archive.gallery.rows(where))
+        rows = len(named)
         if not rows or not confirm(rows):
             return f"nothing deleted; {rows} rows match"
+        recordings = recordings_of(archive, named)
         conditions = {name: value for name, value in vars(where).items() if value not in ((), None)}
-        archive.audit.write("forget", CONSOLE, "admin", filter=conditions, rows=rows)
-        gone = archive.forget(where=where)
-        archive.audit.write("forgotten", CONSOLE, "admin", filter=conditions, **vars(gone))
-        return f"deleted {gone.rows} rows, {gone.thumbnails} thumbnails and {gone.marks} marks for good"
+        what: dict[str, Any] = {"ids": list(ids)} if ids else {"filter": conditions}
+        archive.audit.write("forget", CONSOLE, "admin", **what, rows=rows)
+        gone = archive.forget(ids) if ids else archive.forget(where=where)
+        archive.audit.write("forgotten", CONSOLE, "admin", **what, **vars(gone))
+    lines = [f"deleted {gone} for good"]
+    if gone.cases_changed:
+        lines.append(f"{gone.cases_changed} other cases lost rows or pictures of them")
+    return "\n".join([*lines, *still_held(recordings, gone.cases_left)])
+
+
+def still_held(recordings: Sequence[str], cases: Sequence[str]) -> list[str]:
+    """Lines that name the files from which forgotten people would come again, and the cases with their pictures."""
+    lines = list[str]()
+    if recordings:
+        lines += [f"{len(recordings)} files still hold them, and indexing these again brings the rows back:"]
+        lines += recordings
+    if cases:
+        lines += [f"{len(cases)} cases still hold pictures of them; delete these on the page if they must go:", *cases]
+    return lines
 
 
 def token(name: str, options: TokenOptions | None = None, **words: Any) -> str:
@@ -260,8 +348,8 @@ def token(name: str, options: TokenOptions | None = None, **words: Any) -> str:
         tokens.revoke(name)
         return f"{name} is taken out of {options.file}; it stopped working now"
     if options.role is None:
-        raise ArgumentError("say what the token may do: --role search, ingest or admin")
-    return tokens.add(name, options.role, options.days)
+        raise ArgumentError("say what the token may do: --role search, ingest, monitor or admin")
+    return tokens.add(name, options.role, options.days, options.galleries)
 
 
 def audit_of(gallery: str, files: Path | None, last: int) -> tuple[int, list[dict]]:

@@ -4,6 +4,7 @@ The bundle of such a model holds weights in half precision, a default calibratio
 
     embedder.safetensors   float16, loaded into a float32 network; config.json has the sha256 of this file
     calibration.json       thresholds and probabilities, measured with these weights on the selection people
+    embedder.onnx          the same network for the faster runtimes, and parity.json, how far they are from torch
     plan.yaml              what `make_model` reads
     NOTICE                 whose work it builds on
 """
@@ -19,11 +20,13 @@ import numpy as np
 from vireid import methods, models
 from vireid.data import datasets
 from vireid.declaration import defaults
-from vireid.deploy.bundle import Bundle, config_of, new_bundle, write_config
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import CALIBRATION, CARD, NOTICE, PLAN, WEIGHTS
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.calibration_fit import calibrate
 from vireid.deploy.card import shipped_card
+from vireid.deploy.export import config_of, new_bundle, write_config, write_parity
+from vireid.deploy.parity import export_runtimes
 from vireid.errors import BundleError
 from vireid.evaluation.embed import Embeddings, embed
 from vireid.evaluation.evaluate import evaluate
@@ -80,6 +83,7 @@ def make_model(
         embeddings = embed(network, selection, use.size, filter=use.filter, progress=progress)
         embeddings = replace(embeddings, stamp={**embeddings.stamp, **stamp}, similarity=use.similarity)
         calibrated(embeddings, digest).save(draft / CALIBRATION)
+        write_parity(draft, export_runtimes(network, use.size, draft, onnx=True))
         figures = figures_of_selection(embeddings).markdown()
         card = shipped_card(name, config, plan.about.strip(), plan.limits.strip(), training_of(plan), figures)
         for file, content in ((CARD, card), (NOTICE, notice(name, plan)), (PLAN, text)):

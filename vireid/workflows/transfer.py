@@ -10,7 +10,7 @@ from typing import Any
 from vireid.data import datasets
 from vireid.data.table import Table
 from vireid.declaration import configured
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, VireidError
 from vireid.evaluation.results import Results
 from vireid.evaluation.transfer_matrix import Cell, TransferMatrix
 from vireid.figures.transfer import draw_transfer
@@ -38,8 +38,9 @@ def transfer(
     The results of the runs themselves stay as they are; embeddings are kept in their folders.
 
     `data` are NAME=PATH or paths; by default the data that the runs were trained on. `words` are the fields of
-    TransferOptions. Figures on data that are not a run's own are stamped with what it was trained on. Raises RunError,
-    DataError, ArgumentError.
+    TransferOptions. Figures on data that are not a run's own are stamped with what it was trained on. Where a
+    run cannot be tested (SPOT without poses) its cells hold the reason; where none can be, the first error is raised.
+    Raises RunError, DataError, ArgumentError.
     """
     options = configured(TransferOptions, options, words)
     opened = [Run.open(run) for run in runs]
@@ -51,11 +52,19 @@ def transfer(
     tables = given_tables(opened, data, options) if data else own_tables(opened, options)
     chosen = {label: chosen_protocols(table, options) for label, table in tables.items()}
     cells: list[Cell] = []
+    errors: list[VireidError] = []
     for run, name in zip(opened, names(opened), strict=True):
         ms = ms_per_picture(run, options.device)
         for label, table in tables.items():
             log.info("%s on %s", run.path, label)
-            cells += cells_of(run, name, trained_on(run, tables), ms, label, table, chosen[label], options)
+            measured = figures(run, table, chosen[label], options)
+            if isinstance(measured, VireidError):
+                log.warning("%s cannot be tested on %s: %s", run.path, label, measured)
+                errors.append(measured)
+            about = (name, trained_on(run, tables), label)
+            cells += cells_of(about, chosen[label], belongs(run.record, table), ms, measured)
+    if len(errors) == len(opened) * len(tables):
+        raise errors[0]
     matrix = TransferMatrix(tuple(cells))
     write(matrix, Path(folder))
     return matrix
@@ -99,9 +108,17 @@ def chosen_protocols(table: Table, options: TransferOptions) -> tuple[str, ...]:
 
 
 def names(runs: Sequence[Run]) -> list[str]:
-    """What the table calls the runs: their methods, with the folder where two have the same."""
+    """What the table calls the runs: their methods, with as much of the folder as tells apart two of the same."""
     methods = [run.record.method for run in runs]
-    return [m if methods.count(m) == 1 else f"{m} ({run.path.name})" for m, run in zip(methods, runs, strict=True)]
+    parts = [run.path.resolve().parts for run in runs]
+
+    def name(at: int) -> str:
+        others = [parts[n] for n, method in enumerate(methods) if method == methods[at] and n != at]
+        tails = (parts[at][-count:] for count in range(1, len(parts[at]) + 1))
+        tail = next(tail for tail in tails if all(other[-len(tail) :] != tail for other in others))
+        return f"{methods[at]} ({'/'.join(tail)})" if others else methods[at]
+
+    return [name(at) for at in range(len(runs))]
 
 
 def trained_on(run: Run, tables: dict[str, Table]) -> str:
@@ -120,23 +137,24 @@ def data_label(source: str) -> str:
 # --- cells ------------------------------------------------------------------------------------------------------------
 
 
-def cells_of(
-    run: Run,
-    name: str,
-    data_of_run: str,
-    ms: float,
-    label: str,
-    table: Table,
-    chosen: Sequence[str],
-    options: TransferOptions,
-) -> list[Cell]:
-    """The cells of a run on one data set, one for each protocol."""
+def figures(run: Run, table: Table, chosen: Sequence[str], options: TransferOptions) -> Results | VireidError:
+    """The run on one data set under all protocols, or why it cannot be tested there."""
     words = {"device": options.device, "batch_size": options.batch_size, "progress": options.progress}
-    measured, _ = run.measured(EvaluateOptions(data=table, cross=True, protocols=tuple(chosen), **words))
-    results = measured.results
-    own = belongs(run.record, table)
-    rows = {protocol: tuple(row for row in results.rows if row.protocol == protocol) for protocol in chosen}
-    return [Cell(name, data_of_run, label, protocol, own, ms, Results(rows[protocol])) for protocol in chosen]
+    try:
+        return run.measured(EvaluateOptions(data=table, cross=True, protocols=tuple(chosen), **words))[0].results
+    except VireidError as error:
+        return error
+
+
+def cells_of(
+    about: tuple[str, str, str], chosen: Sequence[str], own: bool, ms: float, measured: Results | VireidError
+) -> list[Cell]:
+    """The cells of a run on one data set, one for each protocol; `about`: run, training data, test data."""
+    run, trained, data = about
+    if isinstance(measured, VireidError):
+        return [Cell(run, trained, data, protocol, own, ms, None, str(measured)) for protocol in chosen]
+    rows = {protocol: tuple(row for row in measured.rows if row.protocol == protocol) for protocol in chosen}
+    return [Cell(run, trained, data, protocol, own, ms, Results(rows[protocol])) for protocol in chosen]
 
 
 def write(matrix: TransferMatrix, folder: Path) -> None:

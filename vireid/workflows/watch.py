@@ -18,6 +18,7 @@ from vireid.deploy.bundle_config import CALIBRATION
 from vireid.deploy.calibration import Calibration
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
+from vireid.deploy.pose_input import check_pose
 from vireid.errors import WatchError
 from vireid.ingest.detect import Detector
 from vireid.live.alarms import WHO, Alarms
@@ -32,7 +33,6 @@ from vireid.live.watchlist import WatchList, read_watchlist
 from vireid.search.archive import Archive, files_of
 from vireid.search.drivers.open import open_gallery
 from vireid.workflows.options import WatchOptions
-from vireid.workflows.service import check_pose
 
 log = logging.getLogger(__name__)
 LOCK = ".watch.lock"
@@ -92,7 +92,7 @@ def _assembled(
 ) -> Watch:
     arrivals, watched = Arrivals(), dict[str, Watched]()
     for name, camera in settings.by_name.items():
-        link = Link(name, camera, store.progress(name, camera.shown), gray=archive.gallery.gray)
+        link = Link(name, camera, store.progress(name, camera.shown), gray=archive.gray.of(name))
         watched[name] = Watched(Reader(link, arrivals), People(name, camera, detector))
     return Watch(archive, extractor, store, arrivals, watched)
 
@@ -100,7 +100,7 @@ def _assembled(
 def _with_watchlist(watch: Watch, path: Path, calibration: Calibration) -> None:
     """Let a watch look for the people of a list; who and why is written to the audit log."""
     listed = read_watchlist(path)
-    watch.watchlist = WatchList.open(listed, watch.extractor, watch.archive.gallery, calibration)
+    watch.watchlist = WatchList.open(listed, watch.extractor, watch.archive.gallery, calibration, tuple(watch.cameras))
     channels: dict[str, Send] = {}
     if listed.webhook is not None:
         channels["webhook"] = webhook(listed.webhook)
@@ -110,7 +110,7 @@ def _with_watchlist(watch: Watch, path: Path, calibration: Calibration) -> None:
     for one in watch.watchlist.wanted:
         watch.archive.audit.write(
             "watch-list", WHO, "admin", person=one.name, purpose=one.person.purpose, until=one.person.until,
-            pictures=len(one.vectors), false_alarms_per_day=one.person.false_alarms_per_day,
+            pictures=one.pictures, false_alarms_per_day=one.person.false_alarms_per_day,
         )  # fmt: skip
 
 

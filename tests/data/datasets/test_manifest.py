@@ -1,5 +1,6 @@
 """Manifests and folder trees of one's own: what is read, what is refused and how, and the ignore rules."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -131,6 +132,9 @@ def test_empty_missing_and_binary_files(tmp_path):
     (tmp_path / "bin.csv").write_bytes(b"\xff\xd8\x00\x80")
     with pytest.raises(DataError, match="UTF-8"):
         manifest.load(tmp_path / "bin.csv")
+    (tmp_path / "book.xlsx").write_bytes(b"PK")
+    with pytest.raises(DataError, match=r"of another kind than .*\.csv.*; save it as CSV"):
+        manifest.load(tmp_path / "book.xlsx")
 
 
 def test_parquet_without_pyarrow_says_so(tmp_path, monkeypatch):
@@ -271,3 +275,11 @@ def test_spec_and_detection(tmp_path):
     odd = tmp_path / "run=1"
     odd.mkdir()
     assert datasets.load(str(write(odd, GOOD))).root == odd  # an equals sign inside an existing path is no spec
+
+
+def test_a_tree_with_a_name_that_is_no_text_names_it(tmp_path: Path) -> None:
+    folder = tmp_path / "test/visible/1"
+    folder.mkdir(parents=True)
+    Path(os.fsdecode(os.fsencode(folder) + b"/caf\xe9.png")).touch()
+    with pytest.raises(DataError, match=r"1: names that are not valid UTF-8: caf\\udce9.png; rename these files"):
+        datasets.load(f"manifest={tmp_path}")

@@ -16,7 +16,8 @@ import numpy as np
 from vireid.data.table import Table
 from vireid.errors import DataError
 from vireid.images import SUFFIXES
-from vireid.table_file import is_digits
+from vireid.system import printable
+from vireid.table_file import INT64_DIGITS, is_digits
 
 KEYPOINTS_FILE = "keypoints.npz"
 
@@ -33,14 +34,24 @@ def existing_folder(root: Path | str, dataset: str) -> Path:
 def folders(parent: Path | str) -> Iterator[os.DirEntry[str]]:
     """Sub-folders in sorted order, hidden ones left out."""
     with os.scandir(parent) as entries:
-        yield from sorted((e for e in entries if e.is_dir() and not e.name.startswith(".")), key=lambda e: e.name)
+        inner = sorted((e for e in entries if e.is_dir() and not e.name.startswith(".")), key=lambda e: e.name)
+    check_names(parent, [entry.name for entry in inner])
+    yield from inner
 
 
 def pictures_in(folder: Path | str) -> list[str]:
     """Sorted names of the image files directly inside, hidden files and other kinds (Thumbs.db) left out."""
     with os.scandir(folder) as entries:
         names = [e.name for e in entries if not e.name.startswith(".") and e.is_file()]
-    return sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    names = sorted(name for name in names if name.lower().endswith(SUFFIXES))
+    check_names(folder, names)
+    return names
+
+
+def check_names(folder: Path | str, names: list[str]) -> None:
+    """DataError for names that are not text, which no table and no file of results can hold."""
+    if broken := [printable(name) for name in names if printable(name) != name]:
+        raise DataError(f"{folder}: names that are not valid UTF-8: {some(broken)}; rename these files")
 
 
 def read_text(path: Path, purpose: str) -> str:
@@ -57,7 +68,7 @@ def read_ids(path: Path, purpose: str) -> list[int]:
     """Identities of a file that holds integers between commas."""
     text = read_text(path, purpose)
     words = [word for word in re.split(r"[,\s]+", text) if word]
-    wrong = [word for word in words if not is_digits(word)]
+    wrong = [word[:40] for word in words if not is_digits(word) or len(word) > INT64_DIGITS]
     if wrong or not words:
         came = f"{wrong[0]!r}" if wrong else "an empty file"
         raise DataError(f"{path}: expected integers between commas ({purpose}), came {came}; copy it from the release")
@@ -72,8 +83,10 @@ def read_pairs(path: Path, purpose: str) -> tuple[list[str], list[int]]:
         if not line.strip():
             continue
         *words, label = line.strip().rsplit(maxsplit=1)
-        if not words or not is_digits(label):
-            raise DataError(f"{path}, line {number}: expected `PATH LABEL`, came {line!r}; copy it from the release")
+        if not words or not is_digits(label) or len(label) > INT64_DIGITS:
+            raise DataError(
+                f"{path}, line {number}: expected `PATH LABEL`, got {line[:200]!r}; copy it from the release"
+            )
         name = posixpath.normpath(words[0].replace("\\", "/"))
         if name in label_of:
             raise DataError(

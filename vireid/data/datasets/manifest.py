@@ -8,6 +8,7 @@ column becomes an extra.
     modality   visible (also 0, rgb, vis) or infrared (also 1, ir, nir, thermal)
     split      train, val, test, or query and gallery
     camid      optional integer; without it there is one camera per modality, 1 visible and 2 infrared
+    thermal_low, thermal_high     optional range of a camera's gray values of more than 8 bits: black and white
 
 Folder tree: ROOT/{train,val,test,query,gallery}/{visible,infrared}/PID/*.jpg, in any capitals. A camera may stand in
 the file name as `c3_` (at its start or after an underscore), a frame as `f120`; either all names have it or none.
@@ -28,6 +29,7 @@ import numpy as np
 from vireid.data.dataset import Dataset, Fault, closest
 from vireid.data.datasets.files import attach_keypoints, existing_folder, folders, pictures_in, some
 from vireid.data.datasets.ignore import IgnoreRule, any_of, same, same_pid_and_camera
+from vireid.data.gray_columns import gray_columns
 from vireid.data.protocol import Protocol, Trial, ignore_nothing
 from vireid.data.table import COLUMNS, Table, table_from_columns
 from vireid.errors import ArgumentError, DataError
@@ -56,6 +58,8 @@ def load(root: Path | str) -> Table:
         if not path.is_file():
             raise DataError(f"the manifest {path} does not exist; give the path of a CSV, TSV or Parquet file")
         table = _from_lines(path)
+    elif path.is_file():
+        raise DataError(f"the manifest {path} is of another kind than {', '.join(SUFFIXES)}; save it as CSV in UTF-8")
     else:
         folder = existing_folder(path, "manifest")
         listed = [folder / name for name in FILE_NAMES if (folder / name).is_file()]
@@ -69,9 +73,7 @@ def _read_text(path: Path) -> tuple[list[str], list[list[str]], list[int]]:
     table = read_table(path, DataError)
     lines = list(table.lines())
     if not lines:
-        raise DataError(
-            f"{path}: expected a header ({', '.join(REQUIRED)}) and one line per picture, came the header alone"
-        )
+        raise DataError(f"{path}: expected a header ({', '.join(REQUIRED)}) and lines, came the header alone")
     return table.header, [cells for _, cells in lines], [line for line, _ in lines]
 
 
@@ -121,6 +123,7 @@ def _from_lines(path: Path) -> Table:
     if "camid" not in cells:
         columns["camid"] = [DEFAULT_CAMID[m] for m in columns["modality"]]  # pyright: ignore
     _check_duplicates(path, columns["path"], numbers)  # pyright: ignore[reportArgumentType]
+    columns |= gray_columns(path, cells, columns["camid"], numbers)  # pyright: ignore[reportArgumentType]
     for name in header:
         if name not in columns:
             columns[name] = _typed(cells[name])
@@ -148,7 +151,7 @@ def _check_header(path: Path, header: list[str]) -> None:
     missing = [name for name in REQUIRED if name not in header]
     others = [name for name in header if name not in (*REQUIRED, "camid")]
     if "" in header:
-        faults.append("a column has no name")
+        faults.append("a column has no name (the index of pandas? to_csv(index=False)): remove it")
     for name in missing:
         near = nearest(name, others)
         faults.append(f"column `{name}` is missing" + (f" (is it `{near}`? rename it)" if near else ""))
@@ -325,15 +328,12 @@ def protocols_with(ignore: Iterable[str] = ()) -> dict[str, Protocol]:
         own = {"the same picture": same("path")} if direction == "mixed" else {}
         active = {**own, **rules}
         words = [word if word in own or word == "same-pid-and-camera" else f"same {word}" for word in active]
-        stamp = {
-            "draw": "none (all images)",
-            "shots": "all",
+        stamp = {"draw": "none (all images)", "shots": "all"} | {
             "queries": f"all {'images' if query is None else MODALITIES[query] + ' images'} of query, else test",
             "ignored": ", ".join(words) or "nothing",
             "cmc": "over images",
         }
-        name = f"manifest/{direction}{suffix}"
-        rule = any_of(tuple(active.values())) if active else ignore_nothing
+        name, rule = f"manifest/{direction}{suffix}", any_of(tuple(active.values())) if active else ignore_nothing
         by_name[name] = Protocol(name, _trials(query, gallery), rule, False, stamp)
     return by_name
 

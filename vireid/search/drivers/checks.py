@@ -83,7 +83,8 @@ def stored(url: str, dim: int | None, digest: str | None, gray: GrayRule | None,
         use = f"--model {made_with}" if made_with else "--model with the run or bundle that it was indexed with"
         raise GalleryError(
             f"{url} holds embeddings of {named(stored_digest)}, this is {named(digest)}: vectors of two networks are "
-            f"not comparable. Give {use}, or index the pictures again into a new gallery"
+            f"not comparable. Give {use}, or embed its pictures again into a new gallery: "
+            f"vireid reindex {url} --to MODEL"
         )
     if dim is not None and dim != kept.dim:
         raise GalleryError(f"{url} holds vectors of {kept.dim} numbers, not {dim}; use the bundle it was made with")

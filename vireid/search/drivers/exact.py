@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from vireid.search.gallery import Facets, Hit, Record
+from vireid.search.gallery import Facets, Hit, Moment, Record, newest_first
 
 TIED = 2e-6  # squared distances closer than this are not distinguished by float32, so more rows are compared
 SLACK = 16  # rows beyond k that a driver takes before the exact order
@@ -22,6 +23,13 @@ def in_order(
     similarity = similarities(query, vectors)
     places = sorted(range(len(records)), key=lambda at: (-similarity[at], records[at].id))[:k]
     return [Hit(records[at].with_vector(vectors[at] if with_vectors else None), float(similarity[at])) for at in places]
+
+
+def newest(moments: Iterable[Moment], limit: int, after: Moment | None) -> list[str]:
+    """The ids of the `limit` latest behind `after`; see Gallery.newest."""
+    begin = None if after is None else newest_first(after)
+    behind = (one for one in moments if begin is None or newest_first(one) > begin)
+    return [row_id for _, row_id in heapq.nsmallest(limit, behind, key=newest_first)]
 
 
 def similarities(query: np.ndarray, vectors: np.ndarray) -> np.ndarray:

@@ -12,6 +12,10 @@ all infrared partitions are far. So the rows that pass are counted first. Few ar
 Where more pass, all partitions are looked into, by their quantized vectors, and the candidates are ordered by the full
 ones. Without a filter a quarter of the partitions is enough. `docs/concepts/gallery.md` has the recall and the times.
 
+**The sidecar** (lance_sidecar.py). Where faiss is installed, `optimize` writes what a search needs into files of their
+own, derived from the table, in place of LanceDB's index of vectors. Searches that it does not answer, and all where
+faiss is missing, are planned as above.
+
 **Purge.** LanceDB's `optimize` leaves a deleted vector in a file that is mostly alive, whatever its age. Here every
 such file is rewritten, the indexes are folded, and all old versions go.
 """
@@ -33,10 +37,20 @@ import numpy as np
 from vireid.errors import GalleryError
 from vireid.evaluation.score_norm import spread
 from vireid.images import STRETCH, GrayRule
-from vireid.search.drivers import checks, damage, exact
-from vireid.search.drivers.lance_rows import SQL, compute, condition, facets_of, records_of, vectors_of
-from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
-from vireid.system import locked, replacing
+from vireid.search.drivers import checks, damage, exact, lance_codes, lance_indexes, lance_search, lance_sidecar
+from vireid.search.drivers.lance_rows import (
+    SQL,
+    compute,
+    condition,
+    facets_of,
+    newest_rows,
+    records_of,
+    schema_of,
+    table_of,
+    vectors_of,
+)
+from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Moment, Record
+from vireid.system import folder_bytes, locked, replacing
 
 TABLE, LOCK, TRAINED = "records", ".writer.lock", "index.json"
 KEPT = timedelta(days=7)  # old versions, until purge; LanceDB's own default
@@ -44,9 +58,7 @@ INDEX_ROWS = 50_000  # from here on a vector index is built: below, comparing al
 EXACT_ROWS = 20_000  # that pass a filter and are compared one by one
 GROWN = 4  # times the rows that a vector index was trained on, until it is trained again
 PROBED = 0.25  # of the partitions, without a filter
-BITS = 2  # of the index for each number; with 1 a filtered answer misses 1 to 20 % (docs/concepts/gallery.md)
 REFINE, REFINE_FILTERED = 10, 30  # candidates by quantized vectors for each row that is wanted
-SAMPLED = 32  # rows for each partition, to train it; 256, LanceDB's default, takes minutes at a million rows
 FOLD_EVERY = 64  # writes, each of which leaves a file and a version
 IDS_AT_ONCE = 5_000  # in one statement
 PAGE = 10_000  # rows
@@ -87,14 +99,18 @@ class LanceGallery:
         kept = self._stored()
         self.dim, self.gray, self._digest = kept.dim, kept.gray, kept.digest
         checks.stored(f"lance:{path}", dim, bundle_digest, gray, kept)
+        versions = path / f"{TABLE}.lance" / "_versions"
+        self._sidecar = lance_sidecar.Sidecar(path, kept.dim, path / LOCK, versions, lambda: self._table.version)
 
     def info(self) -> GalleryInfo:
-        size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
-        stats = self._index()
-        rows = self.count()
-        index = "none, every row is compared" if stats is None else (
-            f"{stats.index_type} of {stats.num_indexed_rows} rows"
-        )  # fmt: skip
+        rows, size = self.count(), folder_bytes(self.path)
+        index = "none, every row is compared"
+        if state := self._reading(self._sidecar.current):
+            index = f"codes of {state.rows} rows"
+        elif stats := self._index():
+            index = f"{stats.index_type} of {stats.num_indexed_rows} rows"
+        if state is None and lance_codes.available() and (why := self._sidecar.refusal):
+            index += f" ({why})"
         return GalleryInfo(f"lance:{self.path}", self.dim, rows, self._digest, index, size)
 
     def facets(self) -> Facets:
@@ -106,18 +122,21 @@ class LanceGallery:
             if there := self._there([record.id for record in given]):
                 raise checks.already_there(there)
             if given:
-                self._table.add(self._batch(given, vectors))
+                self._append(given, vectors)
             self._wrote()
         return len(given)
 
     def upsert(self, records: Iterable[Record]) -> int:
         given, vectors = checks.batch(records, self.dim)
         with self._writing():
-            if self._there([record.id for record in given]):
+            if there := self._there([record.id for record in given]):
                 merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
-                merge.execute(self._batch(given, vectors))
+                table = table_of(self._table.schema, given, vectors)
+                merge.execute(table)
+                self._sidecar.delete(there)
+                self._sidecar.add(table)
             elif given:
-                self._table.add(self._batch(given, vectors))  # cheaper: nothing is joined
+                self._append(given, vectors)  # cheaper: nothing is joined
             self._wrote()
         return len(given)
 
@@ -131,6 +150,8 @@ class LanceGallery:
                 if count:
                     self._table.delete(sql)
                 deleted += count
+            if deleted:
+                self._sidecar.delete(ids, where)
             self._wrote()
         return deleted
 
@@ -147,6 +168,8 @@ class LanceGallery:
             return []
 
         def find() -> list[list[Hit]]:
+            if state := self._sidecar.current():
+                return lance_search.nearest(state.segments, state.coder, queries, k, where, with_vectors)
             passing = self._table.count_rows(sql)
             if not passing:
                 return [[] for _ in queries]
@@ -191,6 +214,9 @@ class LanceGallery:
                 return
             after_id, limit = records[-1].id, None if limit is None else limit - page
 
+    def newest(self, where: Filter = EVERYTHING, limit: int = 100, after: Moment | None = None) -> list[Record]:
+        return records_of(self._reading(lambda: newest_rows(self._table, where, limit, after)), None)
+
     def optimize(self) -> None:
         with self._writing():
             self._fold(whole=True)
@@ -205,11 +231,12 @@ class LanceGallery:
                 here = f"_rowid >= {fragment << 32} AND _rowid < {(fragment + 1) << 32}"
                 self._table.update(where=here, values_sql={"camera": "camera"})
             for column in self._indexed() & {"camera", "modality", "tags"}:  # by value, and keep one that no row has
-                self._table.create_index(column, config=_scalar_indexes()[column], replace=True)
+                self._table.create_index(column, config=lance_indexes.by_value()[column], replace=True)
             for _ in range(2):  # the first makes a version, the second drops the one before it
                 self._table.optimize(cleanup_older_than=now, delete_unverified=True)
             if left := self._with_deleted_rows():
                 raise GalleryError(f"LanceDB kept deleted rows in {len(left)} files of {self.path}; please report this")
+            self._sidecar.tidy(whole=True)
 
     def close(self) -> None:
         self._table = self._db = None
@@ -219,21 +246,7 @@ class LanceGallery:
         return facets_of(query.to_batches(1 << 16))
 
     def _create(self, dim: int, description: str) -> None:
-        _, pa = _libraries()
-        names = ("camera", "path", "track", "pid", "thumbnail", "digest")
-        texts = [pa.field(name, pa.string(), nullable=False) for name in names]
-        schema = pa.schema(
-            [
-                pa.field("id", pa.string(), nullable=False),
-                pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
-                pa.field("time_s", pa.float64()),  # null: unknown
-                pa.field("modality", pa.int8(), nullable=False),
-                pa.field("tags", pa.list_(pa.string())),
-                *texts,
-            ],
-            metadata={"vireid": description},
-        )
-        self._db.create_table(TABLE, schema=schema)
+        self._db.create_table(TABLE, schema=schema_of(dim, description))
 
     def _stored(self) -> checks.Kept:
         schema = self._table.schema
@@ -241,16 +254,10 @@ class LanceGallery:
         dim = schema.field("vector").type.list_size
         return checks.described(text, f"lance:{self.path}", dim, "index the pictures again")
 
-    def _batch(self, records: list[Record], vectors: np.ndarray) -> Any:
-        _, pa = _libraries()
-        schema = self._table.schema
-        columns: dict[str, Any] = {
-            name: [getattr(record, name) for record in records] for name in schema.names if name != "vector"
-        }
-        columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), self.dim)
-        columns["time_s"] = pa.array(columns["time_s"], pa.float64(), from_pandas=True)  # nan becomes null
-        columns["modality"] = [int(value) for value in columns["modality"]]
-        return pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    def _append(self, records: list[Record], vectors: np.ndarray) -> None:
+        table = table_of(self._table.schema, records, vectors)
+        self._table.add(table)
+        self._sidecar.add(table)
 
     def _there(self, ids: list[str]) -> list[str]:
         """Those of these ids that the gallery has."""
@@ -286,7 +293,7 @@ class LanceGallery:
         """How many partitions to look into where this many rows pass; None compares them all without the index."""
         if passing <= EXACT_ROWS or (index := self._index()) is None:
             return None
-        partitions = _partitions(index.num_indexed_rows)
+        partitions = lance_indexes.partitions(index.num_indexed_rows)
         return partitions if filtered else max(1, round(partitions * PROBED))
 
     def _index(self) -> Any:
@@ -295,22 +302,31 @@ class LanceGallery:
 
     def _fold(self, whole: bool) -> None:
         """Small files into large ones and new rows into the indexes; `whole` also builds what indexes are missing."""
-        from lancedb.index import IvfRq
-
         rows = self._table.count_rows()
         if whole and rows:
             there = self._indexed()
-            for column, config in _scalar_indexes().items():
+            for column, config in lance_indexes.by_value().items():
                 if column not in there:
                     self._table.create_index(column, config=config)
-            trained = self._trained_on() if "vector" in there else 0
-            if rows >= INDEX_ROWS and rows >= GROWN * trained:
-                config = IvfRq(num_partitions=_partitions(rows), num_bits=BITS, max_iterations=10, sample_rate=SAMPLED)
-                self._table.create_index("vector", config=config, replace=True)
-                with replacing(self.path / TRAINED) as partial:
-                    partial.write_text(json.dumps({"rows": rows}))
         self._table.optimize(cleanup_older_than=KEPT)
+        if whole and rows >= lance_sidecar.MIN_ROWS and lance_codes.available() and not self._sidecar.fit_for(rows):
+            self._sidecar.build(self._table.search().limit(None).to_batches(PAGE))
+        self._sidecar.tidy(whole=False)
+        if whole and rows:
+            self._index_vectors(rows)
         self._writes = 0
+
+    def _index_vectors(self, rows: int) -> None:
+        """LanceDB's index of vectors, in place of a sidecar where there is none."""
+        there = "vector" in self._indexed()
+        trained = self._trained_on() if there else 0
+        if self._sidecar.there:
+            if there:
+                self._table.drop_index("vector_idx")
+        elif rows >= INDEX_ROWS and rows >= GROWN * trained:
+            self._table.create_index("vector", config=lance_indexes.of_vectors(rows), replace=True)
+            with replacing(self.path / TRAINED) as partial:
+                partial.write_text(json.dumps({"rows": rows}))
 
     def _indexed(self) -> set[str]:
         """Columns that have an index."""
@@ -351,24 +367,17 @@ class LanceGallery:
         """Alone among the threads and processes that write here."""
         if self._db is None:
             raise GalleryError(f"{self.path} was closed; open it again with open_gallery")
-        with damage.named(self.path), self._thread_lock, locked(self.path / LOCK):
+        with damage.named(self.path), self._thread_lock, locked(self.path / LOCK), self._following():
             yield
 
-
-def _scalar_indexes() -> dict[str, Any]:
-    from lancedb.index import Bitmap, BTree, LabelList
-
-    few, many = Bitmap(), BTree()
-    return {"id": many, "time_s": many, "track": many, "pid": many, "camera": few, "modality": few, "tags": LabelList()}
+    def _following(self) -> contextlib.AbstractContextManager[None]:
+        """The sidecar goes with a write; there is none while a gallery is made."""
+        return self._sidecar.following() if hasattr(self, "_sidecar") else contextlib.nullcontext()
 
 
 def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(ids), IDS_AT_ONCE):
         yield ids[start : start + IDS_AT_ONCE]
-
-
-def _partitions(rows: int) -> int:
-    return max(1, round(rows**0.5))
 
 
 def _libraries() -> tuple[Any, Any]:

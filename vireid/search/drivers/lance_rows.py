@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import fields
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from vireid.search.drivers.dialect import Dialect
-from vireid.search.gallery import Facets, Filter, Record
+from vireid.search.gallery import Facets, Filter, Moment, Record
 
 
 def quoted(text: str) -> str:
@@ -30,6 +31,51 @@ SQL = Dialect(
 def condition(where: Filter, after_id: str | None = None) -> str | None:
     """A filter as LanceDB's SQL, None where everything passes."""
     return SQL.condition(where, after_id) or None
+
+
+def newest_rows(table: Any, where: Filter, limit: int, after: Moment | None) -> Any:
+    """The latest rows that pass, behind `after`, as a table of Arrow; see Gallery.newest."""
+    conditions = [text] if (text := condition(where)) else []
+    if after is not None:
+        time_s, row_id = after
+        unknown, same = np.isnan(time_s), f"id > {quoted(row_id)}"
+        behind = f"(time_s < {time_s!r} OR (time_s = {time_s!r} AND {same}) OR time_s IS NULL)"
+        conditions.append(f"(time_s IS NULL AND {same})" if unknown else behind)
+    columns = [name for name in table.schema.names if name != "vector"]
+    query = table.search().where(" AND ".join(conditions) or None).select(columns).limit(limit)
+    latest = {"column_name": "time_s", "ascending": False, "nulls_first": False}
+    return query.order_by([latest, {"column_name": "id", "ascending": True}]).to_arrow()
+
+
+def schema_of(dim: int, description: str) -> Any:
+    """The columns of a new gallery."""
+    import pyarrow as pa
+
+    names = ("camera", "path", "track", "pid", "thumbnail", "digest")
+    return pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("vector", pa.list_(pa.float32(), dim), nullable=False),
+            pa.field("time_s", pa.float64()),  # null: unknown
+            pa.field("modality", pa.int8(), nullable=False),
+            pa.field("tags", pa.list_(pa.string())),
+            *(pa.field(name, pa.string(), nullable=False) for name in names),
+        ],
+        metadata={"vireid": description},
+    )
+
+
+def table_of(schema: Any, records: list[Record], vectors: np.ndarray) -> Any:
+    """Records and their vectors (n, D) as a table of these columns."""
+    import pyarrow as pa
+
+    columns: dict[str, Any] = {
+        name: [getattr(record, name) for record in records] for name in schema.names if name != "vector"
+    }
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
+    columns["time_s"] = pa.array(columns["time_s"], pa.float64(), from_pandas=True)  # nan becomes null
+    columns["modality"] = [int(value) for value in columns["modality"]]
+    return pa.table({name: columns[name] for name in schema.names}, schema=schema)
 
 
 def compute() -> Any:
@@ -74,8 +120,8 @@ def records_of(table: Any, vectors: np.ndarray | None) -> list[Record]:
     records = []
     for row, values in enumerate(zip(*columns, strict=True)):
         each: dict[str, Any] = dict(zip(names, values, strict=True))
-        each["time_s"] = np.nan if each["time_s"] is None else each["time_s"]
+        each["time_s"] = math.nan if each["time_s"] is None else each["time_s"]
         vector = np.zeros(0, np.float32) if vectors is None else vectors[row].copy()
         each["tags"] = tuple(each["tags"] or ())
-        records.append(Record(vector=vector, **each))
+        records.append(Record.stored(vector=vector, **each))
     return records

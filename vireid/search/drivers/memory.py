@@ -11,7 +11,7 @@ from vireid.errors import GalleryError
 from vireid.evaluation.score_norm import spread
 from vireid.images import STRETCH, GrayRule
 from vireid.search.drivers import checks, exact
-from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Record
+from vireid.search.gallery import EVERYTHING, Facets, Filter, GalleryInfo, Hit, Moment, Record
 
 BLOCK = 1 << 22  # similarities at a time
 
@@ -105,6 +105,12 @@ class MemoryGallery:
             records = [self._records[row] for row in self._passing(where)]
         records = sorted((record for record in records if record.id > after_id), key=lambda record: record.id)
         yield from records[:limit]
+
+    def newest(self, where: Filter = EVERYTHING, limit: int = 100, after: Moment | None = None) -> list[Record]:
+        with self._lock:
+            records = [self._records[row] for row in self._passing(where)]
+            ids = exact.newest(((record.time_s, record.id) for record in records), limit, after)
+            return [self._records[self._place[each]] for each in ids]
 
     def optimize(self) -> None: ...
 

@@ -5,7 +5,9 @@ from the url); `milvus:FILE.db` is milvus-lite in this process, with the same ca
 
 The index is FLAT unless the url ends in ?index=HNSW when the collection is made: exact, and a cluster divides it over
 its nodes. With HNSW the rows that pass a filter are counted first: few are compared here one by one, otherwise the
-search list `ef` is widened with the share that passes. Candidates are ordered by their full vectors either way.
+search list `ef` is widened with the share that passes, and on until the hits stay the same: rows of the other modality,
+which a filter throws away, may all lie nearer than the first that passes. Candidates are ordered by their full vectors
+either way.
 
 milvus-lite serves its own process through a port of 127.0.0.1, and lets one process at a time open a file. (Its server
 mode, which is not used here, listens on all addresses without a password.)
@@ -27,18 +29,26 @@ from vireid.errors import GalleryError
 from vireid.evaluation.score_norm import spread
 from vireid.images import STRETCH, GrayRule
 from vireid.search.drivers import checks, exact
-from vireid.search.drivers.dialect import Dialect
-from vireid.search.gallery import EVERYTHING, LIMITS_BYTES, MAX_TAGS, Facets, Filter, GalleryInfo, Hit, Record
+from vireid.search.drivers.milvus_rows import EXPR, TEXTS, parts, record_of, row_of, time_of
+from vireid.search.gallery import (
+    EVERYTHING,
+    LIMITS_BYTES,
+    MAX_TAGS,
+    Facets,
+    Filter,
+    GalleryInfo,
+    Hit,
+    Moment,
+    Record,
+)
 
 TOKEN = "VIREID_MILVUS_TOKEN"
 COLLECTION, REWRITTEN = "vireid", "_rewritten"
 INDEXES = {"FLAT": {}, "HNSW": {"M": 16, "efConstruction": 200}}
 EXACT_ROWS = 10_000  # that pass a filter and are compared here, with HNSW
 EF, MAX_EF = 128, 32_768  # Milvus's bound
+EF_STEP = 4  # by which a search with a filter is widened
 BATCH_BYTES = 8 << 20  # in one call; gRPC's bound is 64 MiB
-IDS_AT_ONCE = 1_000
-TEXTS = ("camera", "path", "track", "pid", "thumbnail", "digest")
-ESCAPED = (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("\t", "\\t"))  # milvus-lite knows no \u
 COLUMNS = ("id", "time_s", "modality", "tags", *TEXTS)
 
 
@@ -88,7 +98,7 @@ class MilvusGallery:
     def facets(self) -> Facets:
         rows = self._all("", ["camera", "modality", "time_s", "tags", "track"])
         return exact.facets_of(
-            (r["camera"], r["modality"], _time(r["time_s"]), r["tags"] or (), r["track"]) for r in rows
+            (r["camera"], r["modality"], time_of(r["time_s"]), r["tags"] or (), r["track"]) for r in rows
         )
 
     def add(self, records: Iterable[Record]) -> int:
@@ -105,7 +115,7 @@ class MilvusGallery:
         checks.deletion(ids, where)
         deleted = 0
         for expression in (
-            [EXPR.condition(where)] if where is not None else [EXPR.among("id", part) for part in _parts(ids)]
+            [EXPR.condition(where)] if where is not None else [EXPR.among("id", part) for part in parts(ids)]
         ):
             if count := self._count(expression):
                 self._client.delete(self._name, filter=expression)
@@ -132,11 +142,11 @@ class MilvusGallery:
     def fetch(self, ids: Sequence[str], missing: str = "refuse") -> list[Record]:
         checks.unknown_ids(ids, (), "skip" if missing == "refuse" else missing)  # the form alone
         there: dict[str, Record] = {}
-        for part in _parts(list(dict.fromkeys(ids))):
+        for part in parts(list(dict.fromkeys(ids))):
             rows = self._client.query(
                 self._name, filter=EXPR.among("id", part), output_fields=[*self._columns, "vector"]
             )
-            there |= {row["id"]: _record(row, np.asarray(row["vector"], np.float32)) for row in rows}
+            there |= {row["id"]: record_of(row, np.asarray(row["vector"], np.float32)) for row in rows}
         checks.unknown_ids(ids, there, missing)
         return [there[each] for each in ids if each in there]
 
@@ -149,7 +159,12 @@ class MilvusGallery:
         for place, row in enumerate(self._all(expression, self._columns)):
             if place == limit:
                 return
-            yield _record(row, None)
+            yield record_of(row, None)
+
+    def newest(self, where: Filter = EVERYTHING, limit: int = 100, after: Moment | None = None) -> list[Record]:
+        rows = self._all(EXPR.condition(where), ["id", "time_s"])
+        ids = exact.newest(((time_of(row["time_s"]), row["id"]) for row in rows), limit, after)
+        return [record.with_vector(None) for record in self.fetch(ids, missing="skip")]
 
     def optimize(self) -> None:
         self._client.flush(self._name)
@@ -218,14 +233,14 @@ class MilvusGallery:
         step = self._rows_at_once()
         for start in range(0, len(records), step):
             part = slice(start, start + step)
-            rows = [_row(record, vector) for record, vector in zip(records[part], vectors[part], strict=True)]
+            rows = [row_of(record, vector) for record, vector in zip(records[part], vectors[part], strict=True)]
             rows = [{name: row[name] for name in (*self._columns, "vector")} for row in rows]
             self._client.upsert(self._name, rows)
         return len(records)
 
     def _there(self, ids: list[str]) -> list[str]:
         known: list[str] = []
-        for part in _parts(ids):
+        for part in parts(ids):
             known += [
                 r["id"] for r in self._client.query(self._name, filter=EXPR.among("id", part), output_fields=["id"])
             ]
@@ -248,22 +263,29 @@ class MilvusGallery:
     def _nearest(
         self, query: np.ndarray, want: int, expression: str, passing: int, total: int, with_vectors: bool
     ) -> list[Hit]:
-        limit = min(want + exact.SLACK, passing, exact.MAX_TIED)
+        limit, ef = min(want + exact.SLACK, passing, exact.MAX_TIED), 0
+        nearest: list[str] | None = None
         while True:
-            params = {}
-            if self.index == "HNSW":
-                params["ef"] = min(MAX_EF, max(EF, 2 * limit) * -(-total // passing))
-            hits = self._client.search(
-                self._name, data=[query], limit=limit, filter=expression, output_fields=[*self._columns, "vector"],
-                search_params={"metric_type": "IP", "params": params},
-            )[0]  # fmt: skip
+            ef = min(MAX_EF, max(ef, EF * -(-total // passing), 2 * limit))
+            hits = self._candidates(query, limit, expression, ef)
             similarity = [hit["distance"] for hit in hits]
             tied = len(hits) == limit < passing and similarity[want - 1] - similarity[-1] <= exact.TIED
-            if not tied or limit >= exact.MAX_TIED:
-                rows = [hit["entity"] for hit in hits]
-                vectors = np.array([row["vector"] for row in rows], np.float32)
-                return exact.in_order(query, [_record(row, None) for row in rows], vectors, want, with_vectors)
-            limit = min(4 * limit, passing, exact.MAX_TIED)
+            if tied and limit < exact.MAX_TIED:
+                limit = min(4 * limit, passing, exact.MAX_TIED)
+                continue
+            rows = [hit["entity"] for hit in hits]
+            vectors = np.array([row["vector"] for row in rows], np.float32).reshape(-1, self.dim)
+            best = exact.in_order(query, [record_of(row, None) for row in rows], vectors, want, with_vectors)
+            before, nearest = nearest, [hit.record.id for hit in best]
+            if self.index == "FLAT" or passing == total or ef == MAX_EF or nearest == before:
+                return best
+            ef *= EF_STEP
+
+    def _candidates(self, query: np.ndarray, limit: int, expression: str, ef: int) -> list[Any]:
+        return self._client.search(
+            self._name, data=[query], limit=limit, filter=expression, output_fields=[*self._columns, "vector"],
+            search_params={"metric_type": "IP", "params": {"ef": ef} if self.index == "HNSW" else {}},
+        )[0]  # fmt: skip
 
     def _compare_all(self, queries: np.ndarray, want: int, expression: str, with_vectors: bool) -> list[list[Hit]]:
         rows = list(self._all(expression, ["id", "vector"]))
@@ -275,49 +297,6 @@ class MilvusGallery:
             kept = np.array([record.vector for record in records])
             results.append(exact.in_order(query, records, kept, want, with_vectors))
         return results
-
-
-def _quoted(text: str) -> str:
-    for plain, escaped in ESCAPED:
-        text = text.replace(plain, escaped)
-    return f'"{text}"'
-
-
-EXPR = Dialect(
-    _quoted,
-    equal="{column} == {value}",
-    one_of="{column} in [{values}]",
-    none_of="{column} not in [{values}]",
-    all_in="array_contains_all({column}, [{values}])",
-    conjunction=" and ",
-)
-
-
-def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), IDS_AT_ONCE):
-        yield ids[start : start + IDS_AT_ONCE]
-
-
-def _row(record: Record, vector: np.ndarray) -> dict[str, Any]:
-    time_s = None if np.isnan(record.time_s) else record.time_s
-    texts = {name: getattr(record, name) for name in ("id", *TEXTS)}
-    return {**texts, "vector": vector, "time_s": time_s, "modality": int(record.modality), "tags": list(record.tags)}
-
-
-def _record(row: Any, vector: np.ndarray | None) -> Record:
-    texts = {name: row[name] for name in ("id", *TEXTS) if name in row}
-    vector = np.zeros(0, np.float32) if vector is None else vector
-    return Record(
-        vector=vector,
-        time_s=_time(row["time_s"]),
-        modality=int(row["modality"]),
-        tags=tuple(row["tags"] or ()),
-        **texts,
-    )
-
-
-def _time(value: float | None) -> float:
-    return np.nan if value is None else float(value)
 
 
 def _stored(about: dict[str, Any], place: str) -> checks.Kept:

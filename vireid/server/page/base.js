@@ -1,7 +1,12 @@
-// What every part of the page uses: elements, words in two languages, numbers and times, requests.
-import { WORDS } from "/page/words.js";
+// What every part of the page uses: elements, the language of the document, what the browser keeps.
+import { t, useLanguage } from "./format.js";
+import { thumbnail } from "./requests.js";
 
+/** An element of the page, of whatever kind it is. @type {(id: string) => any} */
 export const $ = (id) => document.getElementById(id);
+
+/** The first element that a selector names. @type {(selector: string) => any} */
+export const first = (selector) => document.querySelector(selector);
 
 /** An element with properties, attributes (data-, aria-, for, ...) and children; texts are never read as HTML. */
 export function make(tag, given = {}, ...children) {
@@ -26,105 +31,42 @@ export function drawn(tag, given = {}, ...children) {
 
 export const icon = (name) => drawn("svg", { class: "icon", "aria-hidden": "true" }, drawn("use", { href: `#i-${name}` }));
 
-// --- words -----------------------------------------------------------------------------------------------------------
-
-let language = "en";
-
-export const currentLanguage = () => language;
-export const locale = () => (language === "zh" ? "zh-CN" : "en-GB");
-
-export function t(key, values = {}) {
-  return (WORDS[language][key] ?? key).replace(/\{(\w+)\}/g, (all, name) => values[name] ?? all);
-}
+// --- language and storage ---------------------------------------------------------------------------------------------
 
 export function firstLanguage() {
   const preferred = new URLSearchParams(location.search).get("lang") ?? stored("language") ?? navigator.language;
   return preferred.toLowerCase().startsWith("zh") ? "zh" : "en";
 }
 
+/** @type {(selector: string) => any[]} */
+const everyOf = (selector) => [...document.querySelectorAll(selector)];
+
 export function setLanguage(chosen) {
-  language = chosen;
+  useLanguage(chosen);
   document.documentElement.lang = chosen === "zh" ? "zh-CN" : "en";
   document.title = chosen === "zh" ? "vireid 搜索" : "vireid search";
-  for (const element of document.querySelectorAll("[data-t]")) element.textContent = t(element.dataset.t);
-  for (const element of document.querySelectorAll("[data-t-label]")) element.setAttribute("aria-label", t(element.dataset.tLabel));
+  for (const element of everyOf("[data-t]")) element.textContent = t(element.dataset.t);
+  for (const element of everyOf("[data-t-label]")) element.setAttribute("aria-label", t(element.dataset.tLabel));
   const other = chosen === "zh" ? "en" : "zh";
   $("language").textContent = other === "zh" ? "中文" : "English";
   $("language").lang = other;
 }
 
-export function stored(key) {
+export function stored(key, place) {
   try {
-    return localStorage.getItem(`vireid-${key}`);
+    return (place ?? localStorage).getItem(`vireid-${key}`);
   } catch {
     return null; // storage may be switched off
   }
 }
 
-export function store(key, value) {
+export function store(key, value, place) {
   try {
-    localStorage.setItem(`vireid-${key}`, value);
+    (place ?? localStorage).setItem(`vireid-${key}`, value);
   } catch {
-    // the choice lasts as long as the page then
+    // it lasts as long as the page then
   }
 }
-
-// --- numbers and times -----------------------------------------------------------------------------------------------
-
-export const count = (value) => new Intl.NumberFormat(locale()).format(value);
-export const percent = (value) => {
-  const shown = value * 100;
-  const digits = shown >= 1 && shown < 99 ? 0 : 1;
-  if (shown > 99.9 && shown < 100) return ">99.9 %";
-  if (shown > 0 && shown < 0.1) return "<0.1 %";
-  return `${shown.toFixed(digits)} %`;
-};
-
-export function clock(seconds, withDay = true) {
-  if (seconds === null || seconds === undefined) return t("unknownTime");
-  const form = { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false };
-  if (withDay) Object.assign(form, { day: "numeric", month: "short" });
-  return new Intl.DateTimeFormat(locale(), form).format(new Date(seconds * 1000));
-}
-
-/** Unix seconds to and from the value of a datetime-local field. */
-export function toField(seconds) {
-  const at = new Date(seconds * 1000);
-  return new Date(at.getTime() - at.getTimezoneOffset() * 60000).toISOString().slice(0, 16);
-}
-
-export const fromField = (value) => (value ? new Date(value).getTime() / 1000 : null);
-
-// --- requests --------------------------------------------------------------------------------------------------------
-
-export class Refused extends Error {
-  constructor(status, message) {
-    super(message);
-    this.status = status;
-  }
-}
-
-export async function request(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(path, { credentials: "same-origin", ...options });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Refused(0, t("offline"));
-  }
-  if (answer.ok) return answer;
-  let message = `${answer.status} ${answer.statusText}`;
-  try {
-    message = (await answer.json()).error ?? message;
-  } catch {
-    // no JSON: a proxy in between answered
-  }
-  throw new Refused(answer.status, message);
-}
-
-export const getJson = async (path, options) => (await request(path, options)).json();
-export const postJson = (path, body) =>
-  getJson(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
 
 // --- files -----------------------------------------------------------------------------------------------------------
 
@@ -138,8 +80,6 @@ export async function beginsAsPicture(file) {
   if (head.slice(4, 8) === "ftyp") return BRANDS.includes(head.slice(8));
   return BEGINNINGS.some((one) => head.startsWith(one));
 }
-
-export const thumbnail = (id) => `/api/thumbnail?id=${encodeURIComponent(id)}`;
 
 /** A row's picture, or a word where it is gone. */
 export function shot(id, alt = "") {

@@ -1,5 +1,5 @@
 // Draw a box on a frame: by pointer over the picture, or by four numbers. Gives fractions (left, top, right, bottom).
-import { $ } from "/page/base.js";
+import { $ } from "./base.js";
 
 const SIDES = ["left", "top", "right", "bottom"];
 let done = null;
@@ -58,8 +58,18 @@ export function prepareBox() {
     if (Math.abs(x - start[0]) + Math.abs(y - start[1]) < 0.01) return;
     set([Math.min(x, start[0]), Math.min(y, start[1]), Math.max(x, start[0]), Math.max(y, start[1])]);
   });
-  for (const name of ["pointerup", "pointercancel"]) stage.addEventListener(name, () => (start = null));
-  for (const side of SIDES) field(side).addEventListener("input", show);
+  for (const name of ["pointerup", "pointercancel"]) {
+    stage.addEventListener(name, () => {
+      if (start && !$("box-use").disabled) $("box-use").focus(); // Enter takes what was drawn
+      start = null;
+    });
+  }
+  for (const side of SIDES) {
+    field(side).addEventListener("input", show);
+    field(side).addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && !$("box-use").disabled) $("box-use").click();
+    });
+  }
   $("box-whole").addEventListener("click", () => finish(null));
   $("box-use").addEventListener("click", () => {
     const box = values();

@@ -12,36 +12,53 @@ from vireid import images
 from vireid.search.marks import Mark, as_csv, marks_json, to_json
 from vireid.server.conditional import conditional_response
 from vireid.server.deps import CallerDep, PoolDep, SearchForm, ServiceDep, require_role
-from vireid.server.schemas import ListRequest, MarksRequest
-from vireid.server.search_service import SearchService, row_json
+from vireid.server.openapi import UPLOAD, errors, file_response, form_body
+from vireid.server.responses import ListResponse, MarkedRow, MarksResponse, SearchResponse
+from vireid.server.schemas import ListRequest, MarksRequest, SearchRequest
+from vireid.server.search_service import SearchService, row_of
 from vireid.types import MODALITIES
 
 THUMBNAIL_AGE_S = 600  # a browser may keep a picture for this time; after a deletion it is gone from there too
 RowId = Annotated[str, Query(alias="id", min_length=1, max_length=512)]
 
-router = APIRouter(prefix="/api", dependencies=[require_role("search")])
+CSV = file_response("text/csv")[200]
+EXPORTED: dict[int | str, dict[str, Any]] = {200: {**CSV, "model": list[MarkedRow]}}
+
+router = APIRouter(dependencies=[require_role("search")], tags=["search"])
 
 
-@router.post("/search")
-async def search(form: SearchForm, caller: CallerDep, service: ServiceDep, pool: PoolDep) -> dict[str, Any]:
-    return await pool.run(lambda: service.search(caller, form.body, form.pictures))
+@router.post("/search", responses=errors(*UPLOAD), openapi_extra=form_body("ask", SearchRequest))
+async def search(
+    request: Request, form: SearchForm, caller: CallerDep, service: ServiceDep, pool: PoolDep
+) -> SearchResponse:
+    """Ranked hits for pictures of one person (as a form), or for rows that `like` names (as a form or JSON)."""
+    answer = await pool.run(lambda: service.search(caller, form.body, form.pictures))
+    request.app.state.metrics.searched(service.name, answer)
+    return answer
 
 
 @router.post("/records/list")
-def list_records(body: ListRequest, caller: CallerDep, service: ServiceDep) -> dict[str, Any]:
-    """Rows by id. The next page begins behind the last id."""
-    rows = list(service.archive.gallery.rows(body.filter.to_filter(), body.limit + 1, body.after_id))
+def list_records(body: ListRequest, caller: CallerDep, service: ServiceDep) -> ListResponse:
+    """Rows by id, or the newest first. The next page begins behind the last row."""
+    gallery, where = service.archive.gallery, body.filter.to_filter()
+    if body.order == "newest":
+        rows = gallery.newest(where, body.limit + 1, body.after)
+    else:
+        rows = list(gallery.rows(where, body.limit + 1, body.after_id))
     service.log(caller, "browse", filter=body.filter.conditions(), rows=min(len(rows), body.limit))
-    return {"rows": [row_json(record) for record in rows[: body.limit]], "more": len(rows) > body.limit}
+    return ListResponse(rows=[row_of(record) for record in rows[: body.limit]], more=len(rows) > body.limit)
 
 
-@router.get("/thumbnail")
+@router.get(
+    "/thumbnail", response_class=Response, responses={**file_response("image/jpeg", conditional=True), **errors(404)}
+)
 def thumbnail(request: Request, row_id: RowId, service: ServiceDep) -> Response:
+    """The picture of a row, at most 256 pixels high."""
     jpeg = read_thumbnail(service, row_id)
     return conditional_response(request, jpeg, "image/jpeg", f"private, max-age={THUMBNAIL_AGE_S}")
 
 
-@router.get("/attention")
+@router.get("/attention", response_class=Response, responses={**file_response("image/png"), **errors(404, 501)})
 async def row_attention(row_id: RowId, service: ServiceDep, pool: PoolDep) -> Response:
     """Heat map over the thumbnail of a row."""
 
@@ -51,21 +68,27 @@ async def row_attention(row_id: RowId, service: ServiceDep, pool: PoolDep) -> Re
     return await pool.run(work)
 
 
-@router.post("/attention")
+@router.post(
+    "/attention",
+    response_class=Response,
+    responses={**file_response("image/png"), **errors(*UPLOAD, 501)},
+    openapi_extra=form_body("ask", SearchRequest, json_alone=False),
+)
 async def query_attention(form: SearchForm, service: ServiceDep, pool: PoolDep) -> Response:
     """Heat map over the one picture of a query."""
     if len(form.pictures) != 1:
         raise HTTPException(422, f"expected one picture, got {len(form.pictures)}")
 
     def work() -> Response:
-        [crop], _ = service.decode(form.pictures, form.body.boxes)
+        [crop], _ = service.decode(form.pictures, form.body)
         return heat_map(service, crop, form.body.modality)
 
     return await pool.run(work)
 
 
 @router.post("/marks")
-def mark(body: MarksRequest, caller: CallerDep, service: ServiceDep) -> dict[str, Any]:
+def mark(body: MarksRequest, caller: CallerDep, service: ServiceDep) -> MarksResponse:
+    """Keep which hits of a query are right and wrong."""
     now = time.time()
     kept = [
         Mark(body.query, one.id, one.right, caller.name, now, one.similarity, one.probability)
@@ -77,10 +100,10 @@ def mark(body: MarksRequest, caller: CallerDep, service: ServiceDep) -> dict[str
     marks.take_back(body.query, [one.id for one in body.marks if one.right is None])
     right = sum(one.right for one in kept)
     service.log(caller, "mark", query=body.query, right=right, wrong=len(kept) - right)
-    return {"marks": len(marks.of(body.query))}
+    return MarksResponse(marks=len(marks.of(body.query)))
 
 
-@router.get("/marks")
+@router.get("/marks", response_class=Response, responses=EXPORTED)
 def export_marks(
     caller: CallerDep,
     service: ServiceDep,

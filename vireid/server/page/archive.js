@@ -1,5 +1,8 @@
 // The administrator's dialog: forget people for good, and read the audit log.
-import { $, clock, count, fromField, getJson, make, postJson, t } from "/page/base.js";
+import { $, make } from "./base.js";
+import { showForgotten } from "./forgotten.js";
+import { clock, count, fromField, t } from "./format.js";
+import { getJson, postJson } from "./requests.js";
 
 let counted = null; // the filter and the number of rows that were shown before deleting
 
@@ -15,7 +18,7 @@ export function prepareManage(changed) {
     const filter = conditions();
     if (!Object.keys(filter).length) return say(t("forgetNeeds"));
     await reportErrors(async () => {
-      const { rows } = await postJson("/api/forget", { filter });
+      const { rows } = await postJson("forget", { filter });
       counted = rows ? { filter, expect: rows } : null;
       $("forget-do").disabled = !rows;
       say(t("forgetFound", { rows: count(rows) }));
@@ -24,9 +27,9 @@ export function prepareManage(changed) {
   $("forget-do").addEventListener("click", async () => {
     if (!counted) return;
     await reportErrors(async () => {
-      const gone = await postJson("/api/forget", counted);
+      const gone = await postJson("forget", counted);
       reset();
-      say(t("forgotten", { rows: count(gone.rows), thumbnails: count(gone.thumbnails), marks: count(gone.marks) }));
+      showForgotten($("forget-said"), gone);
       await Promise.all([showAudit(), changed()]);
     });
   });
@@ -59,7 +62,7 @@ async function reportErrors(work) {
 }
 
 async function showAudit() {
-  const { entries } = await getJson("/api/audit?last=100");
+  const { entries } = await getJson("audit?last=100");
   const skipped = new Set(["at", "who", "role", "what", "previous"]);
   $("audit").replaceChildren(...entries.map((entry) => {
     const details = Object.entries(entry)
@@ -68,6 +71,7 @@ async function showAudit() {
       .map(([key, value]) => `${key}: ${typeof value === "object" ? JSON.stringify(value) : value}`)
       .map((text) => text.replace(/[0-9a-f]{64}/g, (digest) => `${digest.slice(0, 12)}…`).slice(0, 160));
     const cells = [clock(Date.parse(entry.at) / 1000), `${entry.who} (${entry.role})`, entry.what, details.join(" · ")];
-    return make("tr", {}, ...cells.map((text) => make("td", { textContent: text })));
+    const heads = ["when", "who", "what", "details"];
+    return make("tr", {}, ...cells.map((text, place) => make("td", { textContent: text, "data-head": t(heads[place]) })));
   }));
 }
