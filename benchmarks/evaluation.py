@@ -9,6 +9,7 @@ identities, mAP and mINP. Sizes are those of SYSU-MM01, all search: 3,803 querie
     python benchmarks/evaluation.py                          writes benchmarks/results/evaluation.txt
     python benchmarks/evaluation.py --large                  memory at 20,000 x 200,000 x 2,048 alone
     python benchmarks/evaluation.py --large --queries 2000   in a tenth of the time: the blocks are the same
+    python benchmarks/evaluation.py --peers                  beside published packages (evaluation_peers.py)
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import evaluation_peers
 import numpy as np
 from machine import describe
 
@@ -27,9 +30,11 @@ from vireid.data.protocol import Protocol
 from vireid.data.table import Table, table_from_columns
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.evaluate import evaluate
-from vireid.evaluation.metrics import Metrics, measure
+from vireid.evaluation.metrics import measure
+from vireid.evaluation.rows import Metrics
 
-QUERIES, PEOPLE, DIM, RESULTS = 3803, 96, 2048, Path(__file__).parent / "results" / "evaluation.txt"
+QUERIES, POOL, PEOPLE, DIM = 3803, 6775, 96, 2048
+RESULTS = Path(__file__).parent / "results" / "evaluation.txt"
 Figures = tuple[np.ndarray, float, float]
 
 
@@ -110,12 +115,17 @@ def agreement(metrics: Metrics, figures: Figures) -> float:
     return float(np.abs(np.array([*metrics.cmc, metrics.mAP, metrics.mINP]) - [*cmc, *means]).max())
 
 
-def compare(gallery: int, trials: int, pool: int) -> list[str]:
-    """Lines about `trials` draws of `gallery` images from a pool."""
-    table = table_of(QUERIES, pool, PEOPLE)
-    embeddings = Embeddings(vectors_of(table, DIM), table)
-    galleries = [QUERIES + np.random.default_rng(trial).permutation(pool)[:gallery] for trial in range(trials)]
-    draws = [(np.arange(QUERIES), rows) for rows in galleries]
+def drawn(gallery: int, trials: int) -> tuple[Embeddings, list[tuple[np.ndarray, np.ndarray]]]:
+    """Embeddings, and rows of queries and of `gallery` images from their pool for each trial."""
+    table = table_of(QUERIES, POOL, PEOPLE)
+    galleries = [QUERIES + np.random.default_rng(trial).permutation(POOL)[:gallery] for trial in range(trials)]
+    return Embeddings(vectors_of(table, DIM), table), [(np.arange(QUERIES), rows) for rows in galleries]
+
+
+def compare(gallery: int, trials: int) -> list[str]:
+    """Lines about `trials` draws of `gallery` images."""
+    embeddings, draws = drawn(gallery, trials)
+    table = embeddings.table
     protocol = Protocol("benchmark", lambda _: draws, rule, cmc_over_pids=True)
     unit = embeddings.vectors / np.linalg.norm(embeddings.vectors, axis=1, keepdims=True)
     tasks = []
@@ -147,6 +157,14 @@ def compare(gallery: int, trials: int, pool: int) -> list[str]:
     ]
 
 
+def compare_peers(gallery: int, trials: int) -> list[str]:
+    """Lines about the published packages, which ignore by camera alone: queries of camera 3 become camera 2's."""
+    embeddings, draws = drawn(gallery, trials)
+    table = embeddings.table
+    moved = replace(table, camid=np.where(table.camid == 3, 2, table.camid))
+    return evaluation_peers.compare(replace(embeddings, table=moved), draws)
+
+
 def large(queries: int, gallery: int = 200_000) -> list[str]:
     """Lines about the peak memory above the embeddings."""
     table = table_of(queries, gallery, 10_000)
@@ -172,13 +190,17 @@ def large(queries: int, gallery: int = 200_000) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="only the memory at a gallery of 200,000")
+    parser.add_argument("--peers", action="store_true", help="only beside the published packages that are installed")
     parser.add_argument("--queries", type=int, default=20_000, help="queries of --large")
     arguments = parser.parse_args()
     if arguments.large:
         lines = large(arguments.queries)
         target = RESULTS.with_name("evaluation_large.txt")
+    elif arguments.peers:
+        lines = [*compare_peers(301, 3), *compare_peers(3010, 1)]
+        target = RESULTS.with_name("evaluation_peers.txt")
     else:
-        lines, target = [*compare(301, 10, 6775), *compare(3010, 1, 6775)], RESULTS
+        lines, target = [*compare(301, 10), *compare(3010, 1)], RESULTS
     text = "\n".join([describe(), *lines, ""])
     target.parent.mkdir(exist_ok=True)
     target.write_text(text)

@@ -1,9 +1,9 @@
 """Images a second of one bundle through torch, onnxruntime and OpenVINO, the three in turn in one run.
 
 `network` is a batch of pixels to vectors; `files` is FeatureExtractor from JPEG files of 256 x 128: decode, resize,
-network, normalize. The networks are AGW at its published size and a small one, with random weights: time
-does not depend on them. Of the rounds, in which the runtimes take turns, the best counts. `difference` is the largest
-from torch in a coordinate of the L2-normalized vectors.
+network, normalize. The networks are those of the models that come with vireid, and AGW at its published size and
+small, with random weights: time does not depend on them. Of the rounds, in which the runtimes take turns, the best
+counts. `difference` is the largest from torch in a coordinate of the L2-normalized vectors.
 
     python benchmarks/extraction.py [--images 128] [--rounds 3]        writes benchmarks/results/extraction.txt
 """
@@ -20,12 +20,14 @@ import numpy as np
 from machine import describe
 from PIL import Image
 
-from vireid.deploy.bundle import Bundle, export_bundle
+from vireid import models
+from vireid.deploy.bundle import Bundle
+from vireid.deploy.export import export_bundle
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.runtimes import BACKENDS
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "tests" / "serve"))
+sys.path.append(str(HERE.parent / "tests" / "support"))
 
 from small_run import make_run, write_people  # noqa: E402
 
@@ -97,10 +99,15 @@ def main() -> None:
         folder = Path(root)
         data = write_people(folder / "data", {"train": 3, "test": 2})
         files = photographs(folder / "photographs", given.images)
+        bundles = {f"{name}, comes with vireid": Bundle.open(models.path_of(name)) for name in models.names()}
         for number, (name, words) in enumerate(NETWORKS.items()):
             run = make_run(folder / f"run{number}", data, words=words)
-            bundle = export_bundle(run, folder / f"bundle{number}", openvino=True)
-            lines += [f"{name}: {bundle.config.num_params:,} parameters", *rates(bundle, files, given.rounds)]
+            bundles[name] = export_bundle(run, folder / f"bundle{number}")
+        for name, bundle in bundles.items():
+            lines += [
+                f"{name}: {bundle.config.num_params:,} parameters, auto takes {bundle.fastest('cpu')}",
+                *rates(bundle, files, given.rounds),
+            ]
             print(*lines[-5:], sep="\n", flush=True)
     target = HERE / "results" / "extraction.txt"
     target.write_text("\n".join([*lines, ""]))

@@ -33,8 +33,9 @@ import numpy as np
 from machine import describe
 from PIL import Image
 
-from vireid.deploy.bundle import Bundle, export_bundle
+from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import CONFIG
+from vireid.deploy.export import export_bundle
 from vireid.deploy.extractor import FeatureExtractor
 from vireid.ingest.index import Indexed, Piece, index, pieces_of
 from vireid.ingest.sources import Crop
@@ -45,7 +46,7 @@ from vireid.search.gallery import Record
 from vireid.synthetic.make import CAMERAS, picture
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "tests" / "serve"))
+sys.path.append(str(HERE.parent / "tests" / "support"))
 
 import small_run  # noqa: E402
 

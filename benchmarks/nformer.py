@@ -54,7 +54,7 @@ def run_one(form: str, images: int, dim: int, target: Path) -> None:
     start = time.perf_counter()
     told: dict[str, float] = {}
     if form == "dense":
-        sys.path.append(str(HERE.parent / "tests" / "layers"))
+        sys.path.append(str(HERE.parent / "tests" / "support"))
         from dense_nformer import dense, dense_form
 
         tokens = network.tokens(x)

@@ -39,7 +39,7 @@ def vectors(images: int, dim: int, kind: str) -> np.ndarray:
 
 def run_one(form: str, images: int, dim: int, kind: str, target: Path) -> None:
     """Re-rank 38 % queries against the rest, write the final distances and print seconds and bytes."""
-    sys.path.append(str(HERE.parent / "tests" / "retrieval"))
+    sys.path.append(str(HERE.parent / "tests" / "support"))
     from dense_k_reciprocal import dense_k_reciprocal
 
     whole = vectors(images, dim, kind)

@@ -27,7 +27,7 @@ from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter, Record
 
 HERE = Path(__file__).parent
-sys.path.append(str(HERE.parent / "tests" / "serve"))
+sys.path.append(str(HERE.parent / "tests" / "support"))
 
 from crowd import CROPS, DAYS, START_S, Crowd, crowd  # noqa: E402
 
