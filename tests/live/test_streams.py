@@ -117,6 +117,19 @@ def test_frames_that_a_server_sends_again_are_not_read_again(monkeypatch: pytest
     assert watching.link.repeated > 2 and min(shot.time_s for shot in watching.shots) > watching.link.read_s - 5
 
 
+@pytest.mark.parametrize("address", ["rtsp://camera/video", "http://camera/video"])
+def test_frames_that_arrive_together_have_names_of_their_own(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arrivals = [100.0, 100.25, 100.2502, 100.2504, 100.2504, 100.5, 90.0]  # the clock is set back before the last one
+    burst = [shots._Decoded(0.2 * n, 1.8e9 + arrival, float("nan"), None) for n, arrival in enumerate(arrivals)]
+    monkeypatch.setattr(shots, "_decoded", lambda link: iter(burst))
+    link = Link("gate", Camera(address=address, fps=5, clock="machine"))
+    came = list(link.shots())
+    assert len({shot.name for shot in came}) == len(burst)
+    np.testing.assert_allclose(
+        [shot.time_s - 1.8e9 for shot in came], [100, 100.25, 100.252, 100.254, 100.256, 100.5, 90], atol=1e-6
+    )
+
+
 def test_a_full_queue_drops_the_oldest_of_a_stream_and_lets_a_file_wait() -> None:
     many = [Shot(float(n), float(n), str(n), None, None) for n in range(5)]  # type: ignore[arg-type]
     stream = Queue(3, waits=False, arrivals=Arrivals())

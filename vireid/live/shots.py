@@ -24,6 +24,7 @@ import numpy as np
 from vireid.errors import MissingPackage, PictureError, VideoError
 from vireid.images import STRETCH, SUFFIXES, GrayRule, read
 from vireid.ingest.container import FORMATS, reason
+from vireid.ingest.segments import CLOSEST_S
 from vireid.ingest.times import seconds
 from vireid.ingest.video import Video, named_time, pixels
 from vireid.live.settings import Camera, Kind
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 OPEN_S = 15.0  # for which an address is tried
 MAX_SKEW_S = 30.0  # between the clock of a stream and this machine's
 REPORT_S = 6.0  # for which frames wait for the first report of the camera's clock; RFC 3550: 5 s between two
+BURST_S = 1.0  # by which frames that came together can run ahead of the clock
 JUMP_S = 5.0  # of a stream's own times, after which they mean something else
 SETTLED_S = 1.0  # since a picture in a folder was changed last, until it is read
 UNTIMED = ("mpjpeg", "mjpeg", "jpeg_pipe")  # formats without times, to which FFmpeg gives 25 frames a second
@@ -128,12 +130,17 @@ def _of_stream(link: Link) -> Iterator[Shot]:
             wanted = abs(skew_s) <= MAX_SKEW_S
         link.clock = _clock(link.camera, wanted, skew_s)
         for each in held:
-            time_s = each.media_s + one.offset_s if wanted else each.arrival_s
+            time_s = each.media_s + one.offset_s if wanted else _arrival(each.arrival_s, link.read_s)
             if wanted and time_s <= link.read_s:  # a server that sends its last seconds again
                 link.repeated += 1
                 continue
             yield link.shot(time_s, each.media_s, each.frame)
         held = []
+
+
+def _arrival(time_s: float, before_s: float) -> float:
+    """The time of a frame by its arrival: frames that come together after a stall are told apart by CLOSEST_S."""
+    return before_s + CLOSEST_S if before_s - BURST_S < time_s < before_s + CLOSEST_S else time_s
 
 
 def _clock(camera: Camera, believed: bool, skew_s: float) -> str:
