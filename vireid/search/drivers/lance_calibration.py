@@ -46,7 +46,7 @@ class Queries:
     @classmethod
     def of(cls, segments: Sequence[Segment]) -> Queries:
         total = sum(segment.rows for segment in segments)
-        chosen = [segment.spread(max(1, QUERIES * segment.rows // total)) for segment in segments]
+        chosen = [codes.spread(segment.rows, max(1, QUERIES * segment.rows // total)) for segment in segments]
         return cls(
             np.concatenate([segment.vectors(rows) for segment, rows in zip(segments, chosen, strict=True)]),
             np.concatenate([start + rows for start, rows in zip(_starts(segments), chosen, strict=False)]),

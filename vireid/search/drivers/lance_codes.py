@@ -2,10 +2,10 @@
 
 A vector is turned by a fixed random rotation, so that no few numbers carry all of it, and each pair of its numbers
 becomes one of 16 (four bits; product quantization, Jegou et al. 2011). 32 codes are compared in a few instructions by
-tables in registers (Andre et al. 2015; faiss's IVFPQFastScan). The codes lie in lists of near vectors: a search without
-a filter looks into some of them, a search with a filter into all, under a bitmap of the rows that pass, because the
-lists near a visible query hold no infrared rows. All files of codes of one gallery share rotation and code book, so
-scores of two files compare.
+tables in registers (Andre et al. 2015; faiss's IVFPQFastScan). The codes lie in lists of near vectors of one cell
+(lance_cells.py): a search without a filter looks into the lists nearest to the query; a search with one into all lists
+of the cells that can hold rows that pass, under a bitmap of these rows, because the lists near a visible query hold no
+infrared rows. All files of codes of one gallery share rotation and code book, so scores of two files compare.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ from __future__ import annotations
 import functools
 import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vireid.errors import GalleryError
+from vireid.search.drivers.lance_cells import Cells
+from vireid.search.drivers.lance_vectors import slices
 
 log = logging.getLogger(__name__)
 
 BITS, PAIR = 4, 2  # of one code, and the numbers that it stands for
 LIST_ROWS = 4_000  # rows of one list
+BLOCK = 65_536  # rows at a time, on the way in
 SAMPLED = 65_536  # rows that rotation and code book are fitted on
 ITERATIONS = 10  # of k-means
 SEED = 20_230  # of the rotation and of k-means: the same rows give the same codes
@@ -86,20 +90,31 @@ class Coder:
         """One vector (D,) as (1, P); without BLAS, whose threads would wait for each other in a short search."""
         return np.einsum("d,dp->p", query, self.rotation)[None]
 
-    def write(self, path: Path, sample: np.ndarray, blocks: Iterable[np.ndarray], rows: int) -> None:
-        """Write the codes of blocks (n, D) of together `rows` vectors, which `sample` stands for."""
+    def write(
+        self, path: Path, vectors: Callable[[np.ndarray | slice], np.ndarray], cells: Cells, cell: np.ndarray
+    ) -> None:
+        """Write the codes of rows (N,) of these cells (N,), whose `vectors` (n, D) it asks for some at a time."""
         faiss = _library()
-        lists = max(1, round(rows / LIST_ROWS))
-        padded = self.rotation.shape[1]
+        padded, count = self.rotation.shape[1], int(cells.lists[-1])
+        centers = np.empty((count, padded), np.float32)
+        for at, (first, end) in enumerate(pairwise(cells.lists)):
+            rows = np.flatnonzero(cell == at)
+            wanted = max(end - first, SAMPLED * len(rows) // len(cell))
+            centers[first:end] = _centers(vectors(rows[spread(len(rows), wanted)]) @ self.rotation, end - first)
         quantizer = faiss.IndexFlatIP(padded)
-        quantizer.add(_centers(sample @ self.rotation, lists))
-        index = faiss.IndexIVFPQFastScan(quantizer, padded, lists, padded // PAIR, BITS, faiss.METRIC_INNER_PRODUCT)
+        quantizer.add(centers)
+        index = faiss.IndexIVFPQ(quantizer, padded, count, padded // PAIR, BITS, faiss.METRIC_INNER_PRODUCT)
         index.by_residual = False
         faiss.copy_array_to_vector(self.book.reshape(-1), index.pq.centroids)
         index.is_trained = True
-        for block in blocks:
-            index.add(block @ self.rotation)
-        faiss.write_index(index, str(path))
+        owner = np.repeat(np.arange(len(cells.modality)), np.diff(cells.lists))
+        for rows in slices(len(cell), BLOCK):
+            block = np.ascontiguousarray(vectors(rows) @ self.rotation)
+            score = block @ centers.T
+            score[owner != cell[rows, None]] = -np.inf
+            chosen = score.argmax(1)
+            index.add_core(len(block), faiss.swig_ptr(block), None, faiss.swig_ptr(chosen))
+        faiss.write_index(faiss.IndexIVFPQFastScan(index), str(path))
 
 
 def read(path: Path) -> Any:
@@ -109,20 +124,43 @@ def read(path: Path) -> Any:
 
 
 def nearest(
-    index: Any, turned: np.ndarray, passing: np.ndarray | None, count: int, probed: float
+    index: Any, turned: np.ndarray, passing: np.ndarray | None, count: int, look: float | np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Up to `count` rows (n,) and their scores (n,), the best first, of a rotated query (1, P).
 
-    Only rows of the mask `passing` (N,), which is None where all pass. `probed` is the share of the lists to look into.
+    Only rows of the mask `passing` (N,), which is None where all pass. `look` is the share of the lists to look into,
+    the nearest ones, or the numbers of the lists (n,).
     """
     faiss = _library()
-    options: dict[str, Any] = {"nprobe": max(1, math.ceil(probed * index.nlist))}
+    options: dict[str, Any] = {}
     if passing is not None:
         bits = np.packbits(passing, bitorder="little")
         options["sel"] = faiss.IDSelectorBitmap(len(passing), faiss.swig_ptr(bits))
-    scores, rows = index.search(turned, min(count, index.ntotal), params=faiss.SearchParametersIVF(**options))
+    count = min(count, index.ntotal)
+    if not isinstance(look, np.ndarray):
+        options["nprobe"] = max(1, math.ceil(look * index.nlist))
+        scores, rows = index.search(turned, count, params=faiss.SearchParametersIVF(**options))
+    elif not len(look):
+        return np.zeros(0, np.int64), np.zeros(0, np.float32)
+    else:  # faiss's own wrapper of this call takes no selector
+        params = faiss.SearchParametersIVF(nprobe=len(look), **options)
+        scores, rows = np.empty((1, count), np.float32), np.empty((1, count), np.int64)
+        given = [
+            np.ascontiguousarray(turned),
+            np.ascontiguousarray(look),
+            np.zeros(len(look), np.float32),
+            scores,
+            rows,
+        ]
+        query, lists, distances, *found = map(faiss.swig_ptr, given)
+        index.search_preassigned_c(1, query, count, lists, distances, *found, False, params)
     there = rows[0] >= 0  # -1 where fewer pass
     return rows[0][there], scores[0][there]
+
+
+def spread(rows: int, count: int) -> np.ndarray:
+    """Up to `count` of so many rows, evenly spread."""
+    return np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(np.int64))
 
 
 def _centers(sample: np.ndarray, lists: int) -> np.ndarray:

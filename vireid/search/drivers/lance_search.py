@@ -40,7 +40,7 @@ def nearest(
     hits = []
     for query in queries:
         records, vectors = [], [np.zeros((0, query.size), np.float32)]
-        for segment, rows in _best(segments, coder, query, k + len(hidden), masks, where.empty):
+        for segment, rows in _best(segments, coder, query, k + len(hidden), masks, where):
             of_segment = records_of(segment.records(rows), None)
             shown = [at for at, record in enumerate(of_segment) if record.id not in hidden]
             records += [of_segment[at] for at in shown]
@@ -50,7 +50,7 @@ def nearest(
 
 
 def _best(
-    segments: Sequence[Segment], coder: codes.Coder, query: np.ndarray, k: int, masks: Masks, unfiltered: bool
+    segments: Sequence[Segment], coder: codes.Coder, query: np.ndarray, k: int, masks: Masks, where: Filter
 ) -> list[tuple[Segment, np.ndarray]]:
     """The k most similar rows and their equals, by segment."""
     passing = sum(s.rows if m is None else int(np.count_nonzero(m)) for s, m in zip(segments, masks, strict=True))
@@ -58,10 +58,11 @@ def _best(
     if not want:
         return []
     turned = None if passing <= max(FEW_ROWS, want) else coder.rotated(query)
-    probed, candidates = (coder.probed, coder.open_candidates) if unfiltered else (1.0, coder.candidates)
+    candidates = coder.open_candidates if where.empty else coder.candidates
+    looks = [coder.probed if where.empty else segment.lists(where) for segment in segments]
     limit = min(candidates * -(-want // WANTED), max(exact.MAX_TIED, 4 * want))
     while True:
-        rows, scores, places = _candidates(segments, masks, turned, min(limit, passing), probed)
+        rows, scores, places = _candidates(segments, masks, looks, turned, min(limit, passing))
         similarity = _similarities(segments, rows, places, query, want)
         chosen = similarity >= _largest(similarity, want) - exact.TIED
         cut = len(rows) < passing and scores[chosen].min() <= scores.min() + exact.TIED
@@ -71,21 +72,25 @@ def _best(
 
 
 def _candidates(
-    segments: Sequence[Segment], masks: Masks, turned: np.ndarray | None, count: int, probed: float
+    segments: Sequence[Segment],
+    masks: Masks,
+    looks: Sequence[float | np.ndarray],
+    turned: np.ndarray | None,
+    count: int,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows, their scores by codes and the number of their segment (n,).
 
     All rows are candidates, with infinite scores, in segments without codes, and in all where `turned` is None.
     """
 
-    def find(task: tuple[Segment, np.ndarray | None]) -> tuple[np.ndarray, np.ndarray]:
-        segment, mask = task
+    def find(task: tuple[Segment, np.ndarray | None, float | np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        segment, mask, look = task
         if turned is None or segment.index is None:
             rows = np.arange(segment.rows) if mask is None else np.flatnonzero(mask)
             return rows, np.full(len(rows), np.inf, np.float32)
-        return codes.nearest(segment.index, turned, mask, count, probed)
+        return codes.nearest(segment.index, turned, mask, count, look)
 
-    parts = _each(find, list(zip(segments, masks, strict=True)), segments)
+    parts = _each(find, list(zip(segments, masks, looks, strict=True)), segments)
     places = np.repeat(np.arange(len(parts)), [len(rows) for rows, _ in parts])
     rows, scores = (np.concatenate(each) for each in zip(*parts, strict=True))
     if np.count_nonzero(scores < np.inf) > count:  # each segment gave that many

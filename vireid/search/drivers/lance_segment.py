@@ -5,6 +5,7 @@
     NAME/step      (N,) float32, what one step of a row's numbers is
     NAME/records   the records without their vectors, an Arrow file
     NAME/codes     the codes (lance_codes.py), in a segment of CODED_ROWS rows or more
+    NAME/cells     which of the codes' lists a filter can skip (lance_cells.py)
     NAME/dead-*    numbers of rows that were deleted; the newest is named by the sidecar
 
 The columns of a filter become numbers when it is first used.
@@ -21,13 +22,13 @@ from typing import Any
 import numpy as np
 
 from vireid.search.drivers import lance_codes as codes
+from vireid.search.drivers.lance_cells import Cells
 from vireid.search.drivers.lance_rows import compute, vectors_of
 from vireid.search.drivers.lance_vectors import Packed, Writer, slices
 from vireid.search.gallery import Filter
 
 CODED_ROWS = 1_024  # from here on a segment has codes; below, comparing all is as fast
-BLOCK = 65_536  # rows at a time, on the way in
-RECORDS, CODES, DEAD = "records", "codes", "dead-"
+RECORDS, CODES, CELLS, DEAD = "records", "codes", "cells", "dead-"
 Rows = np.ndarray  # numbers of rows, (n,) int64
 Piece = tuple[Any, Packed]  # an Arrow table of records without vectors, and their vectors
 
@@ -57,7 +58,7 @@ def write(folder: Path, pieces: Iterable[Piece]) -> int:
     with (folder / RECORDS).open("wb") as records:
         for texts in _blocks(texts_of()):
             sink = sink or pa.ipc.new_file(records, texts.schema)
-            sink.write_table(texts, max_chunksize=BLOCK)
+            sink.write_table(texts, max_chunksize=codes.BLOCK)
             rows += len(texts)
         if sink:
             sink.close()
@@ -83,6 +84,7 @@ class Segment:
         if self._starts[-1] != rows:
             raise ValueError(f"{folder} holds {self._starts[-1]} records, expected {rows}")
         self.index: Any = codes.read(folder / CODES) if (folder / CODES).exists() else None
+        self.cells = Cells.load(folder / CELLS) if self.index else None
         self.dead: Rows = np.load(folder / dead) if dead else np.zeros(0, np.int64)
         self.live: np.ndarray | None = None  # mask, None where all rows are
         if len(self.dead):
@@ -92,9 +94,12 @@ class Segment:
     def encode(self, coder: codes.Coder) -> None:
         """Write the codes of a segment of CODED_ROWS or more."""
         if self.rows >= CODED_ROWS:
-            coder.write(self.folder / CODES, self.sample(codes.SAMPLED), self.blocks(), self.rows)
-            with (self.folder / CODES).open("rb+") as file:
-                os.fsync(file.fileno())
+            self.cells, cell = Cells.of(self._plain("modality"), self.times(), codes.LIST_ROWS)
+            self.cells.save(self.folder / CELLS)
+            coder.write(self.folder / CODES, self.vectors, self.cells, cell)
+            for name in (CELLS, CODES):
+                with (self.folder / name).open("rb+") as file:
+                    os.fsync(file.fileno())
             self.index = codes.read(self.folder / CODES)
 
     def vectors(self, rows: Rows | slice) -> np.ndarray:
@@ -103,15 +108,11 @@ class Segment:
 
     def sample(self, count: int) -> np.ndarray:
         """Up to `count` vectors, evenly spread."""
-        return self.vectors(self.spread(count))
-
-    def spread(self, count: int) -> Rows:
-        """Up to `count` rows, evenly spread."""
-        return np.unique(np.linspace(0, self.rows - 1, min(count, self.rows)).astype(np.int64))
+        return self.vectors(codes.spread(self.rows, count))
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All vectors, some at a time."""
-        for rows in slices(self.rows, BLOCK):
+        for rows in slices(self.rows, codes.BLOCK):
             yield self.vectors(rows)
 
     def pieces(self) -> Iterator[Piece]:
@@ -152,6 +153,10 @@ class Segment:
 
         masks = [compute().is_in(batch["id"], value_set=pa.array(ids, pa.string())) for batch in self._batches]
         return np.concatenate([each.to_numpy(zero_copy_only=False) for each in masks])
+
+    def lists(self, where: Filter) -> np.ndarray:
+        """The lists of codes (n,) that can hold a row that passes."""
+        return self.cells.lists_for(where) if self.cells else np.zeros(0, np.int64)
 
     def passing(self, where: Filter) -> np.ndarray | None:
         """Mask of the rows that are alive and pass, None where all do."""
@@ -218,13 +223,13 @@ def _among(values: Any, wanted: Sequence[str]) -> np.ndarray:
 
 
 def _blocks(pieces: Iterable[Any]) -> Iterator[Any]:
-    """Tables of about BLOCK rows from pieces of any size."""
+    """Tables of about codes.BLOCK rows from pieces of any size."""
     import pyarrow as pa
 
     waiting: list[Any] = []
     for piece in pieces:
         waiting.append(piece)
-        if sum(map(len, waiting)) >= BLOCK:
+        if sum(map(len, waiting)) >= codes.BLOCK:
             yield pa.concat_tables(waiting).combine_chunks()
             waiting = []
     if sum(map(len, waiting)):

@@ -43,7 +43,7 @@ from vireid.system import is_locked, replacing
 
 log = logging.getLogger(__name__)
 
-FORMAT = "vireid codes 2"
+FORMAT = "vireid codes 3"
 FOLDER, NOW = "codes", "now.json"
 REFUSED = "codes-refused.json"  # beside the folder: why there is none, and for how many rows that was found
 MIN_ROWS = 20_000  # from here on a gallery has a sidecar
