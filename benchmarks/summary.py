@@ -92,7 +92,7 @@ def gallery(text: str) -> Iterator[Row]:
 
 def growth(text: str) -> Iterator[Row]:
     line = r"^  (.*), (\w+) +p50 +([\d.]+) +p99 +([\d.]+) ms +recall ([\d.]+)"
-    for rows, part in re.findall(r"^([\d,]+) rows: .*\n((?:  .*\n)*)", text, re.MULTILINE):
+    for rows, part in re.findall(r"^([\d,]+) rows.*: .*\n((?:  .*\n)*)", text, re.MULTILINE):
         found = re.findall(line, part, re.MULTILINE)
         own = next(each for each in found if each[1] == "vireid")
         for name, other, p50, p99, right in found:

@@ -29,6 +29,7 @@ SMALL = {
     "lance_segment.CODED_ROWS": 200,
     "lance_search.FEW_ROWS": 50,
     "lance_codes.LIST_ROWS": 300,
+    "lance_cells.CELL_ROWS": 300,
     "lance_calibration.PROBED": (1.0,),  # vectors at random do not lie in lists
 }
 
@@ -78,7 +79,8 @@ def agrees(gallery, given, filters=("nothing", "modality", "between", "tracks", 
 def run(start_python):
     head = (
         "import sys; from galleries import *\n"
-        "from vireid.search.drivers import lance_calibration, lance_codes, lance_search, lance_segment, lance_sidecar\n"
+        "from vireid.search.drivers import lance_calibration, lance_cells, lance_codes, lance_search, lance_segment\n"
+        "from vireid.search.drivers import lance_sidecar\n"
         "folder = sys.argv[1]\n" + "".join(f"{name} = {value}\n" for name, value in SMALL.items())
     )
     return lambda code, folder: start_python("-c", head + code, folder)

@@ -28,6 +28,8 @@ class Crowd:
     camera: np.ndarray  # (G,)
     time_s: np.ndarray  # (G,)
     queries: np.ndarray  # (Q, D)
+    shifts: tuple[np.ndarray, np.ndarray]  # of cameras and modalities, (C, D) and (2, D)
+    first: int = 0  # number of its first row, in a crowd that comes in parts
 
     def mask(self, filter: Filter) -> np.ndarray:
         """What passes one of the two filters above, or none, by numpy alone."""
@@ -42,31 +44,42 @@ class Crowd:
 
     def records(self, step: int = 10_000) -> Iterator[list[Record]]:
         for start in range(0, len(self.vectors), step):
+            end = min(start + step, len(self.vectors))
             yield [
                 Record(
-                    id=f"r{row:08}", vector=self.vectors[row], camera=f"cam{self.camera[row]}",
+                    id=f"r{number:08}", vector=self.vectors[row], camera=f"cam{self.camera[row]}",
                     time_s=float(self.time_s[row]), modality=int(self.camera[row] >= INFRARED_FROM),
-                    path=f"day/{row // 1000}/{row}.jpg", track=f"t{row // 10}",
+                    path=f"day/{number // 1000}/{number}.jpg", track=f"t{number // 10}",
                 )
-                for row in range(start, min(start + step, len(self.vectors)))
+                for row, number in zip(range(start, end), range(self.first + start, self.first + end), strict=True)
             ]  # fmt: skip
 
     def exact(self, filter: Filter, k: int = 10, block: int = 65_536) -> list[set[str]]:
         """Ids of the k most alike of every query, by a plain scan in blocks."""
+        return [{f"r{row:08}" for row in line} for line in self.nearest(self.queries, filter, k, block)[1]]
+
+    def nearest(
+        self, queries: np.ndarray, filter: Filter, k: int = 10, block: int = 65_536
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Similarities and numbers of the k most alike rows (Q, k), the best first."""
         rows = np.flatnonzero(self.mask(filter))
-        best = np.full((len(self.queries), 0), 0.0, np.float32)
-        place = np.zeros((len(self.queries), 0), np.int64)
+        best, place = np.full((len(queries), 0), 0.0, np.float32), np.zeros((len(queries), 0), np.int64)
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
-            best = np.concatenate([best, self.queries @ self.vectors[part].T], 1)
-            place = np.concatenate([place, np.broadcast_to(part, (len(self.queries), len(part)))], 1)
-            order = np.argsort(-best, 1, kind="stable")[:, :k]
-            best, place = np.take_along_axis(best, order, 1), np.take_along_axis(place, order, 1)
-        return [{f"r{row:08}" for row in line} for line in place]
+            best = np.concatenate([best, queries @ self.vectors[part].T], 1)
+            place = np.concatenate([place, np.broadcast_to(self.first + part, (len(queries), len(part)))], 1)
+            best, place = largest(best, place, k)
+        return best, place
 
 
-def crowd(rows: int, dim: int = 512, queries: int = 200, seed: int = 0) -> Crowd:
-    """`rows` crops and new crops of known people as queries."""
+def largest(similarity: np.ndarray, rows: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """The k largest of similarities (Q, n) and their rows (Q, n), in order."""
+    order = np.argsort(-similarity, 1, kind="stable")[:, :k]
+    return np.take_along_axis(similarity, order, 1), np.take_along_axis(rows, order, 1)
+
+
+def crowd(rows: int, dim: int = 512, queries: int = 200, seed: int = 0, after: Crowd | None = None) -> Crowd:
+    """`rows` crops and new crops of known people as queries; `after`: other people on the cameras of that part."""
     random = np.random.default_rng(seed)
 
     def normal(*shape: int) -> np.ndarray:
@@ -74,6 +87,8 @@ def crowd(rows: int, dim: int = 512, queries: int = 200, seed: int = 0) -> Crowd
 
     people = -(-rows // CROPS)
     identity, camera_shift, modality_shift = normal(people, dim), 0.5 * normal(CAMERAS, dim), 0.7 * normal(2, dim)
+    if after is not None:
+        camera_shift, modality_shift = after.shifts
     track_camera = random.integers(0, CAMERAS, (people, TRACKS))
     track_time = START_S + random.uniform(0, DAYS * 86400, (people, TRACKS))
 
@@ -96,4 +111,6 @@ def crowd(rows: int, dim: int = 512, queries: int = 200, seed: int = 0) -> Crowd
         track_camera[person, track],
         track_time[person, track] + row % 10,
         crops(*asked, 0.6 * normal(queries, dim)),
+        (camera_shift, modality_shift),
+        0 if after is None else after.first + len(after.vectors),
     )
