@@ -7,11 +7,15 @@ run. Clients are threads of one process. The last part embeds synthetic pictures
 the codes on these vectors, which are no random clusters.
 
     python benchmarks/growth.py [--rows 10000 100000 1000000] [--pictures 6000]    writes benchmarks/results/growth.txt
+    python benchmarks/growth.py --rows 10000000 --dim 128 --folder PATH    keeps the gallery and the result there, and takes
+                                                                           the gallery again
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import json
 import tempfile
 import threading
 import time
@@ -94,39 +98,44 @@ def own_of(gallery: LanceGallery, where: Filter) -> Search:
     return lambda query: [hit.record.id for hit in gallery.search(query[None], K, where)[0]]
 
 
-def one_size(rows: int, dim: int, queries: int) -> Iterator[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        gallery = LanceGallery(Path(folder), dim, None)
-        people, best, seconds = filled(gallery, rows, dim, queries)
-        start = time.perf_counter()
-        gallery.optimize()
-        sidecar = folder_bytes(Path(folder) / lance_sidecar.FOLDER) / 2**20
+def one_size(rows: int, dim: int, queries: int, kept: Path | None) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        root = kept or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder, answers = root / f"{rows}x{dim}", root / f"{rows}x{dim}.json"
+        people = crowd(min(rows, PART), dim, queries)
+        gallery = LanceGallery(folder, dim, None)
+        made = [] if answers.exists() else [made_now(gallery, people, rows, answers)]
+        sidecar = folder_bytes(folder / lance_sidecar.FOLDER) / 2**20
         yield f"{rows:,} rows of {dim} numbers: {gallery.info().index}"
-        yield f"  added in {seconds:.1f} s with making the records, optimize {time.perf_counter() - start:.1f} s"
-        yield f"  disk: sidecar {sidecar:,.0f} MiB, in all {folder_bytes(Path(folder)) / 2**20:,.0f} MiB"
+        yield from made
+        yield f"  disk: sidecar {sidecar:,.0f} MiB, in all {folder_bytes(folder) / 2**20:,.0f} MiB"
+        best = {name: [set(line) for line in lines] for name, lines in json.loads(answers.read_text()).items()}
         yield from times(gallery, people, best, list(peers(people.vectors)) if rows == len(people.vectors) else [])
         yield from clients(gallery, people)
         yield from while_added(gallery, people)
         gallery.close()
-        yield f"  memory of a reader: {memory(Path(folder), people.queries)}"
+        yield f"  memory of a reader: {memory(folder, people.queries)}"
 
 
-def filled(gallery: LanceGallery, rows: int, dim: int, queries: int) -> tuple[Crowd, dict[str, list[set[str]]], float]:
-    """Add rows in parts of PART that memory holds: the first part, the K most alike by filter, and seconds."""
-    first = people = crowd(min(rows, PART), dim, queries)
+def made_now(gallery: LanceGallery, first: Crowd, rows: int, answers: Path) -> str:
+    """Add rows in parts of PART that memory holds, index them, and write the K most alike by filter; what it took."""
     found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {name: [] for name in SHOWN}
-    seconds = 0.0
+    people, adding = first, 0.0
     for seed in range(1, 1 + -(-rows // PART)):
         start = time.perf_counter()
         for batch in people.records(50_000):
             gallery.add(batch)
-        seconds += time.perf_counter() - start
+        adding += time.perf_counter() - start
         for name in SHOWN:
             found[name].append(people.nearest(first.queries, FILTERS[name], K))
         if seed * PART < rows:
-            people = crowd(min(PART, rows - seed * PART), dim, 1, seed, after=people)
+            people = crowd(min(PART, rows - seed * PART), first.vectors.shape[1], 1, seed, after=people)
+    start = time.perf_counter()
+    gallery.optimize()
+    seconds = time.perf_counter() - start
     best = {name: largest(*(np.concatenate(each, 1) for each in zip(*found[name], strict=True)), K) for name in SHOWN}
-    return first, {name: [set(rows_of(line)) for line in places] for name, (_, places) in best.items()}, seconds
+    answers.write_text(json.dumps({name: [rows_of(line) for line in places] for name, (_, places) in best.items()}))
+    return f"  added in {adding:.1f} s with making the records, optimize {seconds:.1f} s"
 
 
 def times(gallery: LanceGallery, people: Crowd, best: dict[str, list[set[str]]], others: list[Peer]) -> Iterator[str]:
@@ -232,18 +241,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--dim", type=int, default=DIM)
+    parser.add_argument("--folder", type=Path, help="of the galleries and exact answers; kept, and taken again")
     parser.add_argument("--queries", type=int, default=100)
     parser.add_argument("--pictures", type=int, default=6000, help="0 leaves them out")
     given = parser.parse_args()
     lines = [describe(), f"{given.queries} queries, the {K} most similar"]
     print(*lines, sep="\n", flush=True)
-    parts = [one_size(rows, given.dim, given.queries) for rows in given.rows]
+    parts = [one_size(rows, given.dim, given.queries, given.folder) for rows in given.rows]
     for part in [*parts, *([of_pictures(given.pictures)] if given.pictures else [])]:
         for line in part:
             print(line, flush=True)
             lines.append(line)
-    RESULT.write_text("\n".join([*lines, f"at the end: {describe()}", ""]))
-    print(f"wrote {RESULT}")
+    target = given.folder / "growth.txt" if given.folder else RESULT
+    target.write_text("\n".join([*lines, f"at the end: {describe()}", ""]))
+    print(f"wrote {target}")
 
 
 if __name__ == "__main__":
