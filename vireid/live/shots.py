@@ -139,7 +139,7 @@ def _of_stream(link: Link) -> Iterator[Shot]:
 
 
 def _arrival(time_s: float, before_s: float) -> float:
-    """The time of a frame by its arrival: frames that come together after a stall are told apart by CLOSEST_S."""
+    """The time of a frame by its arrival: frames that come together after a stall lie CLOSEST_S apart."""
     return before_s + CLOSEST_S if before_s - BURST_S < time_s < before_s + CLOSEST_S else time_s
 
 

@@ -152,14 +152,14 @@ def nearest(
             scores,
             rows,
         ]
-        query, lists, distances, *found = map(faiss.swig_ptr, given)
-        index.search_preassigned_c(1, query, count, lists, distances, *found, False, params)
+        query, lists, distances, *nearest_first = map(faiss.swig_ptr, given)
+        index.search_preassigned_c(1, query, count, lists, distances, *nearest_first, False, params)
     there = rows[0] >= 0  # -1 where fewer pass
     return rows[0][there], scores[0][there]
 
 
 def spread(rows: int, count: int) -> np.ndarray:
-    """Up to `count` of so many rows, evenly spread."""
+    """Up to `count` numbers of this many rows, evenly spread."""
     return np.unique(np.linspace(0, rows - 1, min(count, rows)).astype(np.int64))
 
 
