@@ -230,6 +230,7 @@ class Method(nn.Module, Generic[EmbedderT]):
     recipe: ClassVar[Recipe | tuple[Recipe, ...]]  # several recipes are stages, in order
     Settings: ClassVar[type] = NoSettings
     no_gradient: ClassVar[Mapping[str, str]] = {}  # trainable parameters (patterns) without gradient, and the reason
+    raw_distances: ClassVar[str] = "triplet"  # the loss that compares vectors of any length (training/first_losses.py)
     tiny: ClassVar[Mapping[str, object]] = {}  # settings of a network small enough for tests; empty: width and blocks
     embedder: EmbedderT  # what is deployed (layers/embedder.py); a refining method has none
 

@@ -128,11 +128,17 @@ def test_a_missing_tensorboard_is_reported_with_the_extra_that_has_it(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("init", "factor", "warns"),
-    [("imagenet (sha256 1)", 100, True), ("imagenet (sha256 1)", 1, False), (None, 100, False)],
+    ("init", "factor", "raw", "warns"),
+    [
+        ("imagenet (sha256 1)", 100, "triplet", True),
+        ("imagenet (sha256 1)", 1, "triplet", False),
+        (None, 100, "triplet", False),
+        ("imagenet (sha256 1)", 100, "", False),
+    ],
 )
-def test_first_losses_that_destroy_a_pretrained_start_are_warned_of(tmp_path, caplog, init, factor, warns):
+def test_first_losses_that_destroy_a_pretrained_start_are_warned_of(tmp_path, caplog, init, factor, raw, warns):
     method = small()
+    method.raw_distances = raw
     losses = method.losses
     method.losses = lambda batch, at: {**losses(batch, at), "triplet": torch.tensor(0.3 * factor)}
     stamp = {} if init is None else {"init": init}

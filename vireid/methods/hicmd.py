@@ -130,6 +130,7 @@ class HiCMD(Method[PrototypeAttribute]):
         filter="bicubic",
     )
 
+    raw_distances: ClassVar[str] = ""  # its triplet compares cosines
     no_gradient: ClassVar[dict[str, str]] = {
         "embedder.prototypes.*.conv.bias": "a shift right before an instance norm, which subtracts it again",
         "decoder.blocks.*.conv.bias": "a shift right before an adaptive instance norm, which subtracts it again",

@@ -15,26 +15,28 @@ from torch import Tensor
 
 STEPS = 10  # the first ones, which are looked at
 LIMIT = 8.0  # mean triplet loss; starts from EfficientNet-Lite0 that were destroyed had 8 to 28
-WATCHED = "triplet"  # how methods call the loss of distances
 log = logging.getLogger(__name__)
 
 
 class FirstLosses:
-    """Watches the first steps of a training from pretrained weights, and warns once; `init` is None for random ones."""
+    """Watches the first steps of a training from pretrained weights, and warns once; `init` is None for random ones.
 
-    def __init__(self, init: str | None) -> None:
-        self.init = init
+    `watched` is the name of the loss that compares raw distances, "" where a method has none.
+    """
+
+    def __init__(self, init: str | None, watched: str) -> None:
+        self.init, self.watched = init, watched
         self.seen: list[Tensor] = []
 
     def see(self, losses: Mapping[str, Tensor], iteration: int) -> None:
         """Take the losses of step `iteration`, from 0; those behind the first steps are left alone."""
-        if self.init is None or WATCHED not in losses or iteration >= STEPS:
+        if self.init is None or self.watched not in losses or iteration >= STEPS:
             return
-        self.seen.append(losses[WATCHED].detach().float())
+        self.seen.append(losses[self.watched].detach().float())
         if iteration + 1 == STEPS and (mean := torch.stack(self.seen).mean().item()) > LIMIT:
             log.warning(
                 "the mean %s loss of the first %d steps is %.1f, above %g: steps of this size destroy the weights of "
                 "the start (%s). Compare unit vectors (unit_triplet=true, where the method has it), take "
                 "pooling=average, or lower optimizers.backbone.lr and warm up longer (schedule.warmup_steps)",
-                WATCHED, len(self.seen), mean, LIMIT, self.init,
+                self.watched, len(self.seen), mean, LIMIT, self.init,
             )  # fmt: skip

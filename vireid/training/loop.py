@@ -137,7 +137,8 @@ class _Loop:
     def __post_init__(self) -> None:
         record = self.folder.record
         pretrained = record.init != FROM_SCRATCH and record.base is None
-        self.first = FirstLosses(record.init if pretrained and distributed.is_main() else None)
+        init = record.init if pretrained and distributed.is_main() else None
+        self.first = FirstLosses(init, self.method.raw_distances)
 
     def run(self, state: Mapping[str, Any] | None) -> None:
         saved = None if state is None else state.get("reported")
