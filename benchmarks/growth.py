@@ -7,7 +7,7 @@ run. Clients are threads of one process. The last part embeds synthetic pictures
 the codes on these vectors, which are no random clusters.
 
     python benchmarks/growth.py [--rows 10000 100000 1000000] [--pictures 6000]    writes benchmarks/results/growth.txt
-    python benchmarks/growth.py --rows 10000000 --dim 128 --folder PATH    keeps gallery and result there, for another run
+    python benchmarks/growth.py --rows 10000000 --dim 128 --folder PATH    keeps the gallery there for another run
 """
 
 from __future__ import annotations
