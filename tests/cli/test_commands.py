@@ -94,7 +94,7 @@ def test_completion_reads_nothing_heavy(typed: str, expected: str) -> None:
     assert expected in done.stdout.split() and done.stderr == "", done.stderr
 
 
-def test_a_search_with_the_shipped_model_reads_no_torch(tmp_path: Path) -> None:
+def test_index_stats_and_search_with_the_shipped_model_read_no_torch(tmp_path: Path) -> None:
     for extra in ("lancedb", "openvino"):
         pytest.importorskip(extra, reason="extras: search, openvino")
     if has_gpu():
@@ -103,7 +103,10 @@ def test_a_search_with_the_shipped_model_reads_no_torch(tmp_path: Path) -> None:
     for name, color in (("a.png", (200, 40, 40)), ("b.png", (40, 40, 200))):
         Image.new("RGB", (64, 128), color).save(tmp_path / "pictures" / name)
     gallery = str(tmp_path / "gallery")
-    assert call("index", tmp_path / "pictures", "--gallery", gallery).exit_code == 0
+    torchless = program_that_names("torch", "fastapi")
+    for words in (["index", str(tmp_path / "pictures"), "--gallery", gallery], ["stats", "--gallery", gallery]):
+        done = subprocess.run([sys.executable, "-c", torchless, *words], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0 and "torch" not in done.stderr and "fastapi" not in done.stderr, done.stderr
     words = ["search", str(tmp_path / "pictures/a.png"), "--gallery", gallery, "--json"]
     code = program_that_names("torch", "scipy", "sklearn", "matplotlib", "safetensors", "yaml", "fastapi", "pymilvus")
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 
 from vireid.errors import DetectorError
 from vireid.ingest.video_settings import PERSON
@@ -59,13 +58,15 @@ class TransformersDetector:
         self.device = choose_device(device)
         self.model = self.model.to(self.device).eval()
 
-    @torch.no_grad()
     def __call__(self, frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        import torch  # slow to import, and needed by nothing else of `vireid index` where OpenVINO embeds
+
         inputs = self.processor(images=list(frames), return_tensors="pt").to(self.device)
         sizes = [frame.shape[:2] for frame in frames]
-        detections = self.processor.post_process_object_detection(
-            self.model(**inputs), threshold=self.min_score, target_sizes=sizes
-        )
+        with torch.no_grad():
+            detections = self.processor.post_process_object_detection(
+                self.model(**inputs), threshold=self.min_score, target_sizes=sizes
+            )
         people_of_frames = []
         for (height, width), one in zip(sizes, detections, strict=True):
             people = one["labels"] == self.label
@@ -83,6 +84,6 @@ def check_folder(folder: Path) -> Path:
     if missing or weights is None:
         raise DetectorError(
             f"no detector in {folder}: expected {', '.join(FILES)} and {WEIGHTS[0]}; download them from the Hub, "
-            "PekingU/rtdetr_v2_r50vd for one"
+            "for example PekingU/rtdetr_v2_r18vd"
         )
     return weights
