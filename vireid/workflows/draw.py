@@ -41,11 +41,11 @@ def draw_figures(
     for run in opened:
         for name, figure in figures_of(run, options):
             files += save(figure, run.path / FOLDER / name, options.formats)
-            log.info("wrote %s", files[-1])
+            log.info("drew %s", name)
     if len(opened) > 1 and (not options.only or "cmc" in options.only):
         for name, figure in cmc_figures(results_of([run.path for run in opened]), options):
             files += save(figure, Path(to) / name, options.formats)
-            log.info("wrote %s", files[-1])
+            log.info("drew %s", name)
     return files
 
 

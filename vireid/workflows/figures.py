@@ -29,7 +29,7 @@ from vireid.layers.embedder import Embedder
 from vireid.own_files import Code
 from vireid.system import file_digest
 from vireid.training.record import RunRecord
-from vireid.training.run_folder import EMBEDDER
+from vireid.training.run_folder import EMBEDDER, SAMPLES
 from vireid.types import Language
 from vireid.workflows.options import EmbedOptions, FigureName, FigureOptions, RunOptions
 from vireid.workflows.run_outputs import RESULTS
@@ -59,6 +59,8 @@ def figures_of(run: Drawable, options: FigureOptions) -> Iterator[tuple[str, Fig
     """Name and figure of all that the run can serve, in the order of a report."""
     drawn = _Drawn(run, options)
     for name in options.only or get_args(FigureName):
+        if name == "samples" and not options.only and not (run.path / SAMPLES).is_dir():
+            continue  # most methods make no pictures
         try:
             yield from drawn.by_name[name]()
         except (ArgumentError, RunError) as error:
