@@ -14,7 +14,10 @@ PACKAGE = Path(__file__).parents[1] / "vireid"
 # from the ground up; rooms of one line may not import each other, but for those of NEIGHBORS
 FLOORS = (
     ("errors", "version"),
-    ("types", "system", "distributed", "declaration", "json_file", "table_file", "picture_kinds", "gray_levels"),
+    (
+        *("types", "system", "distributed", "declaration"),
+        *("json_file", "table_file", "picture_kinds", "gray_levels", "wording"),
+    ),
     ("images", "own_files"),
     ("method",),
     ("data", "synthetic"),

@@ -147,7 +147,7 @@ def test_retention_forgets_by_age(service: SearchService) -> None:
     client(service).post("/api/v1/marks", json={"query": "d" * 64, "marks": [{"id": "gate 1/10/0", "right": True}]})
     days = (time.time() - (START_S + 3600 * 5)) / 86400  # people 3 and 4 came before
     gone, said = apply_retention(service.archive, days, "vireid serve")
-    assert gone.rows == 16 == gone.thumbnails and "1 rows have no time" in said
+    assert gone.rows == 16 == gone.thumbnails and "retention does not reach 1 row without a time" in said
     assert service.archive.gallery.count() == 49 and audit_entries(service, "retention")[0]["rows"] == 16
     assert len(service.archive.marks.of()) == 1  # made just now
     again, _ = apply_retention(service.archive, days, "vireid serve")

@@ -199,8 +199,8 @@ def test_forgetting_by_id_deletes_alarms_and_names_what_still_holds_the_person(n
     printed = call("forget", "--gallery", night, "--id", "gate 1/3/0", "--id", "clip.mp4#0001-7/61.200", "--yes")
     assert printed.exit_code == 0, printed.output
     lines = printed.stdout.splitlines()
-    assert lines[0] == "deleted 2 rows, 1 thumbnails, 1 marks, 1 alarms and 0 cases for good"
-    assert lines[1].startswith("2 files still hold them")
+    assert lines[0] == "permanently deleted 2 rows, 1 thumbnail, 1 mark, 1 alarm and 0 cases"
+    assert lines[1].startswith("still on this machine: 2 files that show them")
     assert [Path(line).name for line in lines[2:]] == ["3_1_0.png", "1.csv"]
     left = contents(night)
     assert [event["row"] for event in left["alarms"]] == ["gate 1/4/0"] and left["marks"] == []

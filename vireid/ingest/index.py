@@ -32,9 +32,11 @@ from vireid.search.archive import THUMBNAIL_PX, Archive
 from vireid.search.gallery import Record
 from vireid.system import printable
 from vireid.types import ModalityOrAuto
+from vireid.wording import counted
 
 log = logging.getLogger(__name__)
 BATCH = 256  # crops that are opened and written together
+STEP = 1000  # pictures from one line of progress to the next
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,25 @@ class Indexed:
     failed: tuple[str, ...] = ()
     beside: int = 0
     left_out: int = 0
+
+    def __str__(self) -> str:
+        """
+        >>> print(Indexed(3, 1, refused=("a.jpg: broken",), beside=1))
+        added 3 pictures; 1 was in the gallery; 1 could not be read
+        1 has the name of another picture in the gallery; both are kept
+        """
+        parts = [f"added {counted(self.added, 'picture')}"]
+        if self.present or not self.added:
+            parts.append(f"{self.present:,} {'was' if self.present == 1 else 'were'} in the gallery")
+        if self.refused:
+            parts.append(f"{len(self.refused):,} could not be read")
+        if self.left_out:
+            parts.append(f"{counted(self.left_out, 'file')} left out")
+        lines = ["; ".join(parts)]
+        if self.beside:
+            have = "has the name" if self.beside == 1 else "have the names"
+            lines.append(f"{self.beside:,} {have} of another picture in the gallery; both are kept")
+        return "\n".join(lines)
 
     def __add__(self, other: Indexed) -> Indexed:
         return Indexed(*(getattr(self, name) + getattr(other, name) for name in vars(self)))
@@ -123,11 +144,11 @@ def index(
     indexed = Indexed(0, 0)
     for piece in _pieces(pieces):
         if not isinstance(piece, Pictures):
-            log.info("%s", printable(piece.name))  # ten minutes of video may take as long
+            log.info("video segment %s", printable(piece.name))  # ten minutes of video may take as long
         new = index_piece(archive, extractor, piece, rows=rows, overwrite=overwrite)
         indexed += new
-        if new.added:
-            log.info("indexed %d pictures, %d were in the gallery", indexed.added, indexed.present)
+        if indexed.added // STEP > (indexed.added - new.added) // STEP:
+            log.info("indexed %s", counted(indexed.added, "picture"))
     archive.gallery.optimize()
     return indexed
 

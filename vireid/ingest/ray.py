@@ -116,7 +116,7 @@ def index_with_ray(
             indexed += Indexed(row["added"], row["present"], tuple(row["refused"]), failed, row["beside"])
             done += 1
             counts = indexed.added, indexed.present, done, len(listed)
-            log.info("indexed %d pictures, %d were in the gallery; %d of %d pieces", *counts)
+            log.info("indexed %d pictures; %d were in the gallery; %d of %d pieces", *counts)
         gallery.optimize()
     lost = tuple(f"{name}: Ray gave up; see its output" for name in sorted(left))
     return indexed + Indexed(0, 0, (), lost)

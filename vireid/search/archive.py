@@ -39,6 +39,7 @@ from vireid.search.cases import CaseStore
 from vireid.search.gallery import Filter, Gallery
 from vireid.search.marks import NAME as MARKS
 from vireid.search.marks import MarkStore
+from vireid.wording import counted
 
 log = logging.getLogger(__name__)
 FILES, THUMBNAILS = ".files", "thumbnails"
@@ -109,13 +110,12 @@ class Forgotten:
 
     def __str__(self) -> str:
         """
-        >>> print(Forgotten(8, 8, 2))
-        8 rows, 8 thumbnails, 2 marks, 0 alarms and 0 cases
+        >>> print(Forgotten(8, 8, 1))
+        8 rows, 8 thumbnails, 1 mark, 0 alarms and 0 cases
         """
-        return (
-            f"{self.rows} rows, {self.thumbnails} thumbnails, {self.marks} marks, {self.alarms} alarms and "
-            f"{self.cases_deleted} cases"
-        )
+        numbers = {"row": self.rows, "thumbnail": self.thumbnails, "mark": self.marks, "alarm": self.alarms}
+        listed = ", ".join(counted(number, noun) for noun, number in numbers.items())
+        return f"{listed} and {counted(self.cases_deleted, 'case')}"
 
     @property
     def any(self) -> bool:

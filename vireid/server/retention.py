@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from vireid.search.archive import Archive, Forgotten
 from vireid.server.search_service import SearchService
+from vireid.wording import counted
 
 INTERVAL_S = 3600.0
 log = logging.getLogger(__name__)
@@ -22,7 +23,7 @@ def apply_retention(archive: Archive, days: float, who: str) -> tuple[Forgotten,
     deleted, rows_without_time = archive.forget_older(days)
     if deleted.any:
         archive.audit.write("retention", who, "admin", days=days, **vars(deleted))
-    kept = f"; {rows_without_time} rows have no time, so retention cannot reach them" if rows_without_time else ""
+    kept = f"; retention does not reach {counted(rows_without_time, 'row')} without a time" if rows_without_time else ""
     return deleted, f"deleted {deleted} older than {days:g} days{kept}"
 
 

@@ -27,10 +27,10 @@ from vireid.search.archive import AUDIT, Archive, files_of
 from vireid.search.audit import CONSOLE, Audit
 from vireid.search.drivers.open import open_gallery
 from vireid.search.gallery import Filter
-from vireid.server.attention import Attention
 from vireid.server.auth import LOCAL_NAMES, Tokens, check_binding, is_loopback
 from vireid.server.certificate import check_certificate
 from vireid.system import printable, replacing
+from vireid.wording import counted
 from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, TokenOptions
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ def _report(place: Path, left_out: LeftOut, indexed: Indexed) -> None:
         named = [f"{name} ({reason})" for reason, names in left_out.names.items() for name in names]
         with replacing(path) as partial:
             partial.write_text("\n".join(map(printable, [*named, *indexed.refused, *indexed.failed])) + "\n", "utf-8")
-        log.warning("the names of all that was left out are in %s", path)
+        log.info("the names of all files left out are in %s", path)
 
 
 def different(pictures: Path | Sequence[Path]) -> list[Path]:
@@ -202,6 +202,7 @@ def open_services(
     SettingsError.
     """
     from vireid.search.searcher import Searcher
+    from vireid.server.attention import Attention
     from vireid.server.calibration_file import CalibrationFile
     from vireid.server.search_service import SearchService, load_rerankers
     from vireid.server.settings import ServerSettings
@@ -313,16 +314,16 @@ def forget_rows(
         named = archive.gallery.fetch(ids, missing="skip") if ids else list(archive.gallery.rows(where))
         rows = len(named)
         if not rows or not confirm(rows):
-            return f"nothing deleted; {rows} rows match"
+            return f"nothing deleted; {counted(rows, 'row')} matched"
         recordings = recordings_of(archive, named)
         conditions = {name: value for name, value in vars(where).items() if value not in ((), None)}
         what: dict[str, Any] = {"ids": list(ids)} if ids else {"filter": conditions}
         archive.audit.write("forget", CONSOLE, "admin", **what, rows=rows)
         gone = archive.forget(ids) if ids else archive.forget(where=where)
         archive.audit.write("forgotten", CONSOLE, "admin", **what, **vars(gone))
-    lines = [f"deleted {gone} for good"]
+    lines = [f"permanently deleted {gone}"]
     if gone.cases_changed:
-        lines.append(f"{gone.cases_changed} other cases lost rows or pictures of them")
+        lines.append(f"{counted(gone.cases_changed, 'other case')} lost rows or pictures of them")
     return "\n".join([*lines, *still_held(recordings, gone.cases_left)])
 
 
@@ -330,10 +331,12 @@ def still_held(recordings: Sequence[str], cases: Sequence[str]) -> list[str]:
     """Lines that name the files from which forgotten people would come again, and the cases with their pictures."""
     lines = list[str]()
     if recordings:
-        lines += [f"{len(recordings)} files still hold them, and indexing these again brings the rows back:"]
+        number = counted(len(recordings), "file")
+        lines += [f"still on this machine: {number} that show them; indexing these again brings the rows back:"]
         lines += recordings
     if cases:
-        lines += [f"{len(cases)} cases still hold pictures of them; delete these on the page if they must go:", *cases]
+        number = counted(len(cases), "case")
+        lines += [f"still kept: {number} with pictures of them; delete these on the page if they must go:", *cases]
     return lines
 
 
@@ -346,7 +349,7 @@ def token(name: str, options: TokenOptions | None = None, **words: Any) -> str:
     tokens = Tokens(options.file)
     if options.revoke:
         tokens.revoke(name)
-        return f"{name} is taken out of {options.file}; it stopped working now"
+        return f"revoked the token of {name} in {options.file}; it no longer works"
     if options.role is None:
         raise ArgumentError("say what the token may do: --role search, ingest, monitor or admin")
     return tokens.add(name, options.role, options.days, options.galleries)
