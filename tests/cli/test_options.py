@@ -18,7 +18,9 @@ from vireid.cli.search import FORMER_OPTIONS
 from vireid.declaration import configured
 from vireid.errors import SettingsError
 from vireid.search.gallery import Filter
+from vireid.search.identities import IdentityOptions
 from vireid.server.settings import ServerSettings
+from vireid.workflows.options import GroupingOptions
 from vireid.workflows.service import forget_rows, token
 
 
@@ -128,9 +130,9 @@ def test_a_flag_of_0_1_takes_its_value_with_a_warning(tmp_path: Path) -> None:
 def test_help_groups_the_verbs() -> None:
     text = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "120", "TERM": "xterm"}).stdout
     groups = {
+        "Search": ("index", "serve"),
         "Research": ("train", "report"),
         "Models": ("export",),
-        "Search": ("index", "serve"),
         "Administration": ("doctor",),
     }
     places = {group: text.index(f"─ {group} ") for group in groups}
@@ -138,6 +140,32 @@ def test_help_groups_the_verbs() -> None:
         end = min((at for at in places.values() if at > places[group]), default=len(text))
         assert all(f"│ {verb} " in text[places[group] : end] for verb in verbs), text
     assert "--install-completion" in text
+    assert sorted(places, key=places.__getitem__) == list(groups)
+
+
+@pytest.mark.parametrize("words", [[], ["index"], ["search"], ["report"], ["compare"], ["evaluate"], ["serve"]])
+def test_usage_names_an_argument_once_without_brackets_of_its_own(words: list[str]) -> None:
+    usage = CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": "200"}).stdout.split("Usage:")[1].split("\n")[0]
+    assert "[[" not in usage and "[]" not in usage and usage.count("...") <= 1 and "former" not in usage, usage
+
+
+@pytest.mark.parametrize(("verb", "advice"), [("train", "--resume"), ("index", "same command"), ("search", "")])
+def test_an_interruption_names_what_continues_that_verb(
+    verb: str, advice: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def interrupted(*args: object, **words: object) -> None:
+        raise KeyboardInterrupt
+
+    for function in ("train.train_with", "service.index_pictures", "search.search_pictures"):
+        monkeypatch.setattr(f"vireid.workflows.{function}", interrupted)
+    needed = {"train": ["agw"]}.get(verb, [str(tmp_path), "--gallery", "g"])
+    done = CliRunner().invoke(app, [verb, *needed])
+    assert done.exit_code == 130 and done.stderr.startswith("Interrupted."), done.stderr
+    assert advice in done.stderr and ("--resume" in done.stderr) == (verb == "train")
+
+
+def test_identities_of_the_command_line_have_the_measured_prior() -> None:
+    assert GroupingOptions().prior == IdentityOptions().prior
 
 
 def test_completion_knows_methods_and_data_sets_without_torch() -> None:

@@ -60,7 +60,7 @@ def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkey
     first = call("index", listed, "--gallery", place, "--model", run)
     assert first.exit_code == 0 and "added 4 pictures" in first.stdout, first.output
     assert f"vireid serve --gallery {place} --model {run}" in first.stdout and (run / "bundle/config.json").is_file()
-    assert "added 0 pictures, 4 were in the gallery" in call("index", listed, "--gallery", place, "--model", run).stdout
+    assert "added 0 pictures; 4 were in the gallery" in call("index", listed, "--gallery", place, "--model", run).stdout
 
     served: dict[str, Any] = {}
     monkeypatch.setattr("vireid.server.run.run_app", lambda app, host, port, *more: served.update(app=app, host=host))
@@ -80,7 +80,7 @@ def test_two_commands_and_then_forgetting(bundle: Bundle, tmp_path: Path, monkey
     asked = call("forget", "--gallery", place, "--pid", "p4", input="n\n")
     assert asked.exit_code == 0 and "delete 2 rows" in asked.stderr and "nothing deleted" in asked.stdout
     deleted = call("forget", "--gallery", place, "--pid", "p4", "--yes")
-    assert "deleted 2 rows, 2 thumbnails, 0 marks, 0 alarms and 0 cases for good" in deleted.stdout
+    assert "permanently deleted 2 rows, 2 thumbnails, 0 marks, 0 alarms and 0 cases" in deleted.stdout
     assert "name what to forget" in told(call("forget", "--gallery", place), 2)
     assert "name what to forget" in told(call("forget", "--gallery", place, "--pid", "x", "--older-than-days", 1), 2)
     assert "deleted 2 rows, 2 thumbnails" in call("forget", "--gallery", place, "--older-than-days", 1).stdout
@@ -110,7 +110,7 @@ def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeyp
     assert secret.startswith("vireid_") and secret not in tokens.read_text()
     opened = call(*words, "--tokens", tokens)
     assert opened.exit_code == 0 and "unencrypted" in opened.stderr and served["host"] == "0.0.0.0"
-    assert "taken out" in call("token", "desk", "--revoke", "--file", tokens).stdout
+    assert "revoked the token of desk" in call("token", "desk", "--revoke", "--file", tokens).stdout
     assert "holds no token" in told(call(*words, "--tokens", tokens))
 
 
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_told(bundle: Bundle, tmp_path: Path) -> None:
         (tmp_path / f"bad/{number}.jpg").write_bytes(b"no picture")
     (tmp_path / "bad/.hidden").touch()
     words = ("index", "--model", bundle.path, tmp_path / "bad", "--gallery", tmp_path / "g")
-    assert f"names of all that was left out are in {tmp_path / 'g.files/left_out.txt'}" in told(call(*words))
+    assert f"names of all files left out are in {tmp_path / 'g.files/left_out.txt'}" in told(call(*words))
     names = (tmp_path / "g.files/left_out.txt").read_text("utf-8").splitlines()
     assert len(names) == 8 and names[0] == ".hidden (hidden files)" and f"{tmp_path / 'bad/6.jpg'} cannot" in names[7]
     for number in range(2, 7):
@@ -165,8 +165,8 @@ def test_without_a_model_it_is_the_one_that_comes_with_vireid(bundle: Bundle, tm
     assert "2 sources are called more" in same
     same = call("index", *both, "--gallery", place)
     assert "left out: files of other kinds (1): notes.txt" in same.stderr
-    assert "added 1 pictures, 1 were in the gallery, 0 cannot be read, 1 files were left out" in same.stdout
-    assert "1 have the name of another picture in the gallery; both are kept" in same.stdout
+    assert "added 1 picture; 1 was in the gallery; 1 file left out" in same.stdout
+    assert "1 has the name of another picture in the gallery; both are kept" in same.stdout
 
 
 def test_a_range_of_gray_values_is_kept_by_the_gallery(bundle: Bundle, tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_range_of_gray_values_is_kept_by_the_gallery(bundle: Bundle, tmp_path:
     assert call(*words, "--thermal-range", -20, 40).exit_code == 0
     assert "made with gray values of -20 to 40, this is 0 to 1" in told(call(*words, "--thermal-range", 0, 1))
     words = ("index", tmp_path / "gate", *words[2:])
-    assert "added 1 pictures, 1 were in the gallery" in call(*words).stdout
+    assert "added 1 picture; 1 was in the gallery" in call(*words).stdout
     for number in (1, 2):
         asked = ("search", tmp_path / f"gate/{number}.tif", *words[2:], "--json", "--html", tmp_path / "page.html")
         answer = json.loads(call(*asked).stdout)
@@ -207,7 +207,10 @@ def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:
     asked = ("search", picture, "--gallery", place, *model)
     at_rate = ("--false-match-rate", 0.01)
     found = json.loads(call(*asked, "--k", 3, "--json", *at_rate).stdout)
-    assert len(found["hits"]) == 3 and found["nobody"] is False
+    assert len(found["hits"]) == 3 and found["nobody"] is False and found["matches"] >= 1
+    assert found["false_match_rate"] == 0.01 and set(found["thresholds"]) == {"visible/infrared", "infrared/infrared"}
+    said = call(*asked, *at_rate, "--only", "visible").stdout
+    assert f"at a false-match rate of 1 in 100 (threshold {found['thresholds']['visible/infrared']:.4f} " in said
     first = found["hits"][0]
     assert (first["rank"], first["camera"], first["pid"], first["modality"]) == (1, "gate 3", "p4", "infrared")
     assert first["similarity"] == pytest.approx(1, abs=1e-3) and 0 < first["probability"] <= 1
@@ -219,12 +222,12 @@ def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:
     assert text.count("data:image/jpeg;base64,") == 3 and "://" not in text  # the query and two hits
     assert "none (center: 2 visible and 2 infrared rows, 50 of each modality needed)" in text
     log = [json.loads(line) for line in call("audit", "--gallery", place).stdout.splitlines()]
-    assert [entry["what"] for entry in log] == ["search", "search", "index"] and log[0]["hits"] == 2
+    assert [entry["what"] for entry in log] == ["search"] * 3 + ["index"] and log[0]["hits"] == 2
     visits = json.loads(call(*asked, "--visits", "--json", "--k", 2, "--gap", 60, *at_rate).stdout)["passages"]
     assert {one["visit"] for one in visits} == {1} and first["time"] in {one["until"] for one in visits}
     matches = json.loads(call(*asked, "--k", 4, "--json", "--per-track", *at_rate).stdout)["hits"]
     assert sorted(one["path"] for one in visits) == sorted(hit["path"] for hit in matches if hit["probability"])
-    assert "Visits: 1 (" in call(*asked, "--visits", *at_rate).stdout
+    assert "1 visit (" in call(*asked, "--visits", *at_rate).stdout
     assert "leave one of them out" in told(call(*asked, "--visits", "--rerank", "center"), 2)
     grouped = json.loads(call("identities", "--gallery", place, *model, "--score", "--json").stdout)
     assert sorted(name for one in grouped["identities"] for name in one["ids"]) == sorted(

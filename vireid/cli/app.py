@@ -20,6 +20,12 @@ from vireid.own_files import own_error
 
 DEBUG = "--debug"
 INTERRUPTED = 130  # exit code of a program that the user stopped
+RESUME = {  # what to do after an interruption, by verb
+    "train": " To continue the training: vireid train --resume --run RUN.",
+    "index": " To continue, run the same command again.",
+    "reindex": " To continue, run the same command again.",
+    "compare": " To continue, run the same command again.",
+}
 MEMORY = "; lower the batch (sampler.pids, sampler.images, --batch-size) or size=[height,width], or use a smaller width"
 
 
@@ -37,7 +43,7 @@ class Verbs(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            note("Interrupted. To continue a training, run again with --resume --run RUN.")
+            note(f"Interrupted.{RESUME.get(ctx.invoked_subcommand, '')}")
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader of a pipe, `head` say, has left
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -73,7 +79,7 @@ app = typer.Typer(
 
 
 @app.callback(invoke_without_command=True)
-def start(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+def start(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
     if version:
         from vireid.version import __version__
 
@@ -81,9 +87,8 @@ def start(version: Annotated[bool, typer.Option("--version", help="Print the ver
         raise typer.Exit
 
 
-@app.command(rich_help_panel="Administration")
 def doctor() -> None:
-    """Print what this machine has for vireid, and what is missing with the line that installs it."""
+    """Print what this machine offers vireid, and for everything that is missing the command that installs it."""
     from vireid.workflows.doctor import examine
 
     report = examine()
@@ -91,14 +96,15 @@ def doctor() -> None:
     raise typer.Exit(0 if report.ok else 1)
 
 
+search.add_to(app)
 research.add_to(app)
-upkeep.add_to(app)
 app.add_typer(data, name="data", rich_help_panel="Research")
 models.add_to(app)
 app.add_typer(shipped, name="models", rich_help_panel="Models")
 app.add_typer(weights, name="weights", rich_help_panel="Models")
-search.add_to(app)
 upkeep.add_to(app)
+search.add_administration_to(app)
+app.command(rich_help_panel="Administration")(doctor)
 
 
 def main() -> None:

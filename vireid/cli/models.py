@@ -19,14 +19,12 @@ def adapt(
         str,
         typer.Argument(help=f"A model that comes with vireid ({', '.join(names())}), a run folder or a bundle."),
     ],
-    pictures: Annotated[
-        list[Path], typer.Argument(metavar="PICTURES...", help="Folders of crops, or CSVs that list them.")
-    ],
+    pictures: Annotated[list[Path], typer.Argument(metavar="CROPS", help="Folders of crops, or CSVs that list them.")],
     run: Annotated[Path | None, typer.Option(help="Folder to write; runs/adapted/DATE-TIME by default.")] = None,
     *,
     options: AdaptOptions,
 ) -> None:
-    """Continue a model on unlabeled crops of your own cameras: vireid adapt night CROPS --run runs/mine."""
+    """Fine-tune a model on unlabeled crops from your own cameras: vireid adapt night CROPS --run runs/mine."""
     from vireid.workflows.adapt import adapt as run_adapt
 
     made = run_adapt(model, pictures, run, options)
@@ -65,12 +63,13 @@ def export(
 @takes(RunOptions, skip=("flip",))
 def calibrate(
     run: Annotated[
-        Path | None, typer.Argument(metavar="[RUN]", help="A run folder, or a bundle together with --data.")
+        Path | None, typer.Argument(metavar="RUN", help="A run folder, or a bundle together with --data.")
     ] = None,
     model: Model = None,
     to: To = None,
     split: Annotated[
-        str | None, typer.Option(help="Held-out people by default, else val where it was not trained on, else test.")
+        str | None,
+        typer.Option(help="Split to calibrate on; by default the people held out, else val, else test."),
     ] = None,
     ignore: Annotated[list[str] | None, typer.Option(help="Manifest: column whose equal value is ignored.")] = None,
     *,

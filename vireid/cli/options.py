@@ -19,13 +19,15 @@ Form = Literal["table", "md", "csv", "json", "latex"]
 DATA_HELP = f"NAME=PATH with NAME {', '.join(names())} or ./your_file.py, or a bare PATH."
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder that `vireid train` wrote.")]
 RunOrModel = Annotated[
-    Path | None, typer.Argument(metavar="[RUN]", help="A run folder that `vireid train` wrote; else --model is taken.")
+    Path | None,
+    typer.Argument(metavar="RUN", help="A run folder that `vireid train` wrote; else --model is used."),
 ]
 Trial = Annotated[
     int | None, typer.Option(help="Which split of the identities, where the data has several (RegDB: 0 to 9).")
 ]
 OwnMethod = Annotated[
-    str | None, typer.Option("--method", help="File of a network of your own, where it is not that of the run.")
+    str | None,
+    typer.Option("--method", help="Python file of your own method, where the run records none; its code is executed."),
 ]
 Model = Annotated[
     str | None,
@@ -35,7 +37,11 @@ Model = Annotated[
         f"{models.DEFAULT} by default.",
     ),
 ]
-To = Annotated[Path | None, typer.Option(help="With --model: folder to write; below runs/DATASET/MODEL by default.")]
+To = Annotated[Path | None, typer.Option(help="With --model: output folder; runs/DATASET/MODEL by default.")]
+GalleryUrl = Annotated[str, typer.Option(help="The gallery: a folder (PATH or lance:PATH) or milvus:URI.")]
+Files = Annotated[
+    Path | None, typer.Option(help="Folder of thumbnails, marks and the audit log; GALLERY.files by default.")
+]
 OutForm = Annotated[Form, typer.Option("--format", help="How the figures are printed.")]
 
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -140,6 +146,13 @@ def renamed_options(names: Mapping[str, str]) -> type[TyperCommand]:
             return super().parse_args(ctx, current + operands)
 
     return Command
+
+
+class WithoutHidden(TyperCommand):
+    """A command whose usage line leaves out arguments of former versions, whose metavar is empty."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece for piece in super().collect_usage_pieces(ctx) if piece.strip("[].")]
 
 
 def flag_with_value(name: str, value: str, values: Sequence[str]) -> type[TyperCommand]:

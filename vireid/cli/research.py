@@ -39,7 +39,7 @@ def train(
             autocompletion=complete_method,
         ),
     ] = None,
-    settings: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings by name.")] = None,
+    settings: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings by name.")] = None,
     data: Annotated[str | None, typer.Option(help=DATA_HELP, autocompletion=complete_data)] = None,
     run: Annotated[Path | None, typer.Option(help="Run folder; runs/DATA/METHOD/DATE-TIME by default.")] = None,
     evaluate: Annotated[bool, typer.Option(help="Evaluate at the end and print the table.")] = True,
@@ -66,7 +66,7 @@ def train(
 
 @takes(EmbedOptions)
 def embed(run: RunOrModel = None, model: Model = None, to: To = None, *, options: EmbedOptions) -> None:
-    """Write RUN/embeddings/LAYER.npz; files that are up to date are left alone. Without RUN it embeds with --model."""
+    """Write RUN/embeddings/LAYER.npz, unless it is up to date. Without RUN, --model embeds --data."""
     from vireid.workflows.model_use import embed_with
     from vireid.workflows.run import Run
 
@@ -90,8 +90,8 @@ def evaluate(
 
 @takes(FigureOptions, names={"formats": "--format"})
 def figures(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
-    to: Annotated[Path, typer.Option(help="Folder of the curves of several runs.")] = Path("runs/figures"),
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders that were evaluated.")],
+    to: Annotated[Path, typer.Option(help="Folder for curves of several runs.")] = Path("runs/figures"),
     *,
     options: FigureOptions,
 ) -> None:
@@ -103,13 +103,13 @@ def figures(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders that were evaluated.")],
     to: Annotated[
-        Path | None, typer.Option(help="File to write; RUN/report.html, of several runs runs/report.html.")
+        Path | None, typer.Option(help="File to write; RUN/report.html by default, for several runs runs/report.html.")
     ] = None,
     lang: Annotated[Language, typer.Option(help="Language of the page; zh writes report.zh.html.")] = "en",
 ) -> None:
-    """Write one page on a run or several: results, figures, hardest queries, cost, what was run, how to repeat it."""
+    """Write an HTML report about one or more runs: results, figures, hardest queries, cost, how to repeat them."""
     from vireid.workflows import draw
 
     print(f"wrote {draw.report(runs, to, lang)}")
@@ -120,25 +120,26 @@ def compare(
     words: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[METHOD]... [KEY=VALUE]...", help="Methods, and settings of all; runs with --transfer."
+            metavar="METHOD|KEY=VALUE", help="Methods, and settings of all of them; run folders with --transfer."
         ),
     ] = None,
     data: Annotated[list[str] | None, typer.Option(help=DATA_HELP + " Repeatable.")] = None,
     transfer: Annotated[
-        bool, typer.Option("--transfer", help="Train nothing: test the runs RUN... on the data of all, or on --data.")
+        bool,
+        typer.Option("--transfer", help="Train nothing: test run folders on the data of all, or on --data."),
     ] = False,
-    plan: Annotated[Path | None, typer.Option(help="YAML: methods, their settings, seeds, protocols.")] = None,
-    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings of each method; 3 by default.")] = None,
-    protocol: Annotated[list[str] | None, typer.Option(help="By name, repeatable; the data's usual ones.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="YAML file: methods, their settings, seeds, protocols.")] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="Trainings per method, one per seed; 3 by default.")] = None,
+    protocol: Annotated[list[str] | None, typer.Option(help="Protocol by name, repeatable.")] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of the comparison; continues where it was stopped. runs/compare or runs/transfer."),
+        typer.Option(help="Output folder; a stopped comparison resumes. runs/compare or runs/transfer by default."),
     ] = None,
     form: OutForm = "table",
     *,
     options: CompareOptions,
 ) -> None:
-    """Train methods from several seeds, evaluate all and rank them: vireid compare agw cajl --data sysu=PATH."""
+    """Train methods with several seeds, evaluate and rank them: vireid compare agw cajl --data sysu=PATH."""
     from vireid.workflows.compare import compare_runs
     from vireid.workflows.compare_plan import Plan
 
@@ -163,7 +164,7 @@ def compare(
 
 
 def results(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders that were evaluated.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Run folders that were evaluated.")],
     paired: Annotated[
         bool, typer.Option("--paired", help="Test each method against the first one on the same queries.")
     ] = False,
@@ -193,18 +194,18 @@ def explain(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN (RUN | KEY=VALUE...)",
-            help="A run that was evaluated, and another one, or a figure in print: R1=69.88 mAP=66.89 flip=averaged. "
+            metavar="RUN RUN|KEY=VALUE",
+            help="A run that was evaluated, and another one or a published figure: R1=69.88 mAP=66.89 flip=averaged. "
             "A pattern in quotes, 'runs/agw-*', stands for the mean of its runs.",
         ),
     ],
-    first: Annotated[int, typer.Option(min=1, help="Which line of the first run's table.")] = 1,
-    second: Annotated[int, typer.Option(min=1, help="Which line of the second run's table.")] = 1,
+    first: Annotated[int, typer.Option(min=1, help="Line of the first run's table.")] = 1,
+    second: Annotated[int, typer.Option(min=1, help="Line of the second run's table.")] = 1,
     form: OutForm = "table",
 ) -> None:
-    """Say why two results differ: what each difference of protocol is worth, from the vectors that the runs stored.
+    """Explain why two results differ: how many points each difference in protocol is worth, on the stored vectors.
 
-    Keys of a figure in print: R1 to R20, mAP, mINP in percent, name, protocol, and entries of the stamp.
+    Keys of a published figure: R1 to R20, mAP, mINP in percent, name, protocol, and entries of the stamp.
     """
     from vireid.workflows.explain import explained
 
@@ -213,11 +214,11 @@ def explain(
 
 def methods(
     name: Annotated[
-        str | None, typer.Argument(help="Show the settings of this one (a name or ./your_file.py).")
+        str | None, typer.Argument(help="Method whose settings are shown: a name or ./your_file.py.")
     ] = None,
     dataset: Annotated[str, typer.Option(help="The data set whose recipe is shown.")] = "sysu",
 ) -> None:
-    """List the methods, or the settings of one with defaults, types and what they mean."""
+    """List the methods, or the settings of one with defaults, types and meaning."""
     from vireid.cli.methods import print_settings
     from vireid.workflows import method_list
 
@@ -232,7 +233,7 @@ def methods(
 def demo(
     root: Annotated[Path, typer.Option(help="Folder for data and runs.")] = Path("runs/demo"), quiet: Quiet = False
 ) -> None:
-    """Make data, train AGW, CAJL and contrast from ImageNet, and show them beside chance and HOG: a few minutes."""
+    """Make data, train AGW, CAJL and contrast from ImageNet weights, and compare them with chance and HOG."""
     from vireid.workflows.demo import run_demo
 
     table: Form = "table"

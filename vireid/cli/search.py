@@ -9,8 +9,20 @@ from typing import Annotated, Any
 import typer
 
 from vireid.cli.from_settings import takes
-from vireid.cli.options import Model, Quiet, chosen_model, holds_model, note, renamed_options, show
+from vireid.cli.options import (
+    Files,
+    GalleryUrl,
+    Model,
+    Quiet,
+    WithoutHidden,
+    chosen_model,
+    holds_model,
+    note,
+    renamed_options,
+    show,
+)
 from vireid.models import DEFAULT
+from vireid.wording import counted
 from vireid.workflows.options import (
     ForgetOptions,
     GroupingOptions,
@@ -21,9 +33,7 @@ from vireid.workflows.options import (
     WatchOptions,
 )
 
-Former = Annotated[Path | None, typer.Argument(hidden=True)]  # in 0.1 the model stood here
-GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
-Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
+Former = Annotated[Path | None, typer.Argument(hidden=True, metavar="")]  # in 0.1 the model stood here
 FORMER_OPTIONS = {  # of version 0.1
     "--rate": "--fps",
     "--least-score": "--min-score",
@@ -38,43 +48,40 @@ FORMER_OPTIONS = {  # of version 0.1
 def index(
     sources: Annotated[
         list[Path],
-        typer.Argument(metavar="SOURCE...", help="Folders of crops or videos, CSVs that list them, or videos."),
+        typer.Argument(metavar="SOURCE", help="Folders of crops or videos, CSVs that list them, or videos."),
     ],
     gallery: GalleryUrl,
     model: Model = None,
     *,
     options: IndexOptions,
 ) -> None:
-    """Index your own pictures and videos: vireid index SOURCE --gallery PATH. Run again, it resumes."""
+    """Index your own pictures and videos: vireid index SOURCE --gallery PATH. A second run resumes."""
     from vireid.workflows.service import index_pictures
 
     former = sources[0] if len(sources) > 1 and holds_model(sources[0]) else None
     target = chosen_model(former, model)
     indexed = index_pictures(target, sources if former is None else sources[1:], gallery, options)
-    counts = f"added {indexed.added} pictures, {indexed.present} were in the gallery"
-    print(f"{counts}, {len(indexed.refused)} cannot be read, {indexed.left_out} files were left out")
-    if indexed.beside:
-        print(f"{indexed.beside} have the name of another picture in the gallery; both are kept")
+    print(indexed)
     named = "" if target == DEFAULT else f" --model {target}"
     method = f" --method {options.method}" if options.method else ""
     print(f"next: vireid serve --gallery {gallery}{named}{method}")
     if indexed.failed:
-        print(f"{len(indexed.failed)} pieces failed, the others are done; run the same command again")
+        print(f"{counted(len(indexed.failed), 'piece')} failed, the others are done; run the same command again")
         raise typer.Exit(1)
     raise typer.Exit(1 if indexed.refused and not indexed.added and not indexed.present else 0)
 
 
 @takes(QueryOptions, names={"cameras": "--camera", "gap_s": "--gap", "join_s": "--join"})
 def search(
-    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE...", help="One or more pictures of one person.")],
+    pictures: Annotated[list[Path], typer.Argument(metavar="PICTURE", help="One or more pictures of one person.")],
     gallery: GalleryUrl,
     model: Model = None,
-    html: Annotated[Path | None, typer.Option(help="Also write a page with the pictures.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Also write an HTML page with the pictures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
     *,
     options: QueryOptions,
 ) -> None:
-    """Search a gallery for the person of a picture: vireid search PICTURE --gallery PATH."""
+    """Search a gallery for the person in a picture: vireid search PICTURE --gallery PATH."""
     from vireid.workflows.search import search_pictures
 
     answer = search_pictures(pictures, gallery, model or DEFAULT, options)
@@ -129,7 +136,7 @@ def watch(
 def serve(
     gallery: Annotated[
         list[str],
-        typer.Option(help="lance:PATH, a bare PATH or milvus:URI, repeatable; NAME=PATH gives it a name of its own."),
+        typer.Option(help="A gallery: a folder (PATH or lance:PATH) or milvus:URI, repeatable; NAME=PATH names it."),
     ],
     former: Former = None,
     model: Model = None,
@@ -145,18 +152,18 @@ def serve(
 @takes(ForgetOptions)
 def forget(
     gallery: GalleryUrl,
-    row: Annotated[list[str] | None, typer.Option("--id", help="Id of a row, repeatable; alone.")] = None,
-    pid: Annotated[list[str] | None, typer.Option(help="Identity, repeatable.")] = None,
-    camera: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
-    track: Annotated[list[str] | None, typer.Option(help="Repeatable.")] = None,
-    before: Annotated[datetime | None, typer.Option(help="Rows of before this time.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    row: Annotated[list[str] | None, typer.Option("--id", help="Id of a row, repeatable; no other condition.")] = None,
+    pid: Annotated[list[str] | None, typer.Option(help="Identity of the rows, repeatable.")] = None,
+    camera: Annotated[list[str] | None, typer.Option(help="Camera of the rows, repeatable.")] = None,
+    track: Annotated[list[str] | None, typer.Option(help="Track of the rows, repeatable.")] = None,
+    before: Annotated[datetime | None, typer.Option(help="Rows that are older than this time.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Delete without a question.")] = False,
     *,
     options: ForgetOptions,
 ) -> None:
-    """Delete people for good: vectors, thumbnails, marks, alarms and old versions. All conditions together.
+    """Delete people permanently: rows that meet all conditions, with vectors, thumbnails, marks, alarms, old versions.
 
-    Names the pictures, recordings and boxes on this machine that still hold them.
+    Names the pictures, recordings and boxes on this machine that still show them.
     """
     from vireid.search.gallery import Filter
     from vireid.workflows.service import forget_rows
@@ -167,15 +174,21 @@ def forget(
         tracks=tuple(track or ()),
         before_s=before.timestamp() if before else None,
     )
-    ask = (lambda rows: True) if yes else (lambda rows: typer.confirm(f"delete {rows} rows for good?", err=True))
+    ask = (
+        (lambda rows: True)
+        if yes
+        else (lambda rows: typer.confirm(f"permanently delete {counted(rows, 'row')}?", err=True))
+    )
     print(forget_rows(gallery, where, options, ids=tuple(row or ()), confirm=ask))
 
 
 @takes(TokenOptions, names={"galleries": "--gallery"})
 def token(
-    name: Annotated[str, typer.Argument(help="Whose it is; it stands in the audit log.")], *, options: TokenOptions
+    name: Annotated[str, typer.Argument(help="Name of its user, for the audit log.")],
+    *,
+    options: TokenOptions,
 ) -> None:
-    """Make a token for the search service and print it once, or take one out."""
+    """Make a token for the search service and print it once, or revoke one."""
     from vireid.workflows.service import token as change
 
     print(change(name, options))
@@ -186,7 +199,7 @@ def audit(
     files: Files = None,
     last: Annotated[int, typer.Option(min=0, help="Entries to print, newest first.")] = 20,
 ) -> None:
-    """Check that the audit log was not changed, and print its last entries."""
+    """Check that the audit log is unaltered, and print its last entries."""
     import json
 
     from vireid.workflows.service import audit_of
@@ -194,7 +207,7 @@ def audit(
     lines, entries = audit_of(gallery, files, last)
     for entry in entries:
         print(json.dumps(entry, ensure_ascii=False))
-    note(f"{lines} lines, each follows the one before")
+    note(f"the audit log is unaltered: {counted(lines, 'line')}, each with the digest of the one before")
 
 
 def search_demo(
@@ -214,6 +227,11 @@ def add_to(app: typer.Typer) -> None:
     """Make these functions sub-commands."""
     app.command("index", cls=renamed_options(FORMER_OPTIONS), rich_help_panel="Search")(index)
     for verb in (watch, search, serve, search_demo):
-        app.command(verb.__name__.replace("_", "-"), rich_help_panel="Search")(verb)
+        kind = WithoutHidden if verb is serve else None
+        app.command(verb.__name__.replace("_", "-"), cls=kind, rich_help_panel="Search")(verb)
+
+
+def add_administration_to(app: typer.Typer) -> None:
+    """Make the verbs sub-commands that search nobody by a picture; the order of calls is that of `vireid --help`."""
     for verb in (identities, forget, token, audit):
         app.command(verb.__name__, rich_help_panel="Administration")(verb)

@@ -7,11 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vireid.cli.options import BatchSize, Device, OwnMethod
+from vireid.cli.options import BatchSize, Device, Files, GalleryUrl, OwnMethod
 from vireid.types import Backend
-
-GalleryUrl = Annotated[str, typer.Option(help="lance:PATH or a bare PATH, or milvus:URI.")]
-Files = Annotated[Path | None, typer.Option(help="Thumbnails, marks, audit log; PATH.files by default.")]
 
 
 def backup(
@@ -19,7 +16,7 @@ def backup(
     gallery: GalleryUrl,
     files: Files = None,
 ) -> None:
-    """Write a gallery and its files into one file, while the service runs: vireid backup FILE --gallery PATH."""
+    """Back up a gallery and its files into one tar file; the service may run: vireid backup FILE --gallery PATH."""
     from vireid.workflows.upkeep import back_up
 
     print(back_up(gallery, to, files))
@@ -30,7 +27,7 @@ def restore(
     gallery: GalleryUrl,
     files: Files = None,
 ) -> None:
-    """Put a backup into a new gallery, of any driver: vireid restore FILE --gallery PATH."""
+    """Restore a backup into a new gallery, a folder or Milvus: vireid restore FILE --gallery PATH."""
     from vireid.workflows import upkeep
 
     print(upkeep.restore(file, gallery, files))
@@ -41,7 +38,7 @@ def stats(
     files: Files = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print what an archive holds: rows, cameras, times, sizes, marks, alarms; checks the audit log."""
+    """Print what a gallery holds: rows, cameras, times, sizes, marks, alarms; checks the audit log."""
     from vireid.workflows import upkeep
 
     figures = upkeep.stats(gallery, files)
@@ -60,7 +57,7 @@ def reindex(
     pose: Annotated[str | None, typer.Option(help="For a network that takes heat maps; see vireid index.")] = None,
     method: OwnMethod = None,
 ) -> None:
-    """Embed all rows of a gallery with another model, from their pictures or else thumbnails. Run again, it resumes."""
+    """Embed all rows of a gallery with another model, from the pictures or, where those are gone, from thumbnails."""
     from vireid.search.archive import files_of
     from vireid.workflows import upkeep
 

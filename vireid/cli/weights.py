@@ -25,7 +25,7 @@ Name = Annotated[str, typer.Argument(help="A name of `vireid weights list`.", au
 File = Annotated[
     str, typer.Argument(metavar="FILE", help="A file, an address, a name, a run folder, a bundle or a model by name.")
 ]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings by name.")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings by name.")]
 
 
 @weights.command("list")

@@ -28,9 +28,9 @@ class TrainOptions(LoopOptions):
     """How a training is run; what it learns is in the settings of its method."""
 
     trial: Index | None = None
-    """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
+    """Split of the identities, where the data set has several (RegDB: 0 to 9)."""
     weights: str | None = None
-    """What to start from: imagenet (of the backbone), a name, a file, an address, a run folder or a model."""
+    """Initial weights: imagenet (of the backbone), a name, a file, an address, a run folder or a model."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     config: Path | None = None
@@ -38,19 +38,19 @@ class TrainOptions(LoopOptions):
     select: Literal["last", "heldout", "test"] = "last"
     """Which epoch is reported: last, or best on heldout or test."""
     holdout: Index = 0
-    """With --select heldout: hold out this many people."""
+    """Number of people held out, with --select heldout."""
 
 
 @settings
 class AdaptOptions:
-    """How a model is continued on unlabeled crops."""
+    """How a model is fine-tuned on unlabeled crops."""
 
     modality: ModalityOrAuto = "auto"
-    """Of crops whose list has no modality."""
+    """Modality of crops whose list has none."""
     share: Share = 0.5
-    """Share of the pairs that is trained on, the most similar ones."""
+    """Share of the pairs that is trained on: the most similar ones."""
     epochs: Count = 6
-    """Length of the training."""
+    """Epochs of training."""
     mix: Share = 0.5
     """Share of the trained weights in the result; the rest are those of the model."""
     seed: Index = 0
@@ -70,9 +70,9 @@ class RunOptions:
     data: Any = None  # str, Path or Table; a Table would import numpy here
     """NAME=PATH with NAME of a data set or ./your_file.py, or a bare PATH; by default what the run was trained on."""
     trial: Index | None = None
-    """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
+    """Split of the identities, where the data set has several (RegDB: 0 to 9)."""
     cross: bool = False
-    """Allow other data than the run's own; stamped on the figures."""
+    """Allow a data set that the run was not trained on; stamped on the figures."""
     flip: bool = False
     """Average with the mirrored image; stamped on the figures."""
     batch_size: Count = 64
@@ -80,7 +80,7 @@ class RunOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     method: str | Path | type | None = None
-    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
+    """Python file of your own method, where the run records none; its code is executed."""
     progress: bool = True
     """Show progress bars."""
 
@@ -115,7 +115,7 @@ class EvaluateOptions(RunOptions):
     refine: str | Path | None = None
     """A run of a refining method (nformer), which changes the embeddings of every trial; stamped on the figures."""
     strict: bool = False
-    """With refinement: images that are ignored for a query are not its neighbors either."""
+    """With --refine: images that a query ignores are not its neighbors either."""
     rerank: Literal["k-reciprocal", "local-shortest-path"] | None = None
     """Re-rank the similarities; stamped on the figures."""
     k1: Count = 20
@@ -123,25 +123,25 @@ class EvaluateOptions(RunOptions):
     k2: Count = 6
     """k-reciprocal: neighbors that a vector is averaged over."""
     similarity: Similarity | None = None
-    """By which vectors are compared; by default that of the run's recipe."""
+    """Similarity by which vectors are compared; by default that of the run's recipe."""
     center: bool = False
     """Take the mean of each modality of the tested images out of their vectors first; stamped on the figures."""
     ignore: tuple[str, ...] = ()
     """Manifest: column whose equal value is ignored, repeatable."""
     open_set: bool = False
-    """Also rank 1 at false-alarm rates of 1 % and 10 % (open_set.json)."""
+    """Also open-set rank 1, at false-alarm rates of 1 % and 10 % (open_set.json)."""
     hog: bool = False
-    """Also HOG in the table, which needs no training: what a network must beat."""
+    """Add HOG to the table: a descriptor without training, which a network must beat."""
     pictures: Index = 8
-    """Queries in a picture of ranked lists; 0: none."""
+    """Queries in a picture of ranked lists; 0 draws none."""
     queries: tuple[str, ...] = ()
-    """Also a picture of these queries: paths within the data, repeatable."""
+    """Also draw ranked lists of this query: its path within the data; repeatable."""
     worst: bool = False
-    """Also a picture of the queries with the lowest average precision."""
+    """Also draw ranked lists of the queries with the lowest average precision."""
     best: bool = False
-    """Also a picture of the queries with the highest average precision."""
+    """Also draw ranked lists of the queries with the highest average precision."""
     random: bool = False
-    """Also a picture of queries drawn at random."""
+    """Also draw ranked lists of randomly chosen queries."""
     lang: Language = "en"
     """Language of the pictures."""
 
@@ -151,7 +151,7 @@ class FigureOptions(RunOptions):
     """Which figures are drawn of a run, of which pictures, and how they are saved."""
 
     only: tuple[FigureName, ...] = ()
-    """Draw this alone, repeatable: cmc, histograms, projection, cameras, error-rates, attention, training, samples."""
+    """Draw only these, repeatable: cmc, histograms, projection, cameras, error-rates, attention, training, samples."""
     formats: tuple[FigureFormat, ...] = ("png",)
     """File format, repeatable: png, svg, pdf."""
     projection: Literal["tsne", "umap"] = "tsne"
@@ -165,11 +165,11 @@ class CompareOptions:
     """How the runs of a comparison are made."""
 
     rows: Path | None = None
-    """Folder of finished rows: those that are there are not trained again, new ones are added."""
+    """Folder of finished rows: what it holds is not trained again, and new rows are added."""
     jobs: Count = 1
-    """Trainings at a time, which share the cores."""
+    """Trainings that run at the same time and share the cores."""
     trial: Index | None = None
-    """Which split of the identities, where the data has several (RegDB: 0 to 9)."""
+    """Split of the identities, where the data set has several (RegDB: 0 to 9)."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
 
@@ -181,7 +181,7 @@ class TransferOptions:
     protocols: tuple[str, ...] = ()
     """Protocol by name, repeatable; by default the main one of each data set."""
     trial: Index | None = None
-    """Which split of the identities, where the data has several (RegDB: 0 to 9); by default that of the run."""
+    """Split of the identities, where the data set has several (RegDB: 0 to 9); by default that of the run."""
     batch_size: Count = 64
     """Images per forward pass."""
     device: str = "auto"
@@ -197,15 +197,15 @@ class IndexOptions(VideoOptions):
     files: Path | None = None
     """Thumbnails, marks, audit log; PATH.files by default."""
     modality: ModalityOrAuto = "auto"
-    """Of pictures whose list has no modality."""
+    """Modality of pictures whose list has none."""
     file_time: bool = False
-    """Take the time of a file as that of its picture."""
+    """Take the time of a file as the time of its picture."""
     overwrite: bool = False
     """Replace rows that are in the gallery."""
     thermal_range: Range | None = None
-    """Of a new gallery, for gray of more than 8 bits: LOW is black, HIGH white; default: as the run, or percentiles."""
+    """Gray values LOW (black) and HIGH (white) for pictures of more than 8 bits; default: percentiles."""
     start: str = ""
-    """Video: its first moment, 2026-11-24T21:04:11+01:00."""
+    """Start time of a video, 2026-11-24T21:04:11+01:00."""
     rows: Rows = "crops"
     """Videos: a row for each crop, or for each track."""
     backend: Backend = "auto"
@@ -215,7 +215,7 @@ class IndexOptions(VideoOptions):
     pose: str | None = None
     """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
     method: str | None = None
-    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
+    """Python file of your own method, where the run records none; its code is executed."""
     workers: Count | None = None
     """Processes that share the work, by Ray."""
     ray: str | None = None
@@ -247,17 +247,17 @@ class WatchOptions:
     seconds: Positive | None = None
     """Stop after this time."""
     status_s: Positive = 10.0
-    """Seconds between two lines of status."""
+    """Seconds between two status lines."""
     backend: Backend = "auto"
     """What computes the vectors."""
     batch_size: Count = 64
     """Images per forward pass."""
     device: str = "auto"
-    """Of the network and the detector: auto, cpu, cuda or cuda:N."""
+    """Device of the network and the detector: auto, cpu, cuda or cuda:N."""
     pose: str | None = None
     """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
     method: str | None = None
-    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
+    """Python file of your own method, where the run records none; its code is executed."""
 
 
 @settings
@@ -265,39 +265,39 @@ class QueryOptions:
     """Which hits of one search are wanted, and what computes the vectors."""
 
     k: Count = 10
-    """Hits."""
+    """Number of hits."""
     modality: ModalityOrAuto = "auto"
-    """Of the pictures; auto decides from the picture."""
+    """Modality of the pictures; auto decides from each picture."""
     only: Modality | None = None
-    """Search the pictures of this modality alone."""
+    """Search pictures of this modality only."""
     cameras: tuple[str, ...] = ()
-    """Search this camera alone, repeatable."""
+    """Search this camera only, repeatable."""
     false_match_rate: Annotated[Number, Field(gt=0, lt=1)] | None = None
-    """Say whether somebody matches, at this rate of false matches of one comparison."""
+    """Report matches at this rate of false matches per comparison, for example 0.001."""
     prior: Annotated[Number, Field(gt=0, lt=1)] | None = None
     """Probability that a crop shows the person before it is compared; by default one of all tracks searched."""
     per_track: bool = False
-    """The most similar hit of each track alone."""
+    """Only the most similar hit of each track."""
     rerank: Literal["k-reciprocal", "center"] | None = None
-    """Re-rank the most similar: by common neighbors, or by vectors without the mean of their modality."""
+    """Re-rank the best hits: by common neighbors, or by vectors less the mean of their modality."""
     visits: bool = False
-    """Say when the person was before which camera: all matching tracks, grouped into visits."""
+    """Report when the person passed which camera: all matching tracks, grouped into visits."""
     gap_s: Positive = 1800.0
-    """Visits: seconds without a passage after which another visit begins."""
+    """Visits: seconds without a passage after which a new visit begins."""
     join_s: NonNegative = 10.0
-    """Visits: seconds between two tracks of one camera that still are one passage."""
+    """Visits: two tracks of one camera at most this many seconds apart are one passage."""
     files: Path | None = None
     """Thumbnails and audit log; PATH.files by default."""
     pose: str | None = None
     """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
     thermal_range: Range | None = None
-    """Of the pictures, for gray of more than 8 bits: LOW is black, HIGH white; default: the gallery's rule."""
+    """Gray values LOW (black) and HIGH (white) of query pictures of more than 8 bits; default: those of the gallery."""
     backend: Backend = "auto"
     """What computes the vectors."""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     method: str | None = None
-    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
+    """Python file of your own method, where the run records none; its code is executed."""
 
 
 @settings
@@ -305,12 +305,12 @@ class GroupingOptions:
     """Which tracks are grouped by person, and how readily."""
 
     cameras: tuple[str, ...] = ()
-    """Of this camera alone, repeatable."""
+    """Tracks of this camera only, repeatable."""
     after: str = ""
     """Rows from this time on, 2026-11-24T21:04:11+01:00."""
     before: str = ""
     """Rows before this time."""
-    prior: Annotated[Number, Field(gt=0, lt=1)] = 0.1
+    prior: Annotated[Number, Field(gt=0, lt=1)] = 0.2  # PRIOR of search/identities.py, which imports scipy
     """Probability that two tracks show one person before they are compared; lower gives smaller groups."""
     score: bool = False
     """Also ID-F1 and HOTA against the column `pid` of the rows."""
@@ -325,9 +325,9 @@ class ServeOptions:
     files: Path | None = None
     """Thumbnails, marks, audit log; PATH.files by default."""
     host: str = "127.0.0.1"
-    """Address to listen on; another than this machine needs --tokens."""
+    """Address to listen on; any address other than this machine's own needs --tokens."""
     port: Port = 8000
-    """0 takes a free port."""
+    """Port to listen on; 0 takes a free one."""
     names: tuple[str, ...] = ()
     """Host name that the service answers to, repeatable."""
     tokens: Path | None = None
@@ -335,19 +335,19 @@ class ServeOptions:
     keep_days: Days | None = None
     """Delete rows and marks older than this, every hour."""
     purpose: bool = False
-    """Every search has to name its purpose."""
+    """Require a purpose for every search."""
     certificate: Path | None = None
     """TLS certificate (PEM)."""
     key: Path | None = None
     """Key of the certificate (PEM)."""
     behind_tls: bool = False
-    """Browsers reach the service by https of a proxy."""
+    """Browsers reach the service through a proxy with https."""
     proxies: tuple[str, ...] = ()
-    """Address of a proxy whose X-Forwarded-For names the client, repeatable; by default none is believed."""
+    """Address of a trusted proxy, whose X-Forwarded-For names the client; repeatable."""
     access_log: Path | None = None
     """Append a line of JSON for each request, without pictures and queries; - is standard output."""
     refine: Path | None = None
-    """Offer re-ranking by this run of nformer on the same base."""
+    """Offer re-ranking by this NFormer run, trained on the same base run."""
     pose: str | None = None
     """For a network that takes heat maps (SPOT): vitpose:FOLDER, rtmpose:FILE.onnx, template, zeros."""
     backend: Backend = "auto"
@@ -355,7 +355,7 @@ class ServeOptions:
     device: str = "auto"
     """auto, cpu, cuda or cuda:N."""
     method: str | None = None
-    """File of a network of your own, where it is not the one that the run recorded; its code is executed."""
+    """Python file of your own method, where the run records none; its code is executed."""
 
 
 @settings
@@ -365,7 +365,7 @@ class ForgetOptions:
     files: Path | None = None
     """Thumbnails, marks, audit log; PATH.files by default."""
     older_than_days: Days | None = None
-    """Retention: rows and marks older than this."""
+    """Delete rows and marks that are older than this."""
 
 
 @settings
@@ -375,10 +375,10 @@ class TokenOptions:
     role: Role | None = None
     """search, ingest (add only), monitor (metrics only) or admin."""
     file: Path = Path("tokens.json")
-    """Where its digest is kept."""
+    """File of tokens, which holds their digests."""
     days: Days | None = None
-    """How long it is valid; by default as long as it is in the file."""
+    """Days until it expires; by default it does not."""
     galleries: tuple[str, ...] = ()
-    """Name of a gallery of the service that it may use, repeatable; by default all."""
+    """Gallery of the service that it may use, by name, repeatable; by default all."""
     revoke: bool = False
-    """Take it out."""
+    """Revoke the token of this name."""

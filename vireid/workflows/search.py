@@ -6,7 +6,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,10 +14,10 @@ from typing import Any, ClassVar
 
 from vireid import images
 from vireid.declaration import configured
-from vireid.deploy.calibration import NEEDED, Calibration
+from vireid.deploy.calibration import NEEDED, Calibration, pair_name
 from vireid.deploy.model import Model
 from vireid.deploy.pose_input import check_pose
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, CalibrationError
 from vireid.evaluation.results import TerminalTable, markdown_table
 from vireid.images import STRETCH, GrayRule
 from vireid.models import DEFAULT
@@ -31,6 +31,7 @@ from vireid.search.searcher import Answer, Ranked, Searcher, SearchOptions
 from vireid.search.visits import Passage, VisitOptions, Visits, find_visits
 from vireid.system import file_digest, printable, replacing
 from vireid.types import MODALITIES
+from vireid.wording import counted, one_in
 from vireid.workflows.options import QueryOptions
 
 COLUMNS = ("rank", "similarity", "probability", "camera", "time", "modality", "pid", "track", "path")
@@ -41,10 +42,22 @@ VISITS_RATE = 1e-3  # of false matches of one comparison, where visits are reque
 
 
 @dataclass(frozen=True)
+class Limits:
+    """From which similarity on a hit is a match: `thresholds` by pair of modalities."""
+
+    false_match_rate: float
+    thresholds: dict[str, float]
+
+    def __str__(self) -> str:
+        values = ", ".join(f"{value:.4f} {pair}" for pair, value in self.thresholds.items())
+        return f"a false-match rate of {one_in(self.false_match_rate)} (threshold {values})"
+
+
+@dataclass(frozen=True)
 class SearchReport:
     """The answer to a search; `thumbnails` are the JPEGs of its hits in order, None where there is none.
 
-    `gray` is the rule by which pictures of more than 8 bits were read.
+    `gray` is the rule by which pictures of more than 8 bits were read, `limits` what a match needs.
     """
 
     pictures: tuple[Path, ...]
@@ -52,6 +65,7 @@ class SearchReport:
     thumbnails: tuple[bytes | None, ...]
     stamp: dict[str, str]
     gray: GrayRule = STRETCH
+    limits: Limits | None = None
     columns: ClassVar[tuple[str, ...]] = COLUMNS
     listed: ClassVar[str] = "hits"  # what `rows` are called in JSON
 
@@ -60,12 +74,13 @@ class SearchReport:
         """Whether somebody in the gallery is the person, where a false-match rate was given."""
         nobody = self.answer.nobody
         matches = self.answer.matches
+        limits = "" if self.limits is None else f" at {self.limits}"
         if nobody is None or matches is None:
-            said = "Ranked, best first"
+            said = "Most similar first; no threshold was set (--false-match-rate)"
         elif nobody:
-            said = "No match in the gallery; the most similar are shown"
+            said = f"No match in the gallery{limits}; the most similar pictures are listed"
         else:
-            said = f"Matches in the gallery: {matches.count}{'' if matches.complete else ' or more'}"
+            said = f"{counted(matches.count, 'match', 'matches', more=not matches.complete)} in the gallery{limits}"
         return said + (f" ({self.answer.uncalibrated})" if self.answer.uncalibrated else "")
 
     def rows(self) -> list[dict[str, Any]]:
@@ -77,6 +92,9 @@ class SearchReport:
         content = {
             "pictures": [str(path) for path in self.pictures],
             "nobody": self.answer.nobody,
+            "matches": None if self.answer.matches is None else self.answer.matches.count,
+            "false_match_rate": None if self.limits is None else self.limits.false_match_rate,
+            "thresholds": {} if self.limits is None else self.limits.thresholds,
             self.listed: self.rows(),
             "stamp": self.stamp,
         }
@@ -122,21 +140,21 @@ class VisitsReport(SearchReport):
     def verdict(self) -> str:
         """How many visits there are, and what is not among them."""
         many, passages = len(self.visits.visits), len(self.visits.passages)
+        limits = "" if self.limits is None else f" at {self.limits}"
         said = (
-            "No match in the gallery"
+            f"No match in the gallery{limits}"
             if not passages and self.answer.nobody
-            else f"Visits: {many} ({passages} passages)"
+            else f"{counted(many, 'visit')} ({counted(passages, 'passage')}){limits}"
         )
         if self.answer.matches is None:
             said += f", of the {len(self.answer.hits)} most similar tracks: without a calibration there is no threshold"
         elif not self.visits.complete:
             said += ", of more tracks that match"
         if self.visits.undated:
-            said += f"; {len(self.visits.undated)} tracks have no time"
+            said += f"; {counted(len(self.visits.undated), 'matching track')} without a time"
         if self.visits.simultaneous:
-            said += (
-                f"; {len(self.visits.simultaneous)} tracks beside a more similar one of the same camera are left out"
-            )
+            number = counted(len(self.visits.simultaneous), "track")
+            said += f"; left out: {number} that the same camera saw at the same time as a more similar one"
         return said
 
     def rows(self) -> list[dict[str, Any]]:
@@ -172,7 +190,7 @@ def search_pictures(
         searcher = Searcher(opened, rows)
         if options.thermal_range is not None:
             searcher = searcher.with_gray(GrayRule.of(options.thermal_range))
-        search = _search_function(searcher, pictures, options)
+        search = _Search.of(searcher, pictures, options)
         visits, where = None, where_of(options)
         if options.visits:
             grouping = VisitOptions(gap_s=options.gap_s, join_s=options.join_s)
@@ -185,7 +203,7 @@ def search_pictures(
         archive.audit.write("search", CONSOLE, "admin", pictures=digests, hits=len(records))
         thumbnails = tuple(archive.thumbnails.read(record.id) for record in records)
         stamp = {"gallery": gallery, "model": f"{model} ({opened.digest[:12]})", **answer.stamp, **archive.gray.stamp}
-    report = (tuple(pictures), answer, thumbnails, stamp, searcher.gray)
+    report = (tuple(pictures), answer, thumbnails, stamp, searcher.gray, search.limits)
     return SearchReport(*report) if visits is None else VisitsReport(*report, visits=visits)
 
 
@@ -195,20 +213,37 @@ def where_of(options: QueryOptions) -> Filter:
     return Filter(cameras=options.cameras, modality=only)
 
 
-def _search_function(searcher: Searcher, pictures: Sequence[Path], options: QueryOptions) -> Callable[[int], Answer]:
-    """Searches with these pictures, which are embedded once, for a number of hits."""
-    rate = options.false_match_rate
-    if options.visits and rate is None and isinstance(searcher.calibration, Calibration):
-        finest = (NEEDED / pair.other_pairs for pair in searcher.calibration.pairs.values())
-        rate = max(VISITS_RATE, *finest)
-    vectors, kinds = searcher.embedded(list(pictures), options.modality)
-    settings = SearchOptions(
-        false_match_rate=rate,
-        per_track=options.per_track or options.visits,
-        rerank=None if options.rerank is None else reranker_of(options.rerank, searcher),
-        prior=options.prior or "searched",
-    )
-    return lambda k: searcher.search_vectors(vectors, kinds, k, where_of(options), settings)
+@dataclass(frozen=True)
+class _Search:
+    """Searches with pictures that were embedded once, for a number of hits; `limits` as those of a SearchReport."""
+
+    answer: Callable[[int], Answer]
+    limits: Limits | None
+
+    @classmethod
+    def of(cls, searcher: Searcher, pictures: Sequence[Path], options: QueryOptions) -> _Search:
+        rate, calibration = options.false_match_rate, searcher.calibration
+        if options.visits and rate is None and isinstance(calibration, Calibration):
+            finest = (NEEDED / pair.other_pairs for pair in calibration.pairs.values())
+            rate = max(VISITS_RATE, *finest)
+        vectors, kinds = searcher.embedded(list(pictures), options.modality)
+        settings = SearchOptions(
+            false_match_rate=rate,
+            per_track=options.per_track or options.visits,
+            rerank=None if options.rerank is None else reranker_of(options.rerank, searcher),
+            prior=options.prior or "searched",
+        )
+        limits = None
+        if rate is not None and isinstance(calibration, Calibration):
+            gallery = MODALITIES if options.only is None else (options.only,)
+            limits = Limits(rate, {})
+            for pair in dict.fromkeys(pair_name((kind, MODALITIES.index(name))) for kind in kinds for name in gallery):
+                with suppress(CalibrationError):  # of a pair that the gallery does not hold, or the search raises it
+                    limits.thresholds[pair] = calibration.threshold(rate, pair)
+        return cls(lambda k: searcher.search_vectors(vectors, kinds, k, where_of(options), settings), limits)
+
+    def __call__(self, k: int) -> Answer:
+        return self.answer(k)
 
 
 def reranker_of(name: str, searcher: Searcher) -> Rerank:
