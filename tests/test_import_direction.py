@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "vireid"
 FLOORS = (
     ("errors", "version"),
     (
-        *("types", "system", "distributed", "declaration"),
+        *("types", "system", "distributed", "declaration", "arrays_file", "sqlite_file"),
         *("json_file", "table_file", "picture_kinds", "gray_levels", "wording"),
     ),
     ("images", "own_files"),

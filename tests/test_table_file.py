@@ -30,6 +30,8 @@ def table(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         PLAIN.replace(",", " , ").encode(),
         PLAIN.replace("\n", ",,\n").encode(),  # spreadsheets write the columns that were once in use
         PLAIN.replace("1\n", "1, ,\n").encode(),
+        b"\xef\xbb\xbf" + PLAIN.encode("utf-8-sig"),  # two files in one
+        PLAIN.replace(",", "\u200b,").encode(),
     ],
 )
 def test_what_programs_write_reads_alike(tmp_path: Path, data: bytes) -> None:
@@ -59,6 +61,14 @@ def test_lines_are_counted_as_an_editor_does(tmp_path: Path) -> None:
         (b"a,b\n1,2\n3\n", "line 3: expected 2 cells like the header, came 1"),
         (b"a,b\n1,2,3\n", "line 2: expected 2 cells like the header, came 3"),
         (b'a,b\n1,"2\n', "line 2: not a CSV"),
+        (b"a,b,a\n1,2,3\n", r"line 1 \(`a`, `b`, `a`\): column `a` stands twice"),
+        (b"Export of May\n\na,b\n1,2\n", r"line 1 \(`Export of May`\) is not a header; expected names with commas"),
+        (b"a|b\n1|2\n", r"line 1 \(`a\|b`\) is not a header"),
+        (b"title\na,b\n", r"line 2: expected 1 cells .* line 1 \(`title`\) is taken for the header"),
+        (b"PK\x03\x04\x14\0", "is a workbook of Excel, or another ZIP archive, expected a table of text; save it"),
+        (b'[{"a": 1}]', "is JSON, expected a table of text"),
+        (b"<!DOCTYPE html>", "is HTML or XML, expected"),
+        ("a,b\n1,2\n".encode("utf-16")[:-1], "this is not text in UTF-16"),
     ],
 )
 def test_other_files_are_named_with_the_line(tmp_path: Path, data: bytes, told: str) -> None:
@@ -66,6 +76,16 @@ def test_other_files_are_named_with_the_line(tmp_path: Path, data: bytes, told: 
     with pytest.raises(DataError, match=told) as caught:
         table(tmp_path / "a.csv")
     assert "a.csv" in str(caught.value)
+
+
+def test_an_error_of_excel_is_no_comment(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("# made by hand\nframe,left\n#N/A,3\n# 1,2\n")
+    assert list(read_table(tmp_path / "a.csv", DataError, comments=True).lines()) == [(3, ["#N/A", "3"])]
+
+
+def test_spaces_may_stand_between_numbers_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("1  2 3\n\n4 5  6 \n")
+    assert [cells[:3] for _, cells in headless(tmp_path / "a.txt", DataError)] == [["1", "2", "3"], ["4", "5", "6"]]
 
 
 @pytest.mark.parametrize("text", ["1_0", "+5", "1e3", "5.0", "²", "５", "", "0x1", "nan", " 5", "9" * 20, "true"])

@@ -24,7 +24,17 @@ from vireid.errors import VireidError
 Camera = TypeVar("Camera", int, str)  # a number in data sets, a name in lists
 SUFFIXES = (".csv", ".tsv", ".txt")
 DELIMITERS = ",;\t"
-SEPARATOR = re.compile(r"sep=(.)[\r\n]*")  # Excel's first line
+SEPARATOR = re.compile(r'"?sep=(.)"?[\r\n]*', re.IGNORECASE)  # Excel's first line
+NO_NAME = re.compile(r"[^\w.-]")  # where it is the only one: other delimiters, a title
+INVISIBLE = "\ufeff\u200b\u2060"  # marks that programs leave around a cell
+EXCEL_ERROR = re.compile(r"#(N/A|REF!|VALUE!|NAME\?|NUM!|NULL!|DIV/0!)")  # a cell, and no comment
+NOT_TABLES = {  # by their first bytes
+    b"PK\x03\x04": "a workbook of Excel, or another ZIP archive",
+    b"\xd0\xcf\x11\xe0": "a workbook of Excel",
+    b"\x1f\x8b": "packed by gzip",
+    b"PAR1": "a file of Parquet",
+    b"%PDF": "a PDF",
+}
 INTEGER = re.compile(r"-?[0-9]+")
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -39,6 +49,7 @@ class TextTable:
 
     path: Path
     header: list[str]
+    first: int  # line of the header
     _records: Iterator[tuple[int, list[str]]]
     _error: type[VireidError]
 
@@ -48,11 +59,18 @@ class TextTable:
             if not any(cells[len(self.header) :]):
                 cells = cells[: len(self.header)]
             if len(cells) != len(self.header):
+                above = f"; {self.words} is taken for the header" if number == self.first + 1 else ""
                 raise self._error(
                     f"{self.path}, line {number}: expected {len(self.header)} cells like the header, "
-                    f"came {len(cells)}; put a cell that holds the delimiter in quotes"
+                    f"came {len(cells)}{above}; put a cell that holds the delimiter in quotes"
                 )
             yield number, cells
+
+    @property
+    def words(self) -> str:
+        """The header as a message shows it, with its line."""
+        names = ", ".join(f"`{name[:40]}`" for name in self.header[:12])
+        return f"line {self.first} ({names}{', ...' if len(self.header) > 12 else ''})"
 
     def rows(self) -> Iterator[tuple[int, dict[str, str]]]:
         """The number of each line in the file and its cells by column."""
@@ -63,8 +81,8 @@ class TextTable:
 def read_table(path: Path, error: type[VireidError], comments: bool = False) -> TextTable:
     """The table in a file; with `comments` lines that begin with # are left out.
 
-    Raises `error` for a file that cannot be read, is empty or not text, and while its lines are read for a line of
-    another length and for broken quotes.
+    Raises `error` for a file that cannot be read, is empty or not text, for two columns of one name, and while its
+    lines are read for a line of another length and for broken quotes.
     """
     records = _records(path, _text(path, error), error, comments)
     header = next(records, None)
@@ -73,12 +91,23 @@ def read_table(path: Path, error: type[VireidError], comments: bool = False) -> 
     names = header[1]
     while not names[-1]:  # a record has a cell that is not blank
         names.pop()
-    return TextTable(path, names, records, error)
+    table = TextTable(path, names, header[0], records, error)
+    if len(names) == 1 and NO_NAME.search(names[0]):
+        raise error(
+            f"{path}, {table.words} is not a header; expected names with commas, semicolons or tabs between them in "
+            "the first line"
+        )
+    if twice := [name for name in dict.fromkeys(names) if name and names.count(name) > 1]:
+        raise error(f"{path}, {table.words}: column `{twice[0]}` stands twice; remove one of them")
+    return table
 
 
 def headless(path: Path, error: type[VireidError]) -> Iterator[tuple[int, list[str]]]:
-    """The number and the cells of each line of a table without a header; lines that begin with # are left out."""
-    return _records(path, _text(path, error), error, comments=True)
+    """The number and the cells of each line of a table without a header; lines that begin with # are left out.
+
+    Spaces may stand between the cells.
+    """
+    return _records(path, _text(path, error), error, comments=True, blanks=True)
 
 
 def _text(path: Path, error: type[VireidError]) -> str:
@@ -86,14 +115,20 @@ def _text(path: Path, error: type[VireidError]) -> str:
         data = path.read_bytes()
     except OSError as fault:
         raise error(f"{path} cannot be read ({fault.strerror or fault})") from None
+    if kind := next((kind for magic, kind in NOT_TABLES.items() if data.startswith(magic)), ""):
+        raise error(f"{path} is {kind}, expected a table of text; save it as CSV in UTF-8")
     encoding = "utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as fault:
         line = data[: fault.start].count(b"\n") + 1
-        raise error(f"{path}, line {line}: this is not text in UTF-8; save it as CSV in UTF-8") from None
+        said = encoding.removesuffix("-sig").upper()
+        raise error(f"{path}, line {line}: this is not text in {said}; save it as CSV in UTF-8") from None
     if "\0" in text:
         raise error(f"{path} holds NUL characters, as UTF-16 without a mark does; save it as CSV in UTF-8")
+    if text.lstrip()[:1] in ("{", "<") or text.lstrip()[:2] in ("[{", "[["):
+        kind = "HTML or XML" if text.lstrip()[0] == "<" else "JSON"
+        raise error(f"{path} is {kind}, expected a table of text; save it as CSV in UTF-8")
     return text
 
 
@@ -112,29 +147,33 @@ class _Lines:
     def __next__(self) -> str:
         for line in self.text:
             self.number += 1
-            if self.comments and not self.first and line.startswith("#"):
+            if self.comments and not self.first and line.startswith("#") and not EXCEL_ERROR.match(line):
                 continue
             self.first = self.first or self.number
             return line
         raise StopIteration
 
 
-def _records(path: Path, text: str, error: type[VireidError], comments: bool) -> Iterator[tuple[int, list[str]]]:
-    """The records that are not blank, each with the number of its first line."""
+def _records(
+    path: Path, text: str, error: type[VireidError], comments: bool, blanks: bool = False
+) -> Iterator[tuple[int, list[str]]]:
+    """The records that are not blank, each with the number of its first line; `blanks` may stand between cells."""
     lines = _Lines(io.StringIO(text, newline=""), comments)
-    first = next(lines, "")
+    first = next((line for line in lines if line.strip(",;\t \r\n")), "")
     if named := SEPARATOR.fullmatch(first):
         delimiter, lines.first = named[1], 0
     else:
         bare = re.sub(r'"[^"]*"', "", first)
         delimiter = max(DELIMITERS, key=bare.count)
+        if blanks and delimiter not in bare:
+            delimiter = " "
         lines.text.seek(0)
         lines.number = lines.first = 0
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True, skipinitialspace=delimiter == " ")
     try:
         for cells in reader:
             if any(cell.strip() for cell in cells):
-                yield lines.first, [cell.strip() for cell in cells]
+                yield lines.first, [cell.strip().strip(INVISIBLE) for cell in cells]
             lines.first = 0
     except csv.Error as fault:
         raise error(f"{path}, line {lines.first}: not a CSV ({fault}); check the quotes there") from None

@@ -66,9 +66,9 @@ HEAD = "time,left,top,right,bottom\n"
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("time,left,top,right\n", "expected left, top, right, bottom and time or frame"),
+        ("time,left,top,right\n", "expected the columns left, top, right, bottom and time or frame"),
         ("time,frame,left,top,right,bottom\n", "time or frame"),
-        ("time,left,top,right,bottom,who\n", "has the columns"),
+        ("time,left,top,right,bottom,who\n", "expected the columns"),
         (HEAD + "\n0,1,2,3,4\n0,5,2,3,4\n", "line 4: a box has left < right"),
         (HEAD + "0,1,2,3\n", "line 2: expected 5 cells like the header, came 4"),
         (HEAD + "x,1,2,3,4\n", "line 2: time is a number with a decimal point, got 'x'"),
@@ -80,6 +80,9 @@ HEAD = "time,left,top,right,bottom\n"
         ("frame,left,top,right,bottom\n-1,1,2,3,4\n", "line 2: frame is a number from 0"),
         ("time,left,top,right,bottom,score\n0,1,2,3,4,95\n", "line 2: score is from 0 to 1, got 95; divide percent"),
         ("time,left,top,right,bottom,score\n0,1,2,3,4,-0.1\n", "line 2: score is from 0 to 1"),
+        ("time,left,top,right,bottom,left\n0,1,2,3,4,5\n", "line 1 .*: column `left` stands twice"),
+        ("video," + HEAD + "a.mp4,0,1,2,3,4\n,0,1,2,3,4\n", "line 3: expected the name of a video .* came nothing"),
+        ("frame,left,top,right,bottom\n#N/A,1,2,3,4\n", "line 2: frame is a number .* got '#N/A'"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, told: str) -> None:
@@ -90,7 +93,9 @@ def test_what_is_wrong_is_told_with_its_line(tmp_path: Path, text: str, told: st
 def test_other_files_are_told(tmp_path: Path) -> None:
     for text, told in (
         ("1,2,3\n", "line 1: expected frame"),
-        ("1 7 1 2 3 4 1\n", "with commas between them"),
+        ("1|7|1|2|3|4|1\n", "with commas between them"),
+        ("frame,id,x1,y1,x2,y2\n1,7,1,2,3,4\n", "line 1: frame is a number"),  # places and not width and height
+        ("frame,id,x,y,w,h\n1,7,1,2,3,4\nframe,id,x,y,w,h\n", "line 3: frame is a number"),
         ("0,7,1,2,3,4,1\n", "frame is from 1"),
         ("1.5,7,1,2,3,4,1\n", "line 1: frame is a whole number"),
         ("1,7.5,1,2,3,4,1\n", "line 1: track is a whole number"),
@@ -103,6 +108,23 @@ def test_other_files_are_told(tmp_path: Path) -> None:
         check_source(tmp_path / "b.csv")
     with pytest.raises(BoxesError, match="no file or folder of boxes"):
         check_source(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n1,7,10,20,30,60,1\n\n  \n2,7,10,20,30,60,1\n\n",
+        "frame,id,bb_left,bb_top,bb_width,bb_height,conf,x,y,z\n1,7,10,20,30,60,1,-1,-1,-1\n2,7,10,20,30,60,1,-1,-1,-1\n",
+        "Frame;Track ID;x;y;w;h\n1;7;10;20;30;60\n2;7;10;20;30;60\n",
+        "# of our tracker\nframe_id track_id bbox_left bbox_top bbox_width bbox_height\n1 7 10 20 30 60\n"
+        "2 7 10 20 30 60\n",
+        "1  7  10  20  30  60  1\n2  7  10  20  30  60  1\n",
+    ],
+)
+def test_files_of_the_mot_challenge_as_trackers_write_them(tmp_path: Path, text: str) -> None:
+    video = film(tmp_path / "a.mp4", steps(3))
+    found = boxes_of(write(tmp_path / "a.txt", text), video, ("a.mp4",))
+    assert [box[1:6] for box in found] == [(10, 20, 40, 80, "7")] * 2
 
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:

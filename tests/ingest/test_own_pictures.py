@@ -71,7 +71,7 @@ def test_a_list_says_camera_time_modality_and_more(bundle: Bundle, tmp_path: Pat
         ("camera,time\ngate,\n", "has no column `path`; a list has"),
         ("Path,Camera\nx.jpg,1\n", r"no column `path` \(is it `Path`\? rename it\)"),
         ("path,kamera\nx.jpg,1\n", "unknown columns `kamera`"),
-        ("path,camera,camera\nx.jpg,1,2\n", "two columns `camera`"),
+        ("path,camera,camera\nx.jpg,1,2\n", "column `camera` stands twice"),
         ("path,time\nx.jpg,yesterday\n", "line 2: time is like"),
         ("path,modality\nx.jpg,thermal2\n", "line 2: modality is"),
         ("path,camera\n,a\n", "line 2: expected a path"),

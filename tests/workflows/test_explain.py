@@ -54,7 +54,8 @@ def test_two_runs_under_one_protocol_differ_by_their_networks(place: Path) -> No
 def test_a_figure_in_print_is_words(place: Path) -> None:
     (place / "two/log.jsonl").write_text(
         "".join(
-            json.dumps({"event": "epoch", "epoch": epoch, "selected": {"held-out identities": value}}) + "\n"
+            json.dumps({"event": "epoch", "stage": 0, "epoch": epoch, "selected": {"held-out identities": value}})
+            + "\n"
             for epoch, value in ((0, 0.5), (1, 0.75), (2, 0.625))
         )
     )

@@ -14,15 +14,16 @@ config.json is written last: a folder without it is not a bundle, so a killed ex
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vireid.deploy.bundle_config import CONFIG, FORMAT, ONNX, PARITY, WEIGHTS, BundleConfig
+from pydantic import ValidationError
+
+from vireid.deploy.bundle_config import CONFIG, FORMAT, ONNX, PARITY, WEIGHTS, BundleConfig, Compared, Parity
 from vireid.deploy.runtimes import BACKENDS, Embed, installed, open_runtime, torch_embed
 from vireid.errors import ArgumentError, BundleError
-from vireid.json_file import JsonFile
+from vireid.json_file import JsonFile, read_json
 from vireid.own_files import Code
 from vireid.system import choose_device, file_digest, has_gpu
 from vireid.training.run_folder import LAST, RECIPE
@@ -64,12 +65,20 @@ class Bundle:
         return cls(folder, config, method)
 
     @property
-    def parity(self) -> dict[str, Any]:
+    def parity(self) -> dict[str, Compared]:
         """What parity.json says: for each exported runtime the digest of its files and its difference from torch."""
+        path = self.path / PARITY
+        if not path.is_file():
+            raise BundleError(
+                f"there is no {path}, which says how the runtimes differ from torch; export the run again"
+            )
         try:
-            return json.loads((self.path / PARITY).read_text(encoding="utf-8"))["runtimes"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise BundleError(f"{self.path / PARITY} is missing or damaged; export the run again") from error
+            return Parity.model_validate(read_json(path, BundleError, "export the run again")).runtimes
+        except ValidationError as error:
+            place = ".".join(map(str, error.errors()[0]["loc"])) or "the file"
+            raise BundleError(
+                f"{path} is damaged ({place}: {error.errors()[0]['msg']}); export the run again"
+            ) from error
 
     def network(self, device: str | torch.device = "cpu") -> Embedder:
         """The network of torch; WeightsError for one of your own where its code is not given."""
@@ -101,8 +110,8 @@ class Bundle:
 
     def compared(self, backend: Backend) -> bool:
         """Whether parity.json says that this runtime agrees with torch on the very ONNX file of the folder."""
-        recorded = self.parity.get(backend, {}).get("files", {})
-        return recorded.get(ONNX) == file_digest(self.path / ONNX)
+        recorded = self.parity.get(backend)
+        return recorded is not None and recorded.files.get(ONNX) == file_digest(self.path / ONNX)
 
     def fastest(self, device: str = "auto") -> Backend:
         """What "auto" takes: on a CPU OpenVINO, where it is installed and was compared with torch; else torch.

@@ -6,6 +6,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from vireid.data.table import Table
+from vireid.declaration import Count, Range
 from vireid.images import GrayRule
 from vireid.training.record import RunRecord, data_name
 from vireid.types import ResizeFilter, Similarity
@@ -52,6 +53,20 @@ class TrainedOn(BaseModel):
         return f"{data_name(self.dataset, self.partition)}: {self.num_pids} people of {' and '.join(self.splits)}"
 
 
+class Compared(BaseModel):
+    """A runtime in parity.json: the sha256 of each of its files, and by how much its vectors differ from torch's."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+
+    files: dict[str, str] = {}
+
+
+class Parity(BaseModel):
+    """parity.json, as far as it is read."""
+
+    runtimes: dict[str, Compared]
+
+
 class BundleConfig(BaseModel):
     """config.json. `size` is (height, width); `digest` is the sha256 of the weights' file; `stamp` that of the run."""
 
@@ -59,12 +74,12 @@ class BundleConfig(BaseModel):
 
     format: str = FORMAT
     method: str
-    size: tuple[int, int]
+    size: tuple[Count, Count]
     filter: ResizeFilter
-    thermal_range: tuple[float, float] | None = None  # of gray values of more than 8 bits; None: see images.GrayRule
+    thermal_range: Range | None = None  # of gray values of more than 8 bits; None: see images.GrayRule
     similarity: Similarity  # that the run is evaluated with; search compares by cosine
     layer: str
-    dim: int
+    dim: Count
     inputs: tuple[str, ...]
     num_params: int
     trained_on: TrainedOn

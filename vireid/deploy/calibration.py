@@ -17,16 +17,16 @@ by few people, where isotonic regression says 0 and 1.
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vireid.deploy.bundle_config import CALIBRATION
 from vireid.errors import CalibrationError
+from vireid.json_file import read_json
 from vireid.system import replacing
 from vireid.types import INFRARED, VISIBLE
 from vireid.version import __version__
@@ -42,7 +42,7 @@ NEEDED = 30  # false matches behind a rate, and pairs of one person behind a tab
 class Row(BaseModel):
     """Rates at one threshold; with 90 % intervals over people at the full decades."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     threshold: float
     false_match_rate: float
@@ -54,10 +54,10 @@ class Row(BaseModel):
 class Pair(BaseModel):
     """One pair of modalities. `cllr` is the cost of the log-likelihood ratio in bits: 0 perfect, 1 knows nothing."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    same_pairs: int  # of one person
-    other_pairs: int  # of different people
+    same_pairs: int = Field(ge=1)  # of one person
+    other_pairs: int = Field(ge=1)  # of different people
     people: int
     offset: float  # a
     slope: float  # b
@@ -160,10 +160,12 @@ class Calibration(BaseModel):
         path = path / CALIBRATION if path.is_dir() else path
         if not path.is_file():
             raise CalibrationError(f"there is no {path}; make it with `vireid calibrate`")
+        content = read_json(path, CalibrationError, "calibrate again")
         try:
-            calibration = Calibration.model_validate(json.loads(path.read_text(encoding="utf-8")))
-        except (ValidationError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
+            calibration = Calibration.model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}"
             message = f"{path} is not a calibration that vireid wrote ({reason}); calibrate again"
             raise CalibrationError(message) from error
         return calibration if digest is None else calibration.check(digest)

@@ -8,7 +8,6 @@ changes the figures, so it is off by default and stands in the stamp.
 from __future__ import annotations
 
 import json
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import chain
@@ -17,11 +16,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import BaseModel
 from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vireid.arrays_file import DAMAGE, read_arrays
 from vireid.data import cache
 from vireid.data.pose.heatmaps import POINTS, HeatMaps, unknown_poses
 from vireid.data.table import COLUMNS, Table
@@ -29,11 +30,24 @@ from vireid.data.transforms import flip as mirror
 from vireid.data.transforms import scale_keypoints
 from vireid.errors import ArgumentError, DataError
 from vireid.images import GrayRule
+from vireid.json_file import parsed
 from vireid.layers.embedder import Embedder
 from vireid.system import keep_freed_memory, replacing
 from vireid.types import Deployment, ResizeFilter, Similarity, Size
 
 FORMAT = "vireid embeddings 1"
+
+
+class _Stored(BaseModel):
+    """What a file says beside its arrays."""
+
+    root: str
+    dataset: str
+    partition: str
+    stamp: dict[str, str]
+    similarity: Similarity = "cosine"
+
+
 BATCH = 64
 
 
@@ -92,8 +106,8 @@ class Embeddings:
         """The stamp in a file that `save` wrote, without reading its vectors; nothing for another file."""
         try:
             with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                return json.loads(str(file["about"]))["stamp"]
-        except (ValueError, KeyError, TypeError, EOFError, OSError, zipfile.BadZipFile):  # `load` says what is wrong
+                return dict(parsed(str(file["about"]))["stamp"])
+        except DAMAGE:  # `load` says what is wrong
             return {}
 
     @staticmethod
@@ -103,21 +117,31 @@ class Embeddings:
         if not path.is_file():
             raise DataError(f"no embeddings at {path}; write them with `vireid embed` or Embeddings.save")
         try:
-            with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-                arrays = {name: file[name] for name in file.files}
-            about = json.loads(str(arrays.pop("about")))
-            if about["format"] != FORMAT:
-                raise DataError(f"{path} is in format {about['format']!r}, expected {FORMAT!r}; embed the images again")
+            arrays = read_arrays(path)
+            about = parsed(str(arrays.pop("about")))
+            written = about["format"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise _foreign(path, error) from error
+        if written != FORMAT:
+            raise DataError(f"{path} is in format {written!r}, expected {FORMAT!r}; embed the images again")
+        try:
+            said = _Stored.model_validate(about)
             columns = {name: arrays.pop(name) for name in COLUMNS}
             vectors = arrays.pop("vectors")
-            root, dataset, partition, stamp = (about[name] for name in ("root", "dataset", "partition", "stamp"))
-        except DataError:
-            raise
-        except (ValueError, KeyError, TypeError, AttributeError, EOFError, OSError, zipfile.BadZipFile) as error:
-            raise DataError(f"{path} is not an embeddings file that vireid wrote ({error}); embed again") from error
-        extras = {name.removeprefix("extra:"): value for name, value in arrays.items()}
-        table = Table(Path(root), extras=extras, dataset=dataset, partition=partition, **columns)
-        return Embeddings(vectors, table, stamp, about.get("similarity", "cosine"))
+            for name, value in columns.items():
+                if value.dtype.kind != ("U" if name in ("path", "split") else "i") or value.ndim != 1:
+                    raise ValueError(f"its column `{name}` has the shape {value.shape} and the kind {value.dtype}")
+            of: dict[str, Any] = {"dataset": said.dataset, "partition": said.partition, **columns}
+            extras = {name.removeprefix("extra:"): value for name, value in arrays.items()}
+            table = Table(Path(said.root), extras=extras, **of)
+            return Embeddings(vectors, table, said.stamp, said.similarity)
+        except (ValueError, KeyError, TypeError) as error:  # DataError and pydantic's are ValueErrors
+            raise _foreign(path, error) from error
+
+
+def _foreign(path: Path, error: Exception) -> DataError:
+    reason = " ".join(str(error).split())[:300]
+    return DataError(f"{path} is not an embeddings file that vireid wrote ({reason}); embed again")
 
 
 def fuse_flip(vectors: Tensor, flipped: Tensor) -> Tensor:

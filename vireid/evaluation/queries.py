@@ -16,13 +16,16 @@ from pathlib import Path
 
 import numpy as np
 
+from vireid import table_file
 from vireid.data.protocol import Trial
 from vireid.data.table import Table
 from vireid.errors import DataError
 from vireid.evaluation.metrics import Tally
 from vireid.system import replacing
+from vireid.table_file import read_table
 from vireid.types import MODALITIES
 
+NUMBERS = {"trial": table_file.integer, "AP": table_file.number, "first_rank": table_file.integer}  # columns
 NEAREST = 10  # pictures of a list
 # of the stamp: by which lines are distinguished
 CONDITIONS = ("layer", "flip", "center", "similarity", "draw", "refine", "rerank")
@@ -99,23 +102,24 @@ def read_queries(path: Path) -> Iterator[dict[str, str]]:
     """The lines of queries.csv as texts by column; DataError for a file that is missing or of another kind."""
     if not path.is_file():
         raise DataError(f"there is no {path}; write it with `vireid evaluate`")
-    with path.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if tuple(reader.fieldnames or ()) != COLUMNS:
-            present = tuple(reader.fieldnames or ())
-            missing, unknown = ([n for n in a if n not in b] for a, b in ((COLUMNS, present), (present, COLUMNS)))
-            raise DataError(
-                f"{path}, line 1: expected the columns of this version's queries.csv; missing: "
-                f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}. Delete the file "
-                "and evaluate again"
-            )
-        for line in reader:
-            if None in line or None in line.values():
+    table = read_table(path, DataError)
+    present = tuple(table.header)
+    if present != COLUMNS:
+        missing, unknown = ([n for n in a if n not in b] for a, b in ((COLUMNS, present), (present, COLUMNS)))
+        raise DataError(
+            f"{path}, line {table.first}: expected the columns of this version's queries.csv; missing: "
+            f"{', '.join(missing) or 'none'}; unknown: {', '.join(unknown) or 'none'}. Delete the file "
+            "and evaluate again"
+        )
+    for number, line in table.rows():
+        for name, read in NUMBERS.items():
+            try:
+                _ = read(line[name]) if line[name] else None
+            except ValueError as error:
                 raise DataError(
-                    f"{path}, line {reader.line_num}: expected {len(COLUMNS)} values; delete the file and evaluate "
-                    "again"
-                )
-            yield line
+                    f"{path}, line {number}: `{name}`: {error}; delete the file and evaluate again"
+                ) from None
+        yield line
 
 
 def _key(line: dict[str, str]) -> tuple[str, ...]:

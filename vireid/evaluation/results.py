@@ -23,7 +23,7 @@ from rich.text import Text
 
 from vireid.errors import ArgumentError, DataError
 from vireid.evaluation.publication import PAPER_COLUMNS, publication_lines, publication_table, word
-from vireid.evaluation.rows import AVERAGED_OVER, COLUMNS, NAME, Row
+from vireid.evaluation.rows import AVERAGED_OVER, COLUMNS, LONGEST_RANK, NAME, Row
 from vireid.system import replacing
 
 FORMAT = "vireid results 1"
@@ -180,7 +180,15 @@ class Results:
         except ValidationError as error:
             faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors())
             raise DataError(f"{path} is not a results file that vireid wrote: {faults}; evaluate again") from error
-        return Results(file.rows, file.floors)
+        if short := [row for row in (*file.rows, *file.floors) if len(row.metrics.cmc) < LONGEST_RANK]:
+            raise DataError(
+                f"{path}: expected a CMC of {LONGEST_RANK} ranks or more, {short[0].protocol} has "
+                f"{len(short[0].metrics.cmc)}; evaluate again"
+            )
+        try:
+            return Results(file.rows, file.floors)
+        except ArgumentError as error:
+            raise DataError(f"{path}: {error}; or evaluate again") from error
 
 
 def summaries_of(rows: Sequence[Row]) -> list[Summary]:

@@ -14,6 +14,8 @@ from vireid.errors import ArgumentError
 class Metrics:
     """Figures of one trial as fractions; `cmc[k - 1]` is the rank-k rate."""
 
+    __pydantic_config__ = ConfigDict(allow_inf_nan=False)
+
     cmc: tuple[float, ...]  # (K,)
     mAP: float
     mINP: float
@@ -51,6 +53,7 @@ COLUMNS: dict[str, Callable[[Metrics], float]] = {
     "mAP": lambda m: m.mAP,
     "mINP": lambda m: m.mINP,
 }
+LONGEST_RANK = 20  # of COLUMNS
 NAME = "name"  # this entry of the stamp, if there is one, is a column of the table: what the figures are of
 AVERAGED_OVER = "partition"
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vireid.errors import RunError
 from vireid.figures.style import COLUMN, DASHES, FAINT, sheet
+from vireid.training.log_file import NAME as LOG
+from vireid.training.log_file import read_log
 from vireid.types import Language
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-LOG = "log.jsonl"
 WORDS = {
     "en": {
         "losses": "Losses, means of an epoch",
@@ -39,9 +39,7 @@ WORDS = {
 
 def epochs_of(folder: Path) -> list[dict[str, Any]]:
     """The epochs in the log of a run folder, in order; RunError where it has none."""
-    log = folder / LOG
-    lines = log.read_text(encoding="utf-8").splitlines() if log.is_file() else []
-    epochs = [record for record in map(json.loads, lines) if record["event"] == "epoch"]
+    epochs = [record for record in read_log(folder) if record["event"] == "epoch"]
     if not epochs:
         raise RunError(f"{folder} has no training curves: {LOG} holds no finished epoch; train for one epoch or more")
     return epochs

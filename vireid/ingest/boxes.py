@@ -8,7 +8,8 @@ CSV (also with semicolons or tabs) with a header; lines that begin with # are le
     track    any text, may be left out: the same passage of one person        score   0..1, may be left out
     pid      an identity that is known, may be left out
 
-A .txt is of the MOT Challenge: frame (from 1), track, left, top, width, height, confidence (0: not to be counted), ...
+A .txt is of the MOT Challenge: frame (from 1), track, left, top, width, height, confidence (0: not to be counted), ...;
+a first line may name these columns, and spaces may stand in place of commas.
 A folder has one such file for each video: VIDEOS/gate/a.mp4 has its boxes in BOXES/gate/a.csv, .txt or a.mp4.csv.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -24,12 +26,21 @@ from typing import Any, NamedTuple
 
 from vireid.errors import BoxesError
 from vireid.ingest.video import frame_times
+from vireid.json_file import parsed
 from vireid.system import replacing
-from vireid.table_file import headless, number, read_table
+from vireid.table_file import TextTable, headless, number, read_table
 
 PLACES = ("left", "top", "right", "bottom")
 COLUMNS = ("video", "time", "frame", *PLACES, "track", "score", "pid")
 WRITTEN = ("time", *PLACES, "track", "score")
+MOT = (  # what the columns are called in files with a header
+    {"frame", "frameid", "framenumber", "frameno", "frameindex"},
+    {"id", "track", "trackid", "objectid", "targetid", "identity"},
+    {"left", "x", "xmin", "xtl", "tlx"},
+    {"top", "y", "ymin", "ytl", "tly"},
+    {"width", "w"},
+    {"height", "h"},
+)
 LARGEST = 1 << 53  # to which a float holds every whole number
 ABOUT = "# vireid boxes 1 "
 NARROWEST = 0.2  # width of a box by its height; strips match pictures without a person (docs/serve/search.md)
@@ -118,11 +129,15 @@ def read_written(path: Path) -> tuple[list[Box], dict[str, Any]]:
 
 def about_written(path: Path) -> dict[str, Any]:
     """What `write_boxes` wrote about its boxes."""
-    with path.open(encoding="utf-8") as file:
+    with path.open("rb") as file:
         first = file.readline()
-    if not first.startswith(ABOUT):
-        raise BoxesError(f"{path} was not written by vireid; remove it and it is made again")
-    return json.loads(first[len(ABOUT) :])
+    try:
+        about = parsed(first.removeprefix(ABOUT.encode())) if first.startswith(ABOUT.encode()) else None
+    except ValueError:
+        about = None
+    if not isinstance(about, dict):
+        raise BoxesError(f"{path}, line 1 was not written by vireid, or is damaged; remove the file, it is made again")
+    return about
 
 
 def _file_for(folder: Path, names: Sequence[str]) -> Path:
@@ -139,27 +154,44 @@ def _read(path: Path, size: int, mtime_ns: int) -> dict[str, list[_Listed]]:
     """The boxes of a file by the video's name, "" where it has no such column."""
     boxes: dict[str, list[_Listed]] = {}
     if path.suffix.lower() == ".txt":
-        for line, cells in headless(path, BoxesError):
+        for place, (line, cells) in enumerate(headless(path, BoxesError)):
+            if place == 0 and is_mot_header(cells):
+                continue
             if (one := _of_mot(cells, f"{path}, line {line}")) is not None:
                 boxes.setdefault("", []).append(one)
         return boxes
     table = read_table(path, BoxesError, comments=True)
-    _check_header(path, table.header)
+    _check_header(table)
     named = "video" in table.header
     if not named:
         boxes[""] = []
     for line, cells in table.rows():
+        if named and not cells["video"]:
+            raise BoxesError(f"{path}, line {line}: expected the name of a video in the column `video`, came nothing")
         name = Path(cells["video"].replace("\\", "/")).as_posix() if named else ""
         boxes.setdefault(name, []).append(_of_csv(cells, f"{path}, line {line}"))
     return boxes
 
 
-def _check_header(path: Path, header: list[str]) -> None:
+def is_mot_header(cells: Sequence[str]) -> bool:
+    """Whether a line names the columns of the MOT Challenge in their order, in any of their usual names.
+
+    >>> is_mot_header(["frame", "id", "bb_left", "bb_top", "bb_width", "bb_height", "conf", "x", "y", "z"])
+    True
+    >>> is_mot_header(["frame", "id", "x1", "y1", "x2", "y2"]), is_mot_header(["frame", "id", "w", "h", "x", "y"])
+    (False, False)
+    """
+    words = [re.sub(r"[^a-z]", "", re.sub(r"^(bb|bbox|box)(?=[ _])", "", cell.lower())) for cell in cells]
+    return len(words) >= len(MOT) and all(word in known for word, known in zip(words, MOT, strict=False))
+
+
+def _check_header(table: TextTable) -> None:
+    header = table.header
     unknown = sorted(set(header) - set(COLUMNS))
     missing = [name for name in PLACES if name not in header]
     if unknown or missing or ("time" in header) == ("frame" in header):
         raise BoxesError(
-            f"{path} has the columns {', '.join(header)}; expected {', '.join(PLACES)} and time or frame, and maybe "
+            f"{table.path}, {table.words}: expected the columns {', '.join(PLACES)} and time or frame, and maybe "
             "video, track, score, pid"
         )
 
@@ -190,7 +222,7 @@ def _of_mot(cells: list[str], where: str) -> _Listed | None:
     if len(cells) < 6:
         raise BoxesError(
             f"{where}: expected frame, track, left, top, width, height, confidence with commas between them; "
-            f"got {cells}"
+            f"got {', '.join(cells)[:100]!r}"
         )
     frame, track = _whole(cells[0], "frame", where), _whole(cells[1], "track", where)
     left, top, width, height = (_number(cell, "a cell", where) for cell in cells[2:6])

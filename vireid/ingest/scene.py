@@ -7,7 +7,7 @@ row of a picture shows that picture. Nothing is copied: a source that is gone or
 
 from __future__ import annotations
 
-import json
+import logging
 import math
 import re
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from vireid import images
-from vireid.errors import SourceError
+from vireid.errors import BoxesError, SourceError
 from vireid.images import GrayRule
-from vireid.ingest.boxes import ABOUT, Box, read_written
+from vireid.ingest.boxes import Box, about_written, read_written
 from vireid.ingest.identity import video_digest
 from vireid.ingest.video import SUFFIXES, Stills
 from vireid.search.gallery import Record
 from vireid.system import file_digest
 
+log = logging.getLogger(__name__)
 NAMED = re.compile(r"(?P<video>.*)#(?P<segment>\d{4,})-(?P<track>[^/]*?)(?:/(?P<second>\d+\.\d+))?", re.DOTALL)
 PLAIN = re.compile(r"(?P<video>.*)#(?P<second>\d+\.\d+)/\d+", re.DOTALL)
 NEAR_S = 0.02  # between the second of an id and that of its box
@@ -87,17 +88,22 @@ def _place(record: Record, boxes: Path) -> tuple[float, Box | None]:
 
 def _kept_boxes(folder: Path, video: str, segment: int) -> list[Box]:
     for file in sorted(folder.glob("*.csv")) if folder.is_dir() else ():
-        if _about(file, file.stat().st_mtime_ns) == (video, segment):
-            return read_written(file)[0]
+        try:
+            if _about(file, file.stat().st_mtime_ns) == (video, segment):
+                return read_written(file)[0]
+        except BoxesError as error:  # the frame is shown without its box
+            log.warning("%s", error)
     return []
 
 
 @lru_cache(maxsize=10_000)
 def _about(file: Path, changed_ns: int) -> tuple[str, int]:
     """The video and the segment that a file of boxes is of."""
-    with file.open(encoding="utf-8") as opened:
-        about = json.loads(opened.readline().removeprefix(ABOUT))
-    return str(about["video"]), int(about["segment"])
+    about = about_written(file)
+    try:
+        return str(about["video"]), int(about["segment"])
+    except (KeyError, ValueError, TypeError):
+        raise BoxesError(f"{file}, line 1 does not name video and segment; remove the file, it is made again") from None
 
 
 def _small(picture: Image.Image) -> Image.Image:

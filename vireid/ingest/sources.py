@@ -38,7 +38,7 @@ from vireid.ingest.times import seconds
 from vireid.search.gallery import NO_VECTOR, Record
 from vireid.system import file_digest
 from vireid.table_file import SUFFIXES as LIST_SUFFIXES
-from vireid.table_file import ListedFiles, camera_ranges, file_path, nearest, read_table
+from vireid.table_file import ListedFiles, TextTable, camera_ranges, file_path, nearest, read_table
 from vireid.types import MODALITIES, MODALITY_WORDS, VISIBLE, ModalityOrAuto
 
 ENDS = ("thermal_low", "thermal_high")
@@ -212,7 +212,7 @@ def _of_list(path: Path) -> Iterator[Crop]:
 def _lines_of(path: Path) -> Iterator[Crop]:
     table, listed = read_table(path, SourceError), ListedFiles(path.parent)
     ids: dict[str, int] = {}
-    _check_columns(path, table.header)
+    _check_columns(table)
     ranges = _ranges_of(path)
     for line, cells in table.rows():
         crop = _crop(path, line, cells)
@@ -240,19 +240,18 @@ def _camera(path: Path, cells: dict[str, str]) -> str:
     return cells.get("camera") or path.stem
 
 
-def _check_columns(path: Path, header: list[str]) -> None:
-    unknown = [name for name in header if name not in COLUMNS]
-    twice = [name for name in COLUMNS if header.count(name) > 1]
-    if "path" in header and not unknown and not twice:
+def _check_columns(table: TextTable) -> None:
+    unknown = [name for name in table.header if name not in COLUMNS]
+    if "path" in table.header and not unknown:
         return
-    if "path" not in header:
+    if "path" not in table.header:
         near = nearest("path", unknown)
         fault = "no column `path`" + (f" (is it `{near}`? rename it)" if near else "")
-    elif unknown:
-        fault = f"unknown columns {', '.join(f'`{name}`' for name in unknown)}"
     else:
-        fault = f"two columns `{twice[0]}`"
-    raise SourceError(f"{path} has {fault}; a list has {', '.join(COLUMNS)}, of which only path is needed")
+        fault = f"unknown columns {', '.join(f'`{name[:40]}`' for name in unknown[:12])}"
+    raise SourceError(
+        f"{table.path}, line {table.first} has {fault}; a list has {', '.join(COLUMNS)}, of which only path is needed"
+    )
 
 
 def _crop(list_path: Path, number: int, cells: dict[str, str]) -> Crop:

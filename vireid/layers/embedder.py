@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from vireid.declaration import NoSettings, configured
+from vireid.errors import WeightsError
 from vireid.layers.saved import load_network, save_network
 from vireid.own_files import Code
 from vireid.system import fast_layout
@@ -79,6 +81,14 @@ def load_embedder(path: Path, device: str | torch.device = "cpu", method: Code |
     """
     embedder, about = load_network(path, "embedder", Embedder, device, method)
     if use := about.get("deployment"):
-        ends = use.get("thermal_range")
-        embedder.deployment = Deployment(tuple(use["size"]), use["filter"], use["similarity"], ends and tuple(ends))
+        try:
+            embedder.deployment = TypeAdapter(Deployment).validate_python(use)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(("deployment", *map(str, first["loc"])))
+            raise WeightsError(
+                f"{path}: its header is damaged ({where}: {first['msg']}); copy the file again"
+            ) from error
+        if min(embedder.deployment.size) < 1:
+            raise WeightsError(f"{path}: its header is damaged (deployment.size: {use['size']}); copy the file again")
     return embedder

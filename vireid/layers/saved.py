@@ -22,6 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vireid.errors import WeightsError
+from vireid.json_file import parsed
 from vireid.own_files import Code, class_in, digest_of, errors_of, file_of, is_own, qualified_name
 
 log = logging.getLogger(__name__)
@@ -78,7 +79,7 @@ def described(path: Path, kind: str) -> dict[str, Any]:
     if kind not in metadata:
         raise WeightsError(f"{path} has no {kind} description; expected a file that vireid wrote ({kind}.safetensors)")
     try:
-        about = json.loads(metadata[kind])
+        about = parsed(metadata[kind])
         if isinstance(about["class"], str) and isinstance(about["settings"], dict):
             return about
     except (ValueError, KeyError, TypeError):
@@ -97,7 +98,14 @@ def network_of_vireid(path: Path, module: str, name: str, settings: dict[str, An
             f"{path} holds {module}.{name}, which is not an {base.__name__} of this vireid; was it written by a newer "
             "one?"
         )
-    return filled(kind(**settings), path, f"the {name} that its header describes; copy it again")
+    try:
+        network = kind(**settings)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:  # pydantic's and torch's are among them
+        raise WeightsError(
+            f"{path}: the settings in its header build no {name}; copy it again, or was it written by a newer vireid?\n"
+            f"{error}"
+        ) from error
+    return filled(network, path, f"the {name} that its header describes; copy it again")
 
 
 def own_network(path: Path, about: dict[str, Any], base: type[nn.Module], code: Code | None) -> nn.Module:
@@ -136,6 +144,11 @@ def filled(network: nn.Module, path: Path, expected: str) -> nn.Module:
     """The network with the tensors of a file; WeightsError, which says what they do not fit, where they are others."""
     with reading(path):
         tensors = load_file(path, device="cpu")
+    if broken := [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
+        raise WeightsError(
+            f"{path} holds values that are not finite numbers, first in {broken[0]}, in {len(broken)} of "
+            f"{len(tensors)} tensors: its training failed, or the file is damaged; give an earlier one"
+        )
     try:
         network.load_state_dict(tensors)
     except RuntimeError as error:

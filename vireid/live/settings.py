@@ -19,10 +19,10 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import urlsplit, urlunsplit
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, ValidationError
 
 from vireid.declaration import Count, NonNegative, Positive, Share, faults_of, settings
 from vireid.errors import SettingsError
@@ -38,11 +38,23 @@ VARIABLE = re.compile(r"\$\{(\w+)\}")
 DEVICES = "/dev/"
 
 
+def whole_address(text: str) -> str:
+    """An address that can be taken apart; ValueError for one like `rtsp://[::1` or `rtsp://gate:x`."""
+    try:
+        _ = urlsplit(text).port
+    except ValueError as error:
+        raise ValueError(f"{error}; expected an address such as rtsp://10.0.0.11:554/stream1") from None
+    return text
+
+
+Address = Annotated[str, AfterValidator(whole_address)]
+
+
 @settings
 class Camera:
     """One camera: where its frames come from, and which people in them become rows."""
 
-    address: str
+    address: Address
     """rtsp://, rtsps://, http:// or https://, a device (/dev/video0), a video file that grows, or a folder."""
     modality: ModalityOrAuto = "auto"
     """What the camera sees; auto decides from each picture."""

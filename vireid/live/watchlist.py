@@ -39,7 +39,7 @@ from vireid.deploy.calibration import NEEDED, Calibration, pair_name
 from vireid.errors import SettingsError, SourceError, VireidError
 from vireid.ingest.times import seconds
 from vireid.live.recorded import RECORDED_S, recorded_limit
-from vireid.live.settings import checked
+from vireid.live.settings import Address, checked
 from vireid.search.gallery import Filter, Gallery, Record
 from vireid.search.searcher import mean_vector
 from vireid.training.key_values import Located, read_yaml
@@ -76,7 +76,7 @@ class Person:
 class Webhook:
     """An address that events are sent to, as JSON with a signature."""
 
-    url: Text
+    url: Annotated[Address, Field(min_length=1)]
     """Where it listens, http:// or https://."""
     secret: Annotated[str, Field(min_length=MIN_SECRET)]
     """Key of the signature (HMAC-SHA256)."""

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
 from vireid.errors import WatchError
+from vireid.sqlite_file import errors_of
 
 NAME = "watch.sqlite"
+
+
+def using(path: Path) -> AbstractContextManager[None]:
+    """WatchError, which names the store at `path`, for one that is damaged; DiskFull."""
+    advice = "put a good copy in its place, or move it away: then alarms begin with none, and cameras begin again"
+    return errors_of(path, WatchError, "the file of alarms", advice)
 
 
 class AlarmRows:
@@ -32,13 +39,10 @@ class AlarmRows:
     def _delete(self, condition: str, values: Sequence[tuple[object, ...]]) -> int:
         if not self.path.is_file():
             return 0
-        try:
-            with closing(sqlite3.connect(self.path, timeout=10.0)) as base, base:
-                base.execute("pragma secure_delete = on")
-                before = base.total_changes
-                base.executemany(f"delete from alarms where {condition}", values)
-                deleted = base.total_changes - before
-                base.execute("delete from deliveries where alarm not in (select id from alarms)")
-            return deleted
-        except sqlite3.Error as error:
-            raise WatchError(f"{self.path} cannot be used as the store of alarms ({error})") from error
+        with using(self.path), closing(sqlite3.connect(self.path, timeout=10.0)) as base, base:
+            base.execute("pragma secure_delete = on")
+            before = base.total_changes
+            base.executemany(f"delete from alarms where {condition}", values)
+            deleted = base.total_changes - before
+            base.execute("delete from deliveries where alarm not in (select id from alarms)")
+        return deleted

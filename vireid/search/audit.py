@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vireid.errors import AuditError
+from vireid.json_file import parsed
 from vireid.system import locked
 
 NAME = "audit.jsonl"
@@ -64,7 +65,7 @@ class Audit:
         entries = []
         for line in reversed(lines):
             try:
-                entry = json.loads(line)
+                entry = parsed(line)
             except ValueError:
                 continue
             if isinstance(entry, dict):
@@ -83,7 +84,7 @@ class Audit:
         with self.path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 try:
-                    named = json.loads(line)["previous"]
+                    named = parsed(line)["previous"]
                 except (ValueError, KeyError, TypeError):
                     named = None
                 if named is not None and named != previous:

@@ -13,7 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vireid.errors import CasesError, DiskFull
+from pydantic import TypeAdapter
+
+from vireid.errors import CasesError
+from vireid.json_file import parsed
+from vireid.sqlite_file import errors_of
 
 NAME = "cases.sqlite"
 COLUMNS = ("id", "name", "note", "who", "at", "request")
@@ -34,6 +38,9 @@ class Case:
     at: float
     request: str
     pictures: int = 0
+
+
+CASE = TypeAdapter(Case)
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ class CaseStore:
             row = base.execute(
                 "select data from pictures where case_id = ? and number = ?", (case_id, number)
             ).fetchone()
-        return None if row is None else bytes(row[0])
+            return None if row is None else _picture(row[0])
 
     def change(self, case_id: str, name: str, note: str) -> bool:
         """Replace name and note; False where there is no such case."""
@@ -103,7 +110,7 @@ class CaseStore:
         if not self.path.is_file():
             return set()
         with self._transaction() as base:
-            return {_sha256(data) for (data,) in base.execute("select data from pictures")}
+            return {_sha256(_picture(data)) for (data,) in base.execute("select data from pictures")}
 
     def forget(self, ids: Collection[str], digests: Collection[str]) -> CasesWithout:
         """Take rows out of the queries and marks of all cases, and pictures by the sha256 of their bytes.
@@ -148,12 +155,12 @@ class CaseStore:
             rows = base.execute(
                 f"select {', '.join(COLUMNS)}, {counted} from cases {where} order by at desc, id", values
             ).fetchall()
-        return [Case(*row) for row in rows]
+            return [_checked(Case(*row)) for row in rows]
 
     def _pictures(self, case_id: str) -> list[tuple[int, bytes]]:
         with self._transaction() as base:
             rows = base.execute("select number, data from pictures where case_id = ? order by number", (case_id,))
-            return rows.fetchall()
+            return [(number, _picture(data)) for number, data in rows]
 
     def _replace(self, case_id: str, request: str, gone: Collection[int]) -> None:
         """Write a request again, delete pictures by number, and count those that stay from 0."""
@@ -167,19 +174,12 @@ class CaseStore:
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with self._lock:
-                if self._base is None:
-                    self._base = self._opened()
-                with self._base:
-                    yield self._base
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise DiskFull(self.path) from error
-            raise CasesError(
-                f"{self.path} cannot be used as the file of cases ({error}); put a good copy in its place, or move it "
-                "away: then there are no cases"
-            ) from error
+        advice = "put a good copy in its place, or move it away: then there are no cases"
+        with errors_of(self.path, CasesError, "the file of cases", advice), self._lock:
+            if self._base is None:
+                self._base = self._opened()
+            with self._base:
+                yield self._base
 
     def _opened(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -200,6 +200,20 @@ def without(request: dict[str, Any], ids: Collection[str], gone: Collection[int]
     boxes = [box for number, box in enumerate(request.get("boxes", ())) if number not in gone]
     kept = {**request, **rows, "boxes": boxes}
     return {name: value for name, value in kept.items() if name not in (*rows, "boxes") or value}
+
+
+def _checked(case: Case) -> Case:
+    """A case as it was read; ValueError where its file holds values of other kinds."""
+    case = CASE.validate_python(vars(case))
+    if not isinstance(parsed(case.request), dict):
+        raise ValueError(f"the request of the case {case.id} is not an object of JSON")
+    return case
+
+
+def _picture(data: object) -> bytes:
+    if not isinstance(data, bytes):
+        raise ValueError("a picture is not stored as bytes")
+    return data
 
 
 def _sha256(data: bytes) -> str:

@@ -13,8 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from vireid.errors import DiskFull, MarksError
 from vireid.search.gallery import Record
+from vireid.sqlite_file import errors_of
 
 NAME = "marks.sqlite"
 
@@ -32,6 +35,7 @@ class Mark:
     probability: float | None = None
 
 
+MARK = TypeAdapter(Mark)
 MARK_COLUMNS = ("query", "id", "right", "who", "at", "similarity", "probability")
 
 
@@ -64,7 +68,8 @@ class MarkStore:
     def put(self, marks: Iterable[Mark]) -> None:
         rows = [tuple(getattr(mark, name) for name in MARK_COLUMNS) for mark in marks]
         with self._using():
-            self._base.executemany("insert or replace into marks values (?, ?, ?, ?, ?, ?, ?)", rows)
+            names, values = ", ".join(MARK_COLUMNS), ", ".join("?" for _ in MARK_COLUMNS)
+            self._base.executemany(f"insert or replace into marks ({names}) values ({values})", rows)
 
     def take_back(self, query: str, ids: Sequence[str]) -> None:
         with self._using():
@@ -74,8 +79,9 @@ class MarkStore:
         """The marks of a query, or all, the oldest first."""
         where, values = ("", ()) if query is None else (" where query = ?", (query,))
         with self._using():
-            rows = self._base.execute(f"select * from marks{where} order by at, id", values).fetchall()
-        return [Mark(row[0], row[1], bool(row[2]), *row[3:]) for row in rows]
+            names = ", ".join(MARK_COLUMNS)
+            rows = self._base.execute(f"select {names} from marks{where} order by at, id", values).fetchall()
+            return [MARK.validate_python(dict(zip(MARK_COLUMNS, row, strict=True))) for row in rows]
 
     def forget(self, ids: Iterable[str]) -> int:
         """Remove the marks of rows that are deleted."""
@@ -96,16 +102,9 @@ class MarkStore:
     @contextmanager
     def _using(self) -> Iterator[None]:
         """Alone among the threads; MarksError, which names the file, for what SQLite raises."""
-        try:
-            with self._lock:
-                yield
-        except sqlite3.Error as error:
-            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
-                raise DiskFull(self.path) from error
-            raise MarksError(
-                f"{self.path} cannot be used as the file of marks ({error}); put a good copy in its place, or move it "
-                "away: then marks begin with none"
-            ) from error
+        advice = "put a good copy in its place, or move it away: then marks begin with none"
+        with errors_of(self.path, MarksError, "the file of marks", advice), self._lock:
+            yield
 
 
 def to_json(mark: Mark, record: Record | None) -> dict[str, Any]:

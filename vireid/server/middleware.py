@@ -72,7 +72,10 @@ class SameOriginMiddleware:
         origin = headers.get("origin")
         if origin is None or method in SAFE_METHODS:
             return False
-        return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        try:
+            return urlsplit(origin).netloc.lower() != headers.get("host", "").lower()
+        except ValueError:  # of no address, as http://[::1
+            return True
 
 
 class HostMiddleware(TrustedHostMiddleware):

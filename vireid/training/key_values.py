@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
+from yaml.composer import ComposerError
 
 from vireid.declaration import value_text
 from vireid.errors import SettingsError
@@ -25,11 +26,38 @@ class Given:
         return value_text(self.value) if self.text is None else self.text
 
 
+MAX_DEPTH = 50  # of lists and names inside of each other
+
+
 class Loader(yaml.SafeLoader):
     """Plain data; refuses a key given twice. `true`, `on` and dates stay text, so that the type of a setting decides.
 
-    `<<: *anchor` may stand beside keys that win over it.
+    `<<: *anchor` may stand beside keys that win over it. What does not have its written kind, refers to itself or is
+    nested too deeply is a yaml.YAMLError with its place.
     """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self.open_anchors: list[str | None] = []  # of the nodes around the one that is read
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        event = self.peek_event()
+        if isinstance(event, yaml.AliasEvent) and event.anchor in self.open_anchors:
+            raise ComposerError(None, None, f"*{event.anchor} refers to itself", event.start_mark)
+        if len(self.open_anchors) >= MAX_DEPTH:
+            raise ComposerError(None, None, "this is nested too deeply", event.start_mark)
+        self.open_anchors.append(None if isinstance(event, yaml.AliasEvent) else getattr(event, "anchor", None))
+        try:
+            return super().compose_node(parent, index)
+        finally:
+            self.open_anchors.pop()
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, KeyError, TypeError):  # of a written kind, as in `!!int abc`, and of 5,000 digits
+            kind = node.tag.rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"expected a {kind}", node.start_mark) from None
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, Any]]]] = {
         letter: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in ("bool", "timestamp")]
@@ -37,10 +65,14 @@ class Loader(yaml.SafeLoader):
     }
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        if not isinstance(node, yaml.MappingNode):  # of `!!map` before something else
+            raise yaml.constructor.ConstructorError(None, None, "expected names and values", node.start_mark)
         seen: set[str] = set()
         for key, _ in node.value:
             if key.tag == "tag:yaml.org,2002:merge":
                 continue
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a name is one word", key.start_mark)
             name = str(self.construct_object(key, deep=True))
             if name in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"`{name}` is given twice", key.start_mark)
@@ -104,11 +136,11 @@ def read_file(path: Path, faults: list[str]) -> dict[str, Given]:
 def read_yaml(path: Path, loader: type[Loader] = Loader) -> dict[str, Any]:
     """The names and values of a YAML file, read as plain data; SettingsError says what is wrong with it."""
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with Path(path).open("rb") as file:  # UTF-8, or UTF-16 with a mark
             content = yaml.load(file, loader)  # a SafeLoader
     except FileNotFoundError:
         fault = f"no settings file at {path}; give the path of a YAML file or leave it out"
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, yaml.reader.ReaderError):
         fault = f"{path} is not a text file in UTF-8; expected YAML such as `epochs: 60`"
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or str(error)

@@ -22,6 +22,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from vireid.errors import DiskFull
 from vireid.method import Progress as At
 from vireid.system import no_space
+from vireid.training.log_file import NAME
 
 
 class Logger(Protocol):
@@ -112,7 +113,7 @@ class Report:
 
     def open(self, log_bytes: int, loggers: Sequence[Logger]) -> None:
         """Open the logs; `log_bytes` of log.jsonl are kept."""
-        self.lines = JsonLines(self.folder / "log.jsonl", log_bytes)
+        self.lines = JsonLines(self.folder / NAME, log_bytes)
         self.logs = [self.lines, *loggers]
 
     @property

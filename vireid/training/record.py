@@ -102,7 +102,7 @@ class RunRecord(Frozen):
     dataset: str
     partition: str = ""
     data: str  # fingerprint of the training rows
-    recipes: tuple[RecipeRecord, ...]
+    recipes: tuple[RecipeRecord, ...] = Field(min_length=1)
     versions: dict[str, str] = {}
     git: str | None = None
     seed: int = 0
@@ -125,10 +125,12 @@ class RunRecord(Frozen):
     @classmethod
     def of_former_names(cls, content: Any) -> Any:
         """Settings of methods of this package that had another name when the run was recorded."""
-        if not isinstance(content, Mapping) or content.get("class") not in FORMER_NAMES:
+        if not isinstance(content, Mapping):
             return content
-        names = FORMER_NAMES[content["class"]]
-        return {**content, "settings": {names.get(k, k): v for k, v in content.get("settings", {}).items()}}
+        names, settings = FORMER_NAMES.get(str(content.get("class"))), content.get("settings", {})
+        if names is None or not isinstance(settings, Mapping):
+            return content
+        return {**content, "settings": {names.get(k, k): v for k, v in settings.items()}}
 
     @property
     def last_recipe(self) -> RecipeRecord:

@@ -191,7 +191,7 @@ def with_kinds(
             continue
         for index, known in choices.items():
             own = kind_name(type(parts[index]).__name__)
-            if value.value in known:
+            if isinstance(value.value, str) and value.value in known:
                 recipes[index] = with_kind(recipes[index], name, known[value.value])
             elif value.value != own:
                 words = " or ".join(dict.fromkeys((*known, own)))

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from vireid.errors import MissingPackage
+from vireid.errors import MissingPackage, RunError
+from vireid.json_file import read_json
 from vireid.system import replacing
 from vireid.training.options import LoopOptions
 
@@ -176,7 +177,7 @@ def trackers_again(folder: Path) -> Iterator[Tracker]:
 def ids_of(folder: Path) -> dict[str, str]:
     """The ids of the runs of W&B and MLflow that belong to a run folder, by tracker."""
     path = folder / IDS
-    return json.loads(path.read_text("utf-8")) if path.is_file() else {}
+    return read_json(path, RunError, "remove it: the figures then go to new runs") if path.is_file() else {}
 
 
 def remember(folder: Path, tracker: str, id: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import multiprocessing
 from collections import Counter
@@ -26,6 +25,7 @@ from vireid.evaluation.results import NAME, Results
 from vireid.own_files import digest_of as code_digest
 from vireid.own_files import file_of, is_own, qualified_name
 from vireid.system import available_cores, replacing
+from vireid.training.log_file import read_log
 from vireid.training.settings import resolve
 from vireid.workflows.compare_plan import OF_RUN, Entry, Plan
 from vireid.workflows.compare_rows import digest_of, read_row, write_row
@@ -258,8 +258,7 @@ def _trained(job: Job) -> Trained:
     run = Run.open(job.folder)
     rows = [row for row in Results.load(job.folder / RESULTS).rows if row.protocol in job.protocols]
     named = Results(tuple(replace(row, stamp={**row.stamp, NAME: job.line}) for row in rows))
-    log = map(json.loads, (job.folder / "log.jsonl").read_text(encoding="utf-8").splitlines())
-    epochs = [record for record in log if record["event"] == "epoch"]
+    epochs = [record for record in read_log(job.folder) if record["event"] == "epoch"]
     return Trained(
         job.label,
         job.line,

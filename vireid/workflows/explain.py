@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -21,11 +20,11 @@ from vireid.evaluation.rescore import CENTERED, CMC, Conditions, Stored, changed
 from vireid.evaluation.rescore_runs import StoredRuns
 from vireid.evaluation.results import Results, Summary
 from vireid.evaluation.rows import COLUMNS, NAME
+from vireid.training.log_file import read_log
 from vireid.training.run_folder import RECIPE, RunFolder
 from vireid.workflows.run_outputs import RESULTS
 
 Runs = str | Path | Sequence[str | Path]
-LOG = "log.jsonl"
 STATED = ("similarity", "layer", "flip", "center", "rerank")  # conditions that a row in print may leave open
 SHORT = {  # what a row in print may say in the place of the words of the stamp
     "rerank": {"k-reciprocal": KReciprocal().stamp},
@@ -118,11 +117,8 @@ def stored_of(folder: Path, summary: Summary) -> Stored:
 
 def selection_notes(folder: Path) -> dict[str, str]:
     """What the log says of the choice of the epoch: its value at the best and at the last epoch that it measured."""
-    if not (folder / LOG).is_file():
-        return {}
     measured: list[tuple[float, int, str]] = []
-    for line in (folder / LOG).read_text("utf-8").splitlines():
-        record = json.loads(line)
+    for record in read_log(folder):
         measured += [(float(v), int(record["epoch"]), rule) for rule, v in record.get("selected", {}).items()]
     if not measured:
         return {}

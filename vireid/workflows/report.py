@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from vireid.figures.report_words import WORDS, figure_title
 from vireid.figures.style import inline_svg
 from vireid.images import read, resize
 from vireid.system import choose_device, replacing
+from vireid.training.log_file import read_log
 from vireid.training.run_folder import RunFolder
 from vireid.types import MODALITIES, Language
 from vireid.workflows.cost import Deployed, bytes_of, ms_per_picture, parameters_of
@@ -124,9 +124,7 @@ def cost_of(run: ReportedRun) -> dict[str, str]:
 
 def training_seconds(run: RunFolder) -> str:
     """Of the run's log, as text; nothing where it has no finished epoch."""
-    log_file = run.path / "log.jsonl"
-    lines = log_file.read_text(encoding="utf-8").splitlines() if log_file.is_file() else []
-    seconds = [record["elapsed_s"] for record in map(json.loads, lines) if "elapsed_s" in record]
+    seconds = [record["elapsed_s"] for record in read_log(run.path) if "elapsed_s" in record]
     return f"{seconds[-1]:,.0f}" if seconds else ""
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 
 from vireid.errors import MissingPackage
 from vireid.evaluation.results import Results
 from vireid.figures.style import save
+from vireid.training.log_file import read_log
 from vireid.training.trackers import trackers_again
 from vireid.workflows.figures import cmc_figures
 from vireid.workflows.options import FigureOptions
@@ -36,11 +36,11 @@ def track_evaluation(folder: Path, results: Results) -> None:
     except MissingPackage as error:
         log.info("no CMC curves in the log: %s", error)
     for tracker in trackers:
-        tracker.results(values, pictures, last_step(folder / "log.jsonl"))
+        tracker.results(values, pictures, last_step(folder))
         tracker.close()
 
 
-def last_step(file: Path) -> int:
-    """The last step that a log of a training holds; 0 where there is none."""
-    lines = file.read_text("utf-8").splitlines() if file.is_file() else []
-    return int(json.loads(lines[-1]).get("total", 0)) if lines else 0
+def last_step(folder: Path) -> int:
+    """The last step that the log of a training holds; 0 where there is none."""
+    records = read_log(folder)
+    return int(records[-1].get("total", 0)) if records else 0

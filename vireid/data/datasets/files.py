@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
+from vireid.arrays_file import read_arrays
 from vireid.data.table import Table
 from vireid.errors import DataError
 from vireid.images import SUFFIXES
@@ -109,9 +108,9 @@ def attach_keypoints(table: Table) -> Table:
     if not file.is_file():
         return table
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            paths, points = arrays["path"], np.asarray(arrays["keypoints"], dtype=np.float32)
-    except (KeyError, ValueError, OSError, EOFError, BadZipFile, zlib.error) as error:
+        arrays = read_arrays(file)
+        paths, points = np.atleast_1d(arrays["path"]), np.asarray(arrays["keypoints"], dtype=np.float32)
+    except (KeyError, ValueError, TypeError) as error:
         raise DataError(f"{file}: expected arrays `path` (K,) and `keypoints` (K, 17, 3), came {error}") from None
     if points.shape != (len(paths), 17, 3):
         raise DataError(f"{file}: expected keypoints of shape ({len(paths)}, 17, 3), came {points.shape}")

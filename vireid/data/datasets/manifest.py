@@ -44,7 +44,7 @@ DEFAULT_CAMID = {VISIBLE: 1, INFRARED: 2}
 SUFFIXES = (*TEXT_SUFFIXES, ".parquet")
 FILE_NAMES = tuple(f"manifest{suffix}" for suffix in SUFFIXES)
 INTEGER = "an integer in plain digits of at most 64 bits"
-BLANK = ("", "nan", "na", "n/a", "null", "none")  # cells without a value, in a column of numbers
+BLANK = ("", "nan", "na", "n/a", "#n/a", "<na>", "null", "none")  # cells without a value, in a column of numbers
 
 
 def load(root: Path | str) -> Table:
@@ -147,7 +147,7 @@ def _typed(cells: Sequence[str]) -> np.ndarray:
 
 
 def _check_header(path: Path, header: list[str]) -> None:
-    faults = [f"column `{name}` stands twice" for name, times in Counter(header).items() if times > 1]
+    faults = [f"column `{name}` stands twice" for name, times in Counter(header).items() if name and times > 1]
     missing = [name for name in REQUIRED if name not in header]
     others = [name for name in header if name not in (*REQUIRED, "camid")]
     if "" in header:

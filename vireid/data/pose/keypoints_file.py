@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import time
-import zipfile
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,14 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from vireid.arrays_file import read_arrays
 from vireid.data import datasets
 from vireid.data.datasets.files import KEYPOINTS_FILE, some
 from vireid.data.pose.heatmaps import POINTS
 from vireid.data.pose.sources import BATCH, OpenPoseFolder, Pictures, PoseArrays, PoseSource, Template
 from vireid.data.table import Table
 from vireid.errors import ArgumentError, DataError
+from vireid.json_file import parsed
 from vireid.system import choose_device, replacing
 
 log = logging.getLogger(__name__)
@@ -168,13 +169,16 @@ def read_poses(file: Path) -> Stored | None:
     if not file.is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        about, stamp = str(arrays["about"]), arrays["stamp"]
-        known = json.loads(about)["format"] == FORMAT
-    except (KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile):  # not this command's work
+        arrays = read_arrays(file)
+        about, paths, points, stamp = (arrays[name] for name in ("about", "path", "keypoints", "stamp"))
+        said = parsed(str(about))
+        known = said["format"] == FORMAT and isinstance(said["estimator"], str)
+        known = known and (points.shape, stamp.shape) == ((len(paths), POINTS, 3), (len(paths), 2))
+    except (KeyError, ValueError, TypeError):
+        known = False
+    if not known:  # not this command's work
         return "", np.empty(0, str), np.empty((0, POINTS, 3)), np.empty((0, 2))
-    return about if known else "", arrays["path"], arrays["keypoints"], stamp
+    return str(about), paths, points, stamp
 
 
 def save_poses(poses: Poses) -> None:

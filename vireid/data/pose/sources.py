@@ -6,8 +6,6 @@ picture of which it knows nothing or in which it found nobody.
 
 from __future__ import annotations
 
-import json
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
@@ -16,10 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vireid.arrays_file import read_arrays
 from vireid.data.pose.heatmaps import NECK, OPENPOSE_FROM_COCO, OPENPOSE_POINTS, POINTS, PoseEstimator, template
 from vireid.data.table import Table
 from vireid.errors import ArgumentError, DataError
 from vireid.images import read
+from vireid.json_file import parsed
 
 BODY_25 = 25  # points of OpenPose's newer model
 # BODY_25's number of each of OpenPose's 18: the middle of the hips is number 8, feet come last
@@ -72,7 +72,7 @@ class OpenPoseFolder:
         if file is None:
             return np.full((POINTS, 3), np.nan, dtype=np.float32)
         try:
-            people = [np.array(p["pose_keypoints_2d"], np.float32) for p in json.loads(file.read_text())["people"]]
+            people = [np.array(p["pose_keypoints_2d"], np.float32) for p in parsed(file.read_bytes())["people"]]
             people = [coco(points.reshape(-1, 3)) for points in people if points.size]
         except (ValueError, KeyError, TypeError, OSError) as error:
             raise DataError(
@@ -91,25 +91,29 @@ class PoseArrays:
 
     def __init__(self, file: Path) -> None:
         try:
-            with np.load(file, allow_pickle=False) as stored:
-                arrays = {name: stored[name] for name in stored.files}
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-            raise DataError(f"{file} is no .npz file of keypoints: {error}") from error
+            arrays = read_arrays(file)
+        except ValueError as error:
+            raise DataError(f"{file} is not a file of keypoints: {error}") from error
         paths: list[str] = list(arrays)
         points: list[np.ndarray] = list(arrays.values())
         if "path" in arrays or "keypoints" in arrays:
-            if not {"path", "keypoints"} <= arrays.keys() or len(arrays["path"]) != len(arrays["keypoints"]):
+            if not {"path", "keypoints"} <= arrays.keys() or not alike(arrays["path"], arrays["keypoints"]):
                 raise DataError(f"{file}: expected `path` (K,) and `keypoints` (K, 17, 3), found {', '.join(arrays)}")
             paths, points = [str(path) for path in arrays["path"]], list(arrays["keypoints"])
         try:
             known = [coco(np.asarray(each, dtype=np.float32)) for each in points]
-        except (DataError, IndexError) as error:
+        except (DataError, IndexError, ValueError, TypeError) as error:
             raise DataError(f"{file}: {error}") from error
         self.known = dict(zip(paths, known, strict=True))
 
     def __call__(self, table: Table) -> np.ndarray:
         nothing = np.full((POINTS, 3), np.nan, dtype=np.float32)
         return np.stack([self.known.get(str(path), nothing) for path in table.path])
+
+
+def alike(paths: np.ndarray, points: np.ndarray) -> bool:
+    """Whether there are points for each path."""
+    return paths.ndim == 1 and points.ndim > 0 and len(paths) == len(points)
 
 
 class Template:
