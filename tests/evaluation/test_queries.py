@@ -71,5 +71,5 @@ def test_a_foreign_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"line 1: .*missing: protocol, trial, .*; unknown: a, b\."):
         list(read_queries(path))
     path.write_text(",".join(COLUMNS) + "\n1,2\n")
-    with pytest.raises(DataError, match=r"line 2: expected 29 values"):
+    with pytest.raises(DataError, match=r"line 2: expected 29 cells like the header"):
         list(read_queries(path))

@@ -102,7 +102,7 @@ class RunRecord(Frozen):
     dataset: str
     partition: str = ""
     data: str  # fingerprint of the training rows
-    recipes: tuple[RecipeRecord, ...] = Field(min_length=1)
+    recipes: tuple[RecipeRecord, ...]
     versions: dict[str, str] = {}
     git: str | None = None
     seed: int = 0

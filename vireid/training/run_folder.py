@@ -28,6 +28,7 @@ from vireid.system import file_digest, remove_partials, replacing
 from vireid.training.record import FORMAT, BaseRecord, RunRecord
 from vireid.training.selection import LAST_EPOCH
 from vireid.types import Deployment
+from vireid.version import __version__
 
 if TYPE_CHECKING:  # torch is imported where networks and checkpoints are read and written, not to read a record
     import torch
@@ -64,7 +65,10 @@ class RunFolder:
             raise RunError(
                 f"{path} is not a run folder: it holds no {RECIPE}; pass the folder that `vireid train` wrote"
             )
-        return cls(path, RECORD.read(path))
+        record = RECORD.read(path)
+        if not record.recipes:
+            raise RunError(f"{path / RECIPE} is not what vireid {__version__} reads (recipes: it has none); {ADVICE}")
+        return cls(path, record)
 
     @classmethod
     def begin(
