@@ -51,6 +51,8 @@ def test_search_mark_add_and_forget(running: RunningServer, secrets: dict[str, s
         assert len(list(client.rows(limit=10))) == 64 and client.thumbnail("gate 1/5/1").startswith(b"\xff\xd8")
         assert client.attention(path, "visible").startswith(b"\x89PNG")
         added = client.add(path, "door", pid="p5", time_s=1.7e9)
+        person = client.person([answer.hits[0].id], limit=2, purpose="erasure")
+        assert person.tracks[0].named and answer.hits[0].id in person.tracks[0].ids and len(person.tracks) == 3
         assert client.count(pids=["p5"]) == 9 and [row.id for row in client.rows(filter={"cameras": ["door"]})] == [
             added.id
         ]

@@ -26,6 +26,7 @@ from vireid.server.responses import (
     ForgetResponse,
     ListResponse,
     MarksResponse,
+    PersonResponse,
     PublicAbout,
     Row,
     SearchResponse,
@@ -38,6 +39,7 @@ from vireid.server.schemas import (
     ListRequest,
     MarkRequest,
     MarksRequest,
+    PersonRequest,
     SearchRequest,
     VisitsRequest,
 )
@@ -122,6 +124,10 @@ class Client:
         """Add one crop; `record` are the other fields of AddRequest."""
         body = made(AddRequest, {"camera": camera, **record})
         return AddResponse.model_validate_json(self._form("records", "record", body, opened(picture)).content)
+
+    def person(self, ids: Sequence[str], **ask: Any) -> PersonResponse:
+        """The tracks of the person of some rows, to choose from before `forget`; `ask` are fields of PersonRequest."""
+        return self._sent(PersonResponse, "person", made(PersonRequest, {"ids": ids, **ask}))
 
     def count(self, ids: Sequence[str] = (), **where: Any) -> int:
         """How many rows `forget` would delete; `where` are the fields of a filter."""
