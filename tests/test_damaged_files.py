@@ -14,26 +14,30 @@ import pytest
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from small_run import make_run, write_people
+from small_run import WORDS, make_run, write_people
 
 from vireid.arrays_file import read_arrays
 from vireid.data import datasets
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import PARITY
 from vireid.deploy.export import export_bundle
+from vireid.deploy.runtimes import open_runtime
 from vireid.errors import CasesError, DataError, MarksError, RunError, SettingsError, VireidError, WatchError
 from vireid.evaluation.embed import Embeddings
 from vireid.evaluation.results import Results
 from vireid.evaluation.rows import Metrics, Row
 from vireid.ingest.boxes import about_written, write_boxes
 from vireid.json_file import read_json
+from vireid.layers import weights_file
 from vireid.layers.embedder import load_embedder
 from vireid.live.store import WatchStore, last_alarms
+from vireid.methods import find
 from vireid.search.cases import CaseStore
 from vireid.search.marks import Mark, MarkStore
 from vireid.training.key_values import Loader, Located, read_yaml
 from vireid.training.log_file import read_log
 from vireid.training.run_folder import RunFolder
+from vireid.training.settings import resolve
 
 DEEP = "[" * 100_000
 
@@ -267,6 +271,39 @@ def test_a_damaged_header_of_a_network_names_the_file(
     save_file(load_file(file), tmp_path / "e.safetensors", {"embedder": json.dumps(about)})
     with pytest.raises(VireidError, match=rf"e\.safetensors: {told}"):
         load_embedder(tmp_path / "e.safetensors")
+
+
+@pytest.mark.parametrize(
+    "change", [{"method": None}, {"method": {"a": 1}}, {"reported": True}, {"reported": {"average": None}}]
+)
+def test_a_checkpoint_with_values_of_other_kinds_is_named(run: RunFolder, change: dict[str, Any]) -> None:
+    settings = resolve(find("agw"), "manifest", WORDS)[1]
+    method = find("agw")(run.record.num_pids, run.record.camids, settings)
+    run.save({"method": method.state_dict(), "reported": None})
+    assert not run.finished and run.load(method) is method
+    run.save({"method": method.state_dict(), "reported": None, **change})
+    with pytest.raises(RunError, match=r"last\.pt does not fit this AGW"):
+        run.load(method)
+    (run.path / "last.pt").unlink()
+
+
+def test_tensors_that_fill_no_network_are_left_aside(tmp_path: Path) -> None:
+    other = {
+        "sparse": torch.eye(2).to_sparse(),
+        "meta": torch.ones(2, device="meta"),
+        "long": np.ones(2, np.longdouble),
+    }
+    torch.save({"w": torch.ones(2), **other}, tmp_path / "w.pth")
+    assert list(weights_file.read(tmp_path / "w.pth").tensors) == ["w"]
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("data", [b"", b"\x08\x08" + b"\xff" * 40, b"<!DOCTYPE html>"])
+def test_a_graph_that_a_runtime_cannot_read_is_named(tmp_path: Path, runtime: str, data: bytes) -> None:
+    pytest.importorskip(runtime, reason="extra: export or openvino")
+    (tmp_path / "e.onnx").write_bytes(data)
+    with pytest.raises(VireidError, match=rf"e\.onnx cannot be read by {runtime} \(.*\); copy it again"):
+        open_runtime(runtime, tmp_path / "e.onnx", (), "cpu")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, BundleError
 
 if TYPE_CHECKING:  # the other runtimes need no torch
     from vireid.layers.embedder import Embedder
@@ -78,9 +78,20 @@ def open_openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
 
 
 def open_runtime(name: str, path: Path, inputs: tuple[str, ...], device: str) -> Embed:
-    """The runtime of OF_ONNX by name, with an ONNX file whose inputs are images, modality and `inputs`."""
+    """The runtime of OF_ONNX by name, with an ONNX file whose inputs are images, modality and `inputs`.
+
+    Raises ArgumentError where the runtime or the device is not here, BundleError for a file that it cannot read.
+    """
     opened = {"onnxruntime": open_onnxruntime, "openvino": open_openvino}[name]
-    return opened(path, ("images", "modality", *inputs), device)
+    try:
+        return opened(path, ("images", "modality", *inputs), device)
+    except ArgumentError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no common class
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"{path} cannot be read by {name} ({reason}); copy it again, or export the run again"
+        ) from error
 
 
 def installed(name: str) -> bool:

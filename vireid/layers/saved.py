@@ -144,7 +144,9 @@ def filled(network: nn.Module, path: Path, expected: str) -> nn.Module:
     """The network with the tensors of a file; WeightsError, which says what they do not fit, where they are others."""
     with reading(path):
         tensors = load_file(path, device="cpu")
-    if broken := [name for name, value in tensors.items() if value.is_floating_point() and not value.isfinite().all()]:
+    if broken := [
+        name for name, value in tensors.items() if value.is_floating_point() and not value.float().isfinite().all()
+    ]:
         raise WeightsError(
             f"{path} holds values that are not finite numbers, first in {broken[0]}, in {len(broken)} of "
             f"{len(tensors)} tensors: its training failed, or the file is damaged; give an earlier one"

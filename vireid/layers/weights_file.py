@@ -198,10 +198,12 @@ def _holds_tensors(content: Any) -> bool:
 
 
 def as_tensor(value: Any) -> Tensor | None:
-    """A tensor, also of an array of numbers; None of anything else."""
-    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "biuf":
+    """A tensor, also of an array of numbers; None of anything else, and of a tensor that is sparse or has no values."""
+    if isinstance(value, np.ndarray) and value.ndim and value.dtype.kind in "biuf" and value.dtype.itemsize <= 8:
         return torch.from_numpy(value)
-    return value if isinstance(value, Tensor) else None
+    if isinstance(value, Tensor) and value.layout == torch.strided and not value.is_meta:
+        return value
+    return None
 
 
 def without_prefixes(keys: list[str]) -> tuple[dict[str, str], list[str], list[str]]:

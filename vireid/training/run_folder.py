@@ -125,7 +125,7 @@ class RunFolder:
     @property
     def finished(self) -> bool:
         """Whether training reached the end of its last stage."""
-        return (self.path / LAST).exists() and bool(self.checkpoint()["finished"])
+        return (self.path / LAST).exists() and bool(self.checkpoint().get("finished"))
 
     @property
     def stamp(self) -> dict[str, str]:
@@ -170,7 +170,7 @@ class RunFolder:
             state = self.checkpoint(name)
             method.load_state_dict(state["method"])
             load_reported(method, state.get("reported"))
-        except (RuntimeError, KeyError) as error:
+        except (RuntimeError, LookupError, TypeError, AttributeError) as error:  # the latter of values of other kinds
             raise RunError(
                 f"{self.path / name} does not fit this {type(method).__name__}: build it with num_pids="
                 f"{self.record.num_pids} and the settings {self.record.settings}\n{error}"
