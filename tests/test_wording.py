@@ -29,6 +29,11 @@ WORDS = (
     (r"\bmost alike\b", "most similar", "the quantity is called similarity"),
     (r"\bends nothing\b", "does not stop the work", "a figure of speech"),
     (r"\bthe (?:door|guard)\b", "middleware, authentication", "a metaphor: name the part"),
+    (
+        r"\bbefore (?:(?:your|the|a|one|which|these|all|other|same|own|visible|infrared|different) )*cameras?\b",
+        "in front of, at, passed",
+        "before is a word of time",
+    ),
     (r"\bone's own\b", "your own", "stiff"),
     (r"\b(?:thereby|therein|thereof|whence|whereof|wherein|whereby|hitherto|nought)\b", "by this, in it", "archaic"),
 )
@@ -154,7 +159,8 @@ def test_file_names() -> None:
         "drawn anew", "800 people who never were", "nobody of this archive", "off unless asked for",
         "A training goes on from its last epoch", "x is no gallery but holds other files", "they are no metric",
         "the door of the server", "a colour camera", "a grey picture", "the centre of a box", "12 metres away",
-        "Normalise the vectors", "labelled pictures", "a file of one's own", "told\n  by\n  name",
+        "Normalise the vectors", "labelled pictures",
+        "people before your own cameras", "a file of one's own", "told\n  by\n  name",
     ],
 )  # fmt: skip
 def test_refused_text(text: str) -> None:

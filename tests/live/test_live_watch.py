@@ -218,6 +218,6 @@ def test_the_command_shows_its_status(tmp_path: Path, bundle: Bundle) -> None:
     (tmp_path / "cameras.yaml").write_text("cameras: {ramp: {address: in, whole: true}}")
     given = ("watch", tmp_path / "cameras.yaml", "--gallery", tmp_path / "g", "--model", bundle.path, "--seconds", "4")
     shown = call(*given, "--status", "0.5")
-    assert shown.exit_code == 0 and "ramp: reading, 1 frames, 0 dropped, 1 rows" in shown.stdout, shown.output
+    assert shown.exit_code == 0 and "ramp: reading, 1 frame, 0 dropped, 1 row" in shown.stdout, shown.output
     (tmp_path / "cameras.yaml").write_text("cameras: {ramp: {address: in}}")
     assert "nothing says where people are" in call(*given).stderr

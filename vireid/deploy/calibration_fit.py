@@ -1,7 +1,7 @@
 """Measure a Calibration: rates, intervals and the logistic curve of every modality pair, from labeled embeddings.
 
 A pair counts unless a rule leaves it out: pictures of one person by one camera are always left out, for neighboring
-frames are not a test, and so is what the data set's protocol ignores. Different people before one camera stay in: they
+frames are not a test, and so is what the data set's protocol ignores. Different people at one camera stay in: they
 are in a gallery too and the hardest to tell apart there.
 
 **Intervals.** Pairs share pictures and people, hence the 90 % intervals come from drawing people with replacement, not

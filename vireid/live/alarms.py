@@ -45,7 +45,7 @@ class Alarms:
         for event in watchlist.events(rows):
             if self.store.raise_alarm(event, self.channels, watchlist.listed.quiet_s, time.time()):
                 new += 1
-                log.warning("alarm: %s before %s at %s", event["person"], event["camera"], event["time"])
+                log.warning("alarm: %s at camera %s, %s", event["person"], event["camera"], event["time"])
         if new:
             self._write_audit()
             self._new.set()

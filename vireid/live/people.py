@@ -38,7 +38,7 @@ class Passage:
 
 @dataclass
 class People:
-    """The people before one camera; `detector` may be that of other cameras too."""
+    """The people at one camera; `detector` may be that of other cameras too."""
 
     name: str
     camera: Camera

@@ -36,6 +36,7 @@ from vireid.live.watchlist import WatchList
 from vireid.search.archive import Archive
 from vireid.search.gallery import Filter, Record
 from vireid.system import replacing
+from vireid.wording import counted
 
 log = logging.getLogger(__name__)
 STATUS = "watch.json"
@@ -48,7 +49,7 @@ DAY_S = 86400.0
 
 @dataclass
 class Watched:
-    """A camera with the people before it."""
+    """A camera with the people in its view."""
 
     reader: Reader
     people: People
@@ -210,10 +211,12 @@ def line(status: dict[str, Any]) -> str:
     """A status as one line for a person to read."""
     parts = []
     for name, one in status["cameras"].items():
-        text = f"{name}: {one['state']}, {one['frames']} frames, {one['dropped']} dropped, {one['rows']} rows"
+        frames, rows = counted(one["frames"], "frame"), counted(one["rows"], "row")
+        text = f"{name}: {one['state']}, {frames}, {one['dropped']} dropped, {rows}"
         parts.append(text + (f", {one['reconnects']} reconnects" if one["reconnects"] else ""))
     if "alarms" in status:
-        parts.append(f"{status['alarms']['raised']} alarms, {status['alarms']['not_acknowledged']} not acknowledged")
+        raised = counted(status["alarms"]["raised"], "alarm")
+        parts.append(f"{raised}, {status['alarms']['not_acknowledged']} not acknowledged")
     return "; ".join(parts)
 
 

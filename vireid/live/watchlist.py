@@ -64,7 +64,7 @@ class Person:
     rows: tuple[str, ...] = ()
     """Rows of the gallery that show the person, by id."""
     cameras: tuple[str, ...] = ()
-    """Only before these cameras; before all by default."""
+    """Only at these cameras; at all by default."""
 
     @property
     def until_s(self) -> float:
@@ -113,7 +113,7 @@ class WatchListSettings:
     rows_per_day: Count = 10_000
     """Rows that the cameras are expected to add in a day; where they add more, these are counted."""
     quiet_s: NonNegative = 60.0
-    """Seconds around an alarm in which the same person before the same camera raises no other."""
+    """Seconds around an alarm in which the same person at the same camera raises no other."""
     webhook: Mapping[str, Any] | None = None
     """An address that events are sent to."""
     mqtt: Mapping[str, Any] | None = None

@@ -1,6 +1,6 @@
 """Tracks: the most similar rows of a gallery for one or several vectors, and the best one of each track alone.
 
-The crops of one passage before a camera are much alike: without more they fill a list with one person. A track is a
+The crops of one passage at a camera are much alike: without more they fill a list with one person. A track is a
 camera and the track's name in it, for every camera counts its own; a row without a track stands for itself.
 A gallery knows nothing of this, so more rows are requested until there are enough tracks.
 """

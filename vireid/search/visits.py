@@ -1,4 +1,4 @@
-"""Visits: when a person was before which camera: the matching tracks of an answer as passages, grouped into visits.
+"""Visits: when a person passed which camera: the matching tracks of an answer as passages, grouped into visits.
 
     track      rows of one camera under one name; in videos it ends with its segment of ten minutes
     passage    tracks of one camera that follow each other within `join_s`: a person in view at the border of two
@@ -63,7 +63,7 @@ NO_ROWS = Span(math.nan, math.nan, 0)
 
 @dataclass(frozen=True)
 class Passage:
-    """The person before one camera, from `first_s` until `last_s`; `best` is the most similar row of its tracks."""
+    """The person at one camera, from `first_s` until `last_s`; `best` is the most similar row of its tracks."""
 
     camera: str
     first_s: float

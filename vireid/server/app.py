@@ -5,7 +5,7 @@
     POST session                   exchange a token for a session cookie; DELETE ends the session
     GET  about                     rows, cameras, time span, network, calibration, and what the caller may do
     POST search                    pictures (multipart `picture`, and `ask` as JSON), or JSON alone: ranked hits  search
-    POST visits                    the same, answered as passages before cameras, grouped into visits            search
+    POST visits                    the same, answered as passages at cameras, grouped into visits            search
     GET  scene?id=                 the frame that a row was cut from                                             search
     POST case-file                 a search with all its hits as HTML, CSV or JSON                               search
     POST cases                     keep a search; GET lists and opens cases, DELETE deletes one                  search

@@ -91,7 +91,7 @@ class Client:
         return SearchResponse.model_validate_json(self._form("search", "ask", body, files).content)
 
     def visits(self, pictures: Picture | Sequence[Picture] = (), **ask: Any) -> VisitsResponse:
-        """When the person was before which camera; `ask` are fields of VisitsRequest."""
+        """When the person passed which camera; `ask` are fields of VisitsRequest."""
         body, files = made(VisitsRequest, ask), opened(pictures)
         if not files:
             return self._sent(VisitsResponse, "visits", body)

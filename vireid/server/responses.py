@@ -192,7 +192,7 @@ class SearchResponse(Response):
 
 
 class PassageResponse(Response):
-    """The person before one camera, in Unix seconds; `rows` is the number of crops, `best` the most similar one."""
+    """The person at one camera, in Unix seconds; `rows` is the number of crops, `best` the most similar one."""
 
     camera: str
     first_s: float

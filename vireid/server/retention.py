@@ -24,7 +24,7 @@ def apply_retention(archive: Archive, days: float, who: str) -> tuple[Forgotten,
     if deleted.any:
         archive.audit.write("retention", who, "admin", days=days, **vars(deleted))
     kept = f"; retention does not reach {counted(rows_without_time, 'row')} without a time" if rows_without_time else ""
-    return deleted, f"deleted {deleted} older than {days:g} days{kept}"
+    return deleted, f"deleted {deleted} older than {days:g} {'day' if days == 1 else 'days'}{kept}"
 
 
 @asynccontextmanager

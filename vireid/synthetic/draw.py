@@ -22,7 +22,7 @@ LINEAR = ((np.arange(256) / 255.0) ** 2.2).astype(np.float32)  # sRGB value -> l
 
 @dataclass(frozen=True)
 class View:
-    """How a body stands before the camera: yaw (0 faces it), pitch of the camera, pixels per meter, foot point.
+    """How a body stands in front of the camera: yaw (0 faces it), pitch of the camera, pixels per meter, foot point.
 
     stretch: horizontal factor; crops are cut tightly and resized to one shape, which widens narrow people.
     """

@@ -1,8 +1,8 @@
 """A synthetic visible-infrared pedestrian set in the official layouts of SYSU-MM01, RegDB and LLCM.
 
-Dressed, walking people before cameras that have a place, light, noise and a spectrum of their own. What is drawn, and
-why the infrared pictures look as they do: docs/concepts/synthetic.md. Every picture comes with COCO-17 keypoints and a
-map of parts, and is a pure function of (seed, identity, camera, shot): neither order nor number of workers matters.
+Dressed, walking people in front of cameras that have a place, light, noise and a spectrum of their own. What is drawn,
+and why the infrared pictures look as they do: docs/concepts/synthetic.md. Every picture comes with COCO-17 keypoints
+and a map of parts, and is a pure function of (seed, identity, camera, shot): order and number of workers do not matter.
 
     make("night")                          a small SYSU-MM01, ready for `vireid train agw --data sysu=night`
     make("warm", "regdb", people=412)      thermal pictures, ten splits

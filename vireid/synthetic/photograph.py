@@ -1,4 +1,4 @@
-"""One picture: a person of a given number, before a given camera, at a given moment; a pure function of those."""
+"""One picture: a person of a given number, in front of a given camera, at a given moment; a pure function of those."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -6,7 +6,7 @@
     contrast from the model's weights, batch statistics of the backbone as they are
     w = mix w_trained + (1 - mix) w_start                                   training/reported.py
 
-Crops of one track, or of one name, before one camera are a group: their mean is compared, and all of them are pictures
+Crops of one track, or of one name, at one camera are a group: their mean is compared, and all of them are pictures
 of the identity.
 
 A quarter of the groups is held out. Where the new model finds fewer pairs among them than the model that it started

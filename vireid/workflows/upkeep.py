@@ -42,8 +42,8 @@ def restore(file: Path, gallery: str, files: Path | None = None) -> str:
     with closing(open_gallery(gallery, manifest.dim, manifest.bundle_digest or None, gray=gray)) as opened:
         backup.restore(file, opened, folder, manifest, CONSOLE)
     return (
-        f"{gallery}: {manifest.rows:,} rows, and {manifest.files:,} files in {folder}. Who was forgotten after the "
-        "backup was made is back: forget them again"
+        f"{gallery}: {manifest.rows:,} rows, and {manifest.files:,} files in {folder}. People who were forgotten "
+        "after the backup was made are back: forget them again"
     )
 
 

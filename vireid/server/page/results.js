@@ -63,7 +63,8 @@ function priorInWords() {
 /** What thresholds and percentages rest on, in one sentence. */
 function calibratedOn() {
   const { dataset, split, num_people: people, own_data: own } = state.about.calibration;
-  const text = t(own ? "calibratedOwn" : "calibratedOther", { people: count(people), dataset, split });
+  const data = split.includes("synthetic") ? split : `${dataset}, ${split}`; // synthetic sets have SYSU-MM01's layout alone
+  const text = t(own ? "calibratedOwn" : "calibratedOther", { people: count(people), data });
   return make("p", { className: own ? "quiet" : "caution", textContent: text });
 }
 

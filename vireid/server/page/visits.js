@@ -1,4 +1,4 @@
-// When the person was before which camera: visits with their passages, in a picture and as a list.
+// When the person passed which camera: visits with their passages, in a picture and as a list.
 import { $, make, shot } from "./base.js";
 import { count, percent, span, t } from "./format.js";
 import { failed, say } from "./messages.js";

@@ -1,4 +1,4 @@
-"""Route of the role search: when the person of a picture was before which camera."""
+"""Route of the role search: when the person of a picture passed which camera."""
 
 from __future__ import annotations
 
