@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from vireid.cli.app import message_of
 from vireid.evaluation.results import Results
 from vireid.models import names
 from vireid.system import has_gpu
+from vireid.workflows.doctor import EXTRAS
 
 
 @pytest.fixture(scope="module")
@@ -265,6 +267,13 @@ def test_methods_and_doctor_and_data_commands(place: Path) -> None:
     assert checked.exit_code == 0 and "24 images of 6 identities" in checked.stdout
     cached = call("data", "cache", place / "data", "--size", 64, 32, "--quiet")
     assert cached.exit_code == 0 and "24 pictures" in cached.stdout
+
+
+def test_doctor_knows_every_extra_for_users() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8"))["project"]
+    parts = {"http", "detect"}  # of serve; the package that pose brings too
+    for_developers = {"dev", "test", "docs"}
+    assert set(project["optional-dependencies"]) - parts - for_developers == {extra for extra, _ in EXTRAS.values()}
 
 
 def test_make(tmp_path: Path) -> None:

