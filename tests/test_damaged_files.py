@@ -18,6 +18,7 @@ from small_run import WORDS, make_run, write_people
 
 from vireid.arrays_file import read_arrays
 from vireid.data import datasets
+from vireid.data.pose.vitpose import VitPose, statistics
 from vireid.deploy.bundle import Bundle
 from vireid.deploy.bundle_config import PARITY
 from vireid.deploy.export import export_bundle
@@ -56,6 +57,14 @@ def test_what_is_no_json_names_the_file(tmp_path: Path, text: bytes) -> None:
     (tmp_path / "a.json").write_bytes(text)
     with pytest.raises(RunError, match=r"a\.json is not readable as JSON \(.*\); train again"):
         read_json(tmp_path / "a.json", RunError, "train again")
+
+
+@pytest.mark.parametrize("text", ["{", DEEP, "\\"])
+def test_a_damaged_description_of_a_pose_model_names_the_file(tmp_path: Path, text: str) -> None:
+    for name in ("config.json", "preprocessor_config.json"):
+        (tmp_path / name).write_text(text)
+        with pytest.raises(DataError, match=rf"{name} is not readable as JSON .*; download the model again"):
+            _ = VitPose(tmp_path) if name == "config.json" else statistics(tmp_path / name)
 
 
 def test_json_may_have_a_mark_or_be_utf_16(tmp_path: Path) -> None:

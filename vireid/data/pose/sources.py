@@ -93,7 +93,7 @@ class PoseArrays:
         try:
             arrays = read_arrays(file)
         except ValueError as error:
-            raise DataError(f"{file} is not a file of keypoints: {error}") from error
+            raise DataError(f"{file} is no .npz file of keypoints: {error}") from error
         paths: list[str] = list(arrays)
         points: list[np.ndarray] = list(arrays.values())
         if "path" in arrays or "keypoints" in arrays:

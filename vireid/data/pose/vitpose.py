@@ -8,7 +8,6 @@ corners' middles (Huang et al., "The Devil Is in the Details", CVPR 2020): pixel
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from vireid.data.pose.heatmaps import POINTS
-from vireid.errors import ArgumentError
+from vireid.errors import ArgumentError, DataError
+from vireid.json_file import read_json
 from vireid.types import IMAGENET_MEAN, IMAGENET_STD
 
 
@@ -33,7 +33,8 @@ class VitPose:
             raise ArgumentError(
                 f"no ViTPose model in {folder}: expected config.json and model.safetensors; download them"
             )
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+        about = read_json(folder / "config.json", DataError, "download the model again")
+        kind = about.get("model_type") if isinstance(about, dict) else None
         if kind != "vitpose":
             raise ArgumentError(f"{folder} holds a model of type {kind!r}, expected vitpose")
         try:
@@ -70,7 +71,9 @@ class VitPose:
 
 def statistics(file: Path) -> tuple[list[float], list[float]]:
     """Mean and deviation of the pixels, from the model's own settings where they are there, else ImageNet's."""
-    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    about = read_json(file, DataError, "download the model again") if file.is_file() else {}
+    if not isinstance(about, dict):
+        raise DataError(f"{file} holds no names and values; download the model again")
     return about.get("image_mean", list(IMAGENET_MEAN)), about.get("image_std", list(IMAGENET_STD))
 
 
