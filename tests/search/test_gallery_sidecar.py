@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -290,6 +291,21 @@ def test_while_a_writer_is_between_its_commits_readers_see_the_state_before(gall
     agrees(reader, GIVEN[1:1200])
 
 
+def test_writers_that_are_faster_than_a_reader_do_not_hide_the_sidecar(gallery, monkeypatch):
+    reader: Any = open_gallery(gallery.path)
+    read, writes = reader._sidecar._read, iter(range(1200, 1205))
+
+    def read_and_be_late():
+        state = read()
+        for at in itertools.islice(writes, 1):  # a whole write between the two looks of the reader
+            gallery.add(GIVEN[at : at + 1])
+        return state
+
+    monkeypatch.setattr(reader._sidecar, "_read", read_and_be_late)
+    state = reader._sidecar.current()
+    assert state is not None and state.rows == 1205
+
+
 @pytest.mark.parametrize("hurt", ["high", "records", "codes", "now.json", "absent"])
 def test_a_damaged_sidecar_costs_a_rebuild(gallery, hurt, caplog):
     for path in [*sidecar(gallery).glob(f"*/{hurt}"), *sidecar(gallery).glob(hurt)]:
@@ -320,7 +336,7 @@ def test_processes_read_while_others_write(gallery, run):
 gallery, rows = open_gallery(folder), 0
 print("open", flush=True)
 while rows < 2000:  # as the sidecar has them: LanceDB has them first
-    rows = gallery._sidecar.current().rows
+    rows = gallery._sidecar.current().rows  # there is always one
     assert len(gallery.search(unit(2), 10, Filter(modality=1))[0]) == 10
 print(ids(gallery.search(unit(2), 10)))
 """

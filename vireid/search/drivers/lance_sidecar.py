@@ -99,13 +99,13 @@ class Sidecar:
         """The state that answers for the table as it is now, None if there is none."""
         if not codes.available():
             return None
-        for look in range(3):
-            state = self._read()
-            if state is None or state.version == self._version():
-                return state
-            if look and is_locked(self._lock_path):  # by a writer between its two commits
-                return state
-        return None
+        state = self._read()
+        while state is not None and state.version != self._version():
+            writing, newest = is_locked(self._lock_path), self._read()
+            if newest is state:  # by a writer between its two commits, or left behind by one that was killed
+                return state if writing else None
+            state = newest
+        return state
 
     def _read(self) -> State | None:
         """What `now.json` says now, None where there is none or it cannot be read."""
