@@ -26,13 +26,16 @@ FPS = 10
 
 
 class Scene:
-    """What a camera sees: `picture(n)` is its nth frame; `frozen` sends nothing, `size` changes the frames."""
+    """What a camera sees: `picture(n)` is its nth frame; `frozen` sends nothing, `size` changes the frames.
 
-    def __init__(self, people: int = 2) -> None:
-        self.people, self.frozen, self.size = people, threading.Event(), (0, 0)
+    Those who walk begin from the start every 6 s.
+    """
+
+    def __init__(self, people: int = 2, walk: bool = True) -> None:
+        self.people, self.walk, self.frozen, self.size = people, walk, threading.Event(), (0, 0)
 
     def picture(self, number: int) -> np.ndarray:
-        picture = draw(number % 1024, (number % 60) / FPS, self.people)
+        picture = draw(number % 1024, (number % 60) / FPS if self.walk else 0.0, self.people)
         if self.size == (0, 0):
             return picture
         return np.asarray(Image.fromarray(picture).resize(self.size, Image.Resampling.NEAREST))
@@ -56,10 +59,9 @@ class Server(socketserver.ThreadingTCPServer):
 
     def cut(self) -> None:
         """End all connections; new ones are accepted."""
-        for client in self.clients:
+        while self.clients:
             with contextlib.suppress(OSError):
-                client.shutdown(socket.SHUT_RDWR)
-        self.clients.clear()
+                self.clients.pop().shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         self.shutdown()
@@ -158,6 +160,7 @@ class Rtp:
         self.encoder: Any = self.container.add_stream("libx264", rate=FPS, options={"tune": "zerolatency"})
         self.encoder.width, self.encoder.height, self.encoder.pix_fmt = width, height, "yuv420p"
         self.encoder.codec_context.gop_size = FPS
+        self.container.start_encoding()  # frames count from now: none is dated after it was made
         self.sdp = (
             "v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\ns=test\r\nc=IN IP4 0.0.0.0\r\nt=0 0\r\n"
             "m=video 0 RTP/AVP 96\r\na=rtpmap:96 H264/90000\r\na=fmtp:96 packetization-mode=1\r\na=control:track1\r\n"
@@ -202,3 +205,4 @@ def pair() -> tuple[socket.socket, socket.socket]:
             second.bind(("127.0.0.1", first.getsockname()[1] + 1))
             return first, second
         first.close()
+        second.close()

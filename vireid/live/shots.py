@@ -89,14 +89,19 @@ class Link:
     refused: int = 0  # pictures that cannot be read
     clock: str = ""
     connections: int = 0
-    read_s: float = -math.inf  # time of the last frame
+    read_s: float = -math.inf  # newest time of a frame
+    last_s: float = -math.inf  # time of the last frame: earlier where this machine's clock was set back
 
     def __post_init__(self) -> None:
-        self.read_s = self.progress.done_s
+        self.begin_behind(self.progress.done_s)
+
+    def begin_behind(self, time_s: float) -> None:
+        """Take it that frames up to here were read."""
+        self.read_s = self.last_s = time_s
 
     def shot(self, time_s: float, media_s: float, frame: Any, path: Path | None = None, name: str = "") -> Shot:
         """A frame that was read; `name` is its time by default."""
-        self.read_s = max(self.read_s, time_s)
+        self.read_s, self.last_s = max(self.read_s, time_s), time_s
         name = f"{self.name}/{name or _written(time_s)}"
         return Shot(time_s, media_s, name, path or Path(name), frame, self.connections)
 
@@ -130,8 +135,8 @@ def _of_stream(link: Link) -> Iterator[Shot]:
             wanted = abs(skew_s) <= MAX_SKEW_S
         link.clock = _clock(link.camera, wanted, skew_s)
         for each in held:
-            time_s = each.media_s + one.offset_s if wanted else _arrival(each.arrival_s, link.read_s)
-            if wanted and time_s <= link.read_s:  # a server that sends its last seconds again
+            time_s = each.media_s + one.offset_s if wanted else _arrival(each.arrival_s, link.last_s)
+            if wanted and time_s < link.read_s + CLOSEST_S:  # a server that sends its last seconds again
                 link.repeated += 1
                 continue
             yield link.shot(time_s, each.media_s, each.frame)

@@ -176,7 +176,7 @@ class Watch:
                 self._check(self.archive.gallery.fetch([row.id for row in left], missing="skip"))
                 progress.done_s = max(progress.done_s, *(row.time_s for row in left))
                 progress.names |= names
-            link.read_s = progress.done_s
+            link.begin_behind(progress.done_s)
             self.store.worked(name, link.camera.shown, progress, names)
 
     def _count_rows(self) -> None:
