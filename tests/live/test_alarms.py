@@ -27,7 +27,7 @@ from vireid.search.audit import Audit
 from vireid.search.drivers.memory import MemoryGallery
 from vireid.types import VISIBLE
 
-HANG_S = 60.0
+HANG_S = 300.0
 SECRET = "0123456789abcdef"
 SIDES = (("left", 1), ("right", -1))
 
@@ -168,7 +168,7 @@ def test_a_webhook_is_signed_and_tried_again_until_it_acknowledges_also_after_a_
     monkeypatch.setattr(module, "FIRST_RETRY_S", 0.02)
     monkeypatch.setattr(module, "LOOK_S", 0.02)
     receiver = Receiver(500, 302)
-    send = webhook(Webhook(url=receiver.url, secret=SECRET))
+    send = webhook(Webhook(url=receiver.url, secret=SECRET, timeout_s=HANG_S))
     audit = Audit(tmp_path / "audit.jsonl")
     Alarms(store, audit, {"webhook": lambda event: pytest.fail("was not started")}).check(watchlist(), [row("a", 1.0)])
     assert store.waiting() == 1  # and there it is killed
@@ -187,6 +187,32 @@ def test_a_webhook_is_signed_and_tried_again_until_it_acknowledges_also_after_a_
         assert abs(int(at) - time.time()) < HANG_S
         event = json.loads(body)
         assert (event["person"], event["row"], event["id"]) == ("anna", "a", headers["Vireid-Event"])
+
+
+def test_a_channel_that_answers_after_the_store_was_closed_ends_quietly_and_gets_the_alarm_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "END_S", 0.01)
+    asked, answered = threading.Event(), threading.Event()
+
+    def slow(event: Any) -> None:
+        asked.set()
+        assert answered.wait(HANG_S)
+
+    store = WatchStore(tmp_path / "watch.sqlite")
+    alarms = Alarms(store, Audit(tmp_path / "audit.jsonl"), {"webhook": slow})
+    alarms.start()
+    alarms.check(watchlist(), [row("a", 1.0)])
+    assert asked.wait(HANG_S)
+    alarms.stop()
+    store.close()
+    answered.set()
+    for thread in alarms._threads:
+        thread.join(HANG_S)  # pytest makes a failure of an error in a thread
+        assert not thread.is_alive()
+    again = WatchStore(tmp_path / "watch.sqlite")
+    assert again.waiting() == 1
+    again.close()
 
 
 def test_a_webhook_that_is_not_there_is_a_failed_delivery(store: WatchStore) -> None:
@@ -233,7 +259,8 @@ def broker() -> Iterator[Any]:
 def test_a_broker_acknowledges_an_event(broker: Any) -> None:
     pytest.importorskip("paho.mqtt", reason="needs the extra `mqtt`")
     port = broker.server_address[1]
-    mqtt(Mqtt(host="127.0.0.1", port=port, topic="site/alarms", user="u", password="p"))({"id": "1", "person": "anna"})
+    reached = Mqtt(host="127.0.0.1", port=port, topic="site/alarms", user="u", password="p", timeout_s=HANG_S)
+    mqtt(reached)({"id": "1", "person": "anna"})
     assert broker.came == [("site/alarms", {"id": "1", "person": "anna"})]
     broker.refuse = 5  # not authorized
     with pytest.raises(DeliveryError, match="did not acknowledge"):

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from vireid.errors import DeliveryError
+from vireid.errors import DeliveryError, WatchError
 from vireid.live.channels import Send
 from vireid.live.reader import back_off
 from vireid.live.store import WatchStore
@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 WHO = "vireid watch"  # in the audit log
 FIRST_RETRY_S, MAX_RETRY_S = 1.0, 900.0
 LOOK_S = 1.0  # between two looks at what is due
+END_S = 5.0  # for which `stop` waits for an answer
 
 
 class Alarms:
@@ -53,11 +54,11 @@ class Alarms:
         return new
 
     def stop(self) -> None:
-        """Stop sending; what is not acknowledged is sent at the next start."""
+        """Stop sending; what is not acknowledged, or after the store was closed, is sent at the next start."""
         self._stop.set()
         self._new.set()
         for thread in self._threads:
-            thread.join(5.0)
+            thread.join(END_S)
 
     def _write_audit(self) -> None:
         for event in self.store.alarms(unaudited=True):
@@ -66,6 +67,13 @@ class Alarms:
             self.store.audited(event["id"])
 
     def _deliver(self, name: str, send: Send) -> None:
+        try:
+            self._send(name, send)
+        except WatchError:  # after `stop` the store was closed before a channel answered
+            if not self._stop.is_set():
+                raise
+
+    def _send(self, name: str, send: Send) -> None:
         while not self._stop.is_set():
             self._new.clear()
             for delivery in self.store.due(name, time.time()):
