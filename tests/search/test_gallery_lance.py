@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,7 @@ def no_faiss(monkeypatch):
 @pytest.fixture
 def run(start_python):
     head = "import sys; from galleries import *; folder = sys.argv[1]\n"
-    return lambda code, folder: start_python("-c", head + code, folder)
+    return lambda code, folder, **options: start_python("-c", head + code, folder, **options)
 
 
 def holds(folder: Path, marker: bytes) -> list[str]:
@@ -83,18 +84,23 @@ def test_reading_goes_on_while_another_process_purges(tmp_path, run):
     gallery = open_gallery(tmp_path / "g", dim=DIM)
     gallery.add(GIVEN)
     purger = """
+import itertools, pathlib
 gallery = open_gallery(folder)
-for n in range(8):
-    gallery.delete(ids=[f"r{n:05}"])
+for n in itertools.count():
+    gallery.delete(ids=[f"r{n:05}"] if n < 8 else ["none"])
     gallery.upsert(records(300)[100:110])
     gallery.purge()
+    print(n, flush=True)
+    if n >= 7 and pathlib.Path(folder, "..", "enough").exists():
+        break
 """
-    process, reads = run(purger, tmp_path / "g"), 0
-    while process.poll() is None:
-        assert len(gallery.search(unit(1), 10)[0]) == 10 and 292 <= len(list(gallery.rows())) <= 300
-        reads += 1
-    process.communicate()
-    assert process.returncode == 0 and reads > 3 and gallery.count() == 292
+    process = run(purger, tmp_path / "g")
+    assert process.stdout is not None and process.stdout.readline() == "0\n"
+    for _ in range(10):
+        assert len(gallery.search(unit(1), 10)[0]) == 10 and 292 <= len(list(gallery.rows())) < 300
+    (tmp_path / "enough").touch()
+    process.communicate(timeout=300)
+    assert process.returncode == 0 and gallery.count() == 292
 
 
 @pytest.mark.slow
@@ -104,13 +110,16 @@ def test_killed_in_the_middle_of_adding_nothing_acknowledged_is_lost_and_a_retry
 gallery = open_gallery(folder)
 given = records(4000)
 for start in range(0, 4000, 20):
+    sys.stdin.readline()  # it may go on
     gallery.upsert(given[start:start + 20])
     print(start + 20, flush=True)
 """
     given, acknowledged = records(4000), 0
     for after in (3, 40):  # at once, and once the small files have been folded
-        process = run(writer, tmp_path / "g")
-        assert process.stdout is not None
+        process = run(writer, tmp_path / "g", stdin=subprocess.PIPE)
+        assert process.stdin is not None and process.stdout is not None
+        process.stdin.write("\n" * (after + 20))  # it does not end before it is killed, however late that is
+        process.stdin.flush()
         for _ in range(after):
             acknowledged = max(acknowledged, int(process.stdout.readline()))
         os.kill(process.pid, signal.SIGKILL)

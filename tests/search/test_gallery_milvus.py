@@ -26,7 +26,7 @@ from vireid.search.drivers import milvus
 @pytest.fixture
 def run(start_python):
     head = "import sys; from galleries import *; url = sys.argv[1]\n"
-    return lambda code, url: start_python("-c", head + code, url, stderr=subprocess.PIPE)
+    return lambda code, url, **options: start_python("-c", head + code, url, stderr=subprocess.PIPE, **options)
 
 
 def holds(folder: Path, marker: bytes) -> list[str]:
@@ -106,11 +106,14 @@ def test_killed_in_the_middle_of_adding_nothing_acknowledged_is_lost_and_a_retry
 gallery = open_gallery(url, dim=DIM)
 given = records(4000)
 for start in range(0, 4000, 20):
+    sys.stdin.readline()  # it may go on
     gallery.upsert(given[start:start + 20])
     print(start + 20, flush=True)
 """
-    process, acknowledged = run(writer, url), 0
-    assert process.stdout is not None
+    process, acknowledged = run(writer, url, stdin=subprocess.PIPE), 0
+    assert process.stdin is not None and process.stdout is not None
+    process.stdin.write("\n" * 40)  # it does not end before it is killed, however late that is
+    process.stdin.flush()
     for _ in range(20):
         acknowledged = int(process.stdout.readline())
     os.kill(process.pid, signal.SIGKILL)
@@ -138,11 +141,10 @@ def test_a_second_process_is_told_that_one_at_a_time_may_open_the_file(tmp_path,
 def test_milvus_lite_listens_on_loopback_alone(tmp_path):
     """Of this process's own sockets, IPv4 and IPv6."""
     gallery = open_gallery(f"milvus:{tmp_path / 'g.db'}", dim=DIM)
-    inodes = {
-        os.readlink(f"/proc/self/fd/{fd}")
-        for fd in os.listdir("/proc/self/fd")
-        if os.path.exists(f"/proc/self/fd/{fd}")
-    }
+    inodes = set()
+    for fd in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # a thread has closed it
+            inodes.add(os.readlink(fd))
     listening = []
     for name in ("tcp", "tcp6"):
         for line in Path(f"/proc/self/net/{name}").read_text().splitlines()[1:]:
