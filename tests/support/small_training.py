@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -136,15 +135,11 @@ def small(dtype: torch.dtype = torch.float32, **settings: float) -> Small:
 
 
 def torchrun(script: str, *words: str) -> None:
-    """Run a file in two processes under torchrun on a free port; its output is shown where it fails."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--nnodes=1"]
-    command += ["--master-addr=127.0.0.1", f"--master-port={port}", script, *words]
+    """Run a file in two processes under torchrun, which takes a free port; its output is shown where it fails."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", script, *words]
     support, package = Path(__file__).parent, Path(__file__).parents[2]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{package}{os.pathsep}{support}"}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -182,7 +177,7 @@ def train_published(folder: Path, root: Path, **options: object) -> None:
         train(method, pictures(root), folder / name, recipes=own, progress=False, log_every=1, **options)
 
 
-if __name__ == "__main__":  # started by torchrun or to be killed: small_training.py RUN {twice PICTURES|slow}
+if __name__ == "__main__":  # started by torchrun or to be killed: small_training.py RUN {twice PICTURES|held|whole}
     torch.set_num_threads(1)
     if sys.argv[2] == "twice":
         from two_processes import compare_in_two_processes
@@ -198,9 +193,12 @@ if __name__ == "__main__":  # started by torchrun or to be killed: small_trainin
 
         class Slow(SmallData):
             def batches(self, recipe: Recipe, at: Progress) -> Iterator[Batch]:
+                print("training", flush=True)
                 for batch in super().batches(recipe, at):
                     time.sleep(0.01)
                     yield batch
+                if sys.argv[2] == "held" and (at.stage, at.epoch) == (1, 2):
+                    sys.stdin.read()  # it does not end before it is killed, however late that is
 
         method = small(dropout=0.2)
         train(method, Slow(), sys.argv[1], recipes=stages(), resume=True, log_every=1, progress=False)  # pyright: ignore

@@ -4,9 +4,7 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +15,6 @@ from small_training import Draw, SmallData, published, recipe, small, stages, tr
 
 from vireid.errors import RunError
 from vireid.training.run_folder import RunFolder
-
-SCRIPT = Path(small_training.__file__)
 
 
 @pytest.mark.parametrize(("stage", "epoch"), [(0, 0), (0, 1), (1, 0), (1, 1), (1, 2)])
@@ -68,27 +64,21 @@ def test_resume_with_other_settings_lists_every_difference(tmp_path):
     assert "\n  - data: " in text and "versions" not in text
 
 
-def test_kill_at_any_moment_then_resume_equals_no_interruption(tmp_path):
+def test_kill_at_any_moment_then_resume_equals_no_interruption(tmp_path, start_python):
     whole = run(tmp_path / "whole", small(dropout=0.2), recipes=stages(), log_every=1)
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SCRIPT.parents[2])}
-    chance, folder, kills, done = random.Random(0), tmp_path / "killed", 0, False
-    while not done:
-        log = folder / "log.jsonl"
-        opened_ns = log.stat().st_mtime_ns if log.exists() else 0
-        process = subprocess.Popen([sys.executable, str(SCRIPT), str(folder), "slow"], env=environment)
-        while process.poll() is None and not (log.exists() and log.stat().st_mtime_ns != opened_ns):
-            time.sleep(0.005)  # until this process trains
-        try:
-            process.wait(timeout=chance.uniform(0.0, 0.25) if kills < 3 else 300)
-            done = True
-        except subprocess.TimeoutExpired:
-            os.kill(process.pid, signal.SIGKILL)
-            process.wait()
-            kills += 1
-            RunFolder.open(folder)
-            if (folder / "last.pt").exists():
-                RunFolder.open(folder).load(small(dropout=0.2))
-    assert process.returncode == 0 and kills == 3
+    chance, folder, threads = random.Random(0), tmp_path / "killed", {"OMP_NUM_THREADS": "1"}
+    for _ in range(3):
+        process = start_python(small_training.__file__, folder, "held", stdin=subprocess.PIPE, env=threads)
+        assert process.stdout.readline() == "training\n"
+        time.sleep(chance.uniform(0.0, 0.25))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        RunFolder.open(folder)
+        if (folder / "last.pt").exists():
+            RunFolder.open(folder).load(small(dropout=0.2))
+    process = start_python(small_training.__file__, folder, "whole", env=threads)
+    process.communicate()
+    assert process.returncode == 0
     assert equal(whole.state_dict(), RunFolder.open(folder).checkpoint()["method"])
     assert [r["total"] for r in records(folder, "step")] == list(range(1, 16))
     assert not list(folder.glob(".*"))
