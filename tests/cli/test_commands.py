@@ -111,7 +111,7 @@ def test_index_stats_and_search_with_the_shipped_model_read_no_torch(tmp_path: P
         assert done.returncode == 0 and "torch" not in done.stderr and "fastapi" not in done.stderr, done.stderr
     words = ["search", str(tmp_path / "pictures/a.png"), "--gallery", gallery, "--json"]
     code = program_that_names("torch", "scipy", "sklearn", "matplotlib", "safetensors", "yaml", "fastapi", "pymilvus")
-    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=300)
     assert json.loads(done.stdout)["hits"][0]["path"].endswith("a.png") and done.stderr == "", done.stderr
 
 

@@ -27,11 +27,17 @@ COUNT_REQUESTS = """
   window.requests = { open: 0, last: performance.now() };
   window.fetch = async (...asked) => {
     window.requests.open += 1;
-    try {
-      return await send(...asked);
-    } finally {
+    const done = () => {
       window.requests.open -= 1;
       window.requests.last = performance.now();
+    };
+    try {
+      const answer = await send(...asked);
+      answer.clone().blob().then(done, done);  // with its body
+      return answer;
+    } catch (error) {
+      done();
+      throw error;
     }
   };
 """
