@@ -72,7 +72,7 @@ def test_later_pictures_of_a_camera_are_read_by_its_range(thermal: Path, bundle:
     place, model = thermal / "g", ("--model", bundle.path)
     (thermal / "first.csv").write_text(HEAD + "gate/1.png,gate,7000,9000\n")
     assert call("index", thermal / "first.csv", "--gallery", place, *model).exit_code == 0
-    assert "added 1 pictures" in call("index", thermal / "gate/2.png", "--gallery", place, *model).stdout
+    assert "added 1 picture" in call("index", thermal / "gate/2.png", "--gallery", place, *model).stdout
     (row,) = [row for row in open_gallery(place).rows() if row.path.endswith("2.png")]
     [stored] = open_gallery(place).fetch([row.id])
     expected = FeatureExtractor(bundle, device="cpu", gray=GrayRule(7000, 9000))(thermal / "gate/2.png", "auto")[0]

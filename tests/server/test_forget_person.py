@@ -83,10 +83,10 @@ def test_a_filter_reaches_cases_too(api: TestClient, service: SearchService, bun
     keep(api, picture(bundle, "5_1_0.png"))
     [crop] = [one for one in crops(bundle.path.parent) if one.id == "gate 1/5/0"]
     gone = service.archive.forget(where=Filter(tracks=(crop.track,)))
-    assert gone.cases_deleted == 1 and service.archive.cases.all() == [] and "and 1 cases" in str(gone)
+    assert gone.cases_deleted == 1 and service.archive.cases.all() == [] and "and 1 case" in str(gone)
 
 
 def test_what_still_holds_a_person_is_named_on_the_command_line() -> None:
     assert still_held([], []) == []
     lines = still_held(["a.mp4"], ["gate (1f)"])
-    assert lines[1] == "a.mp4" and lines[3] == "gate (1f)" and "1 cases still hold pictures" in lines[2]
+    assert lines[1] == "a.mp4" and lines[3] == "gate (1f)" and "1 case with pictures of them" in lines[2]
