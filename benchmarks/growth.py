@@ -1,10 +1,10 @@
 """How search in a gallery in a folder grows with rows, with clients and while rows are added, beside other libraries.
 
 The rows are those of gallery.py. `vireid` is the gallery's search, records included; `plain` is LanceDB's index as
-LanceDB searches it by itself; usearch and hnswlib hold all vectors in memory (HNSW, ef 256), know no filter and no
-records, and are measured where they are installed. They take turns at every query, and a ratio is to vireid in the same
-run. Clients are threads of one process. The last part embeds synthetic pictures with `night` and measures the recall of
-the codes on these vectors, which are no random clusters.
+LanceDB searches it by itself; usearch and hnswlib hold all vectors in memory, zvec in a folder (all three: HNSW, ef
+256). These are measured without filter and records, where they are installed. They take turns at every query, and a
+ratio is to vireid in the same run. Clients are threads of one process. The last part embeds synthetic pictures with
+`night` and measures the recall of the codes on these vectors, which are no random clusters.
 
     python benchmarks/growth.py [--rows 10000 100000 1000000] [--pictures 6000]    writes benchmarks/results/growth.txt
     python benchmarks/growth.py --rows 10000000 --dim 128 --folder PATH    keeps the gallery there for another run
@@ -55,9 +55,30 @@ class Peer:
     memory_mib: float | None = None  # as the library says it
 
 
-def peers(vectors: np.ndarray) -> Iterator[Peer]:
-    """Those of the other libraries that are installed."""
+def peers(vectors: np.ndarray, folder: Path) -> Iterator[Peer]:
+    """Those of the other libraries that are installed; `folder` is for what they write."""
     names = np.arange(len(vectors))
+    try:
+        import zvec
+    except ImportError:
+        pass
+    else:
+        start = time.perf_counter()
+        graph_of = zvec.HnswIndexParam(metric_type=zvec.MetricType.IP, m=LINKS)
+        field = zvec.VectorSchema("vector", zvec.DataType.VECTOR_FP32, vectors.shape[1], index_param=graph_of)
+        rows = zvec.create_and_open(path=str(folder / "zvec"), schema=zvec.CollectionSchema(name="rows", vectors=field))
+        for first in range(0, len(vectors), 1000):
+            part = zip(names[first : first + 1000], vectors[first : first + 1000].tolist(), strict=True)
+            rows.insert([zvec.Doc(id=str(name), vectors={"vector": vector}) for name, vector in part])
+        rows.optimize()
+        wide = zvec.HnswQueryParam(ef=EF)
+
+        def search(query: np.ndarray) -> list[str]:
+            return rows_of(
+                doc.id for doc in rows.query(zvec.Query("vector", vector=query.tolist(), param=wide), topk=K)
+            )
+
+        yield Peer("zvec", search, time.perf_counter() - start)
     try:
         from usearch.index import Index
     except ImportError:
@@ -108,8 +129,10 @@ def one_size(rows: int, dim: int, queries: int, kept: Path | None) -> Iterator[s
         yield f"{rows:,} rows of {dim} numbers: {gallery.info().index}"
         yield from made
         yield f"  disk: sidecar {sidecar:,.0f} MiB, in all {folder_bytes(folder) / 2**20:,.0f} MiB"
+        scratch = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        others = list(peers(people.vectors, scratch)) if rows == len(people.vectors) else []
         best = {name: [set(line) for line in lines] for name, lines in json.loads(answers.read_text()).items()}
-        yield from times(gallery, people, best, list(peers(people.vectors)) if rows == len(people.vectors) else [])
+        yield from times(gallery, people, best, others)
         yield from clients(gallery, people)
         yield from while_added(gallery, people)
         gallery.close()

@@ -32,6 +32,7 @@ WORDS: Words = {
         "plain": "LanceDB, no filter",
         "usearch": "usearch, in memory, no filter",
         "hnswlib": "hnswlib, in memory, no filter",
+        "zvec": "zvec, no filter",
     },
     "zh": {
         "rows": "行数",
@@ -44,9 +45,10 @@ WORDS: Words = {
         "plain": "LanceDB，无条件",
         "usearch": "usearch，在内存中，无条件",
         "hnswlib": "hnswlib，在内存中，无条件",
+        "zvec": "zvec，无条件",
     },
 }
-LINES = ("no filter", "infrared", "4 cameras, 3 days", "10 days", "plain", "usearch", "hnswlib")
+LINES = ("no filter", "infrared", "4 cameras, 3 days", "10 days", "plain", "usearch", "hnswlib", "zvec")
 Lines = Mapping[str, list[tuple[int, float]]]  # name -> rows and milliseconds
 
 
@@ -71,7 +73,14 @@ def draw(sheet: Sheet, panels: Mapping[int, Lines]) -> bytes:
         for at, name in enumerate(LINES):
             if points := sorted(lines.get(name, ())):
                 dashes = DASHES[0] if at < LINES.index("plain") else DASHES[2]
-                ax.plot(*zip(*points, strict=True), marker="o", ms=3.5, color=COLORS[at], ls=dashes, label=words[name])
+                ax.plot(
+                    *zip(*points, strict=True),
+                    marker="o",
+                    ms=3.5,
+                    color=COLORS[at % len(COLORS)],
+                    ls=dashes,
+                    label=words[name],
+                )
         ax.set(xscale="log", yscale="log", xlabel=words["rows"], title=words["numbers"].format(dim))
     axes[0].set_ylabel(words["p50"])
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right center")

@@ -92,13 +92,13 @@ def gallery(text: str) -> Iterator[Row]:
 
 def growth(text: str) -> Iterator[Row]:
     line = r"^  (.*), (\w+) +p50 +([\d.]+) +p99 +([\d.]+) ms +recall ([\d.]+)"
-    for rows, part in re.findall(r"^([\d,]+) rows.*: .*\n((?:  .*\n)*)", text, re.MULTILINE):
+    for rows, dim, part in re.findall(r"^([\d,]+) rows of (\d+) numbers: .*\n((?:  .*\n)*)", text, re.MULTILINE):
         found = re.findall(line, part, re.MULTILINE)
         own = next(each for each in found if each[1] == "vireid")
         for name, other, p50, p99, right in found:
             if other != "vireid":
                 yield Row(
-                    f"search in {rows}, {name}, beside {other}",
+                    f"search in {rows} of {dim} numbers, {name}, beside {other}",
                     f"p50 {own[2]} ms, p99 {own[3]} ms, recall {own[4]}",
                     f"{other} p50 {p50} ms, p99 {p99} ms, recall {right}",
                     float(p50) / float(own[2]),
@@ -116,6 +116,8 @@ def startup(text: str) -> Iterator[Row]:
 SOURCES: dict[str, Callable[[str], Iterator[Row]]] = {
     "gallery.txt": gallery,
     "growth.txt": growth,
+    "growth_million.txt": growth,
+    "growth_128.txt": growth,
     "extraction.txt": extraction,
     "evaluation.txt": evaluation,
     "evaluation_peers.txt": evaluation_peers,

@@ -15,12 +15,7 @@ def errors_of(path: Path, error: type[VireidError], purpose: str, advice: str) -
     """`error`, which names the file, its purpose and what to do, for what SQLite and a value of another kind raise."""
     try:
         yield
-    except (
-        sqlite3.Error,
-        ValueError,
-        TypeError,
-        OverflowError,
-    ) as fault:  # ValueError of texts that are not UTF-8, and of JSON
+    except (sqlite3.Error, ValueError, TypeError, OverflowError) as fault:  # ValueError: not UTF-8, or not JSON
         if isinstance(fault, VireidError):
             raise
         if getattr(fault, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
