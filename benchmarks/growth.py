@@ -189,13 +189,13 @@ def clients(gallery: LanceGallery, people: Crowd) -> Iterator[str]:
 
 def while_added(gallery: LanceGallery, people: Crowd) -> Iterator[str]:
     """Searches while another thread adds 2,000 rows, 100 at a time."""
-    done = threading.Event()
+    done, start_ns = threading.Event(), time.time_ns()  # a gallery that is kept has the rows of former runs
 
     def add() -> None:
         try:
             (batch,) = replace(people, vectors=people.vectors[:2000]).records(2000)
             for start in range(0, len(batch), 100):
-                gallery.add([replace(record, id=f"new {record.id}") for record in batch[start : start + 100]])
+                gallery.add([replace(record, id=f"{start_ns} {record.id}") for record in batch[start : start + 100]])
         finally:
             done.set()
 

@@ -116,7 +116,6 @@ def startup(text: str) -> Iterator[Row]:
 SOURCES: dict[str, Callable[[str], Iterator[Row]]] = {
     "gallery.txt": gallery,
     "growth.txt": growth,
-    "growth_million.txt": growth,
     "growth_128.txt": growth,
     "extraction.txt": extraction,
     "evaluation.txt": evaluation,
