@@ -1,10 +1,10 @@
 """How search in a gallery in a folder grows with rows, with clients and while rows are added, beside other libraries.
 
-The rows are those of gallery.py. `vireid` is the gallery's search, records included; `plain` is LanceDB's index as
-LanceDB searches it by itself; usearch and hnswlib hold all vectors in memory, zvec in a folder (all three: HNSW, ef
-256). These are measured without filter and records, where they are installed. They take turns at every query, and a
-ratio is to vireid in the same run. Clients are threads of one process. The last part embeds synthetic pictures with
-`night` and measures the recall of the codes on these vectors, which are no random clusters.
+The rows are those of gallery.py. `vireid` is the gallery's search, records included; `plain` is LanceDB's own search, of
+every row, since the sidecar takes the place of its index; usearch and hnswlib hold all vectors in memory, zvec in a
+folder (all three: HNSW, ef 256). These are measured without filter and records, where they are installed. They take
+turns at every query, and a ratio is to vireid in the same run. Clients are threads of one process. The last part embeds
+synthetic pictures with `night` and measures the recall of the codes on these vectors, which are no random clusters.
 
     python benchmarks/growth.py [--rows 10000 100000 1000000] [--pictures 6000]    writes benchmarks/results/growth.txt
     python benchmarks/growth.py --rows 10000000 --dim 128 --folder PATH    keeps the gallery there for another run

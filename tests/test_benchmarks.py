@@ -35,7 +35,7 @@ def test_the_table_of_the_pages_is_what_the_results_say(summary):
 
 
 GROWN = """2026-11-29, AMD EPYC, 2 cores, 2 threads, torch 2, numpy 2, load 1.0
-21,000 rows: codes of 21000 rows
+21,000 rows of 512 numbers: codes of 21000 rows
   added in 7.1 s with making the records, optimize 4.3 s
   no filter, vireid   p50    2.00   p99   53.50 ms   recall 1.0000    1.00 times vireid's p50
   no filter, plain    p50    5.00   p99    8.30 ms   recall 0.9900    2.50 times vireid's p50
@@ -44,7 +44,7 @@ GROWN = """2026-11-29, AMD EPYC, 2 cores, 2 threads, torch 2, numpy 2, load 1.0
 
 def test_a_ratio_that_fell_is_reported(summary, tmp_path, monkeypatch):
     (row,) = summary.growth(GROWN)
-    assert (row.work, row.ratio) == ("search in 21,000, no filter, beside plain", 2.5)
+    assert (row.work, row.ratio) == ("search in 21,000 of 512 numbers, no filter, beside plain", 2.5)
     assert "plain p50 5.00 ms, p99 8.30 ms, recall 0.9900" in row.other
     assert summary.machine(GROWN) == "AMD EPYC, 2 cores, load 1.0, 2026-11-29"
     folder = tmp_path / "benchmarks" / "results"
@@ -55,4 +55,4 @@ def test_a_ratio_that_fell_is_reported(summary, tmp_path, monkeypatch):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     assert summary.fallen() == []
     (folder / "growth.txt").write_text(GROWN.replace("p50    2.00", "p50    3.00"))
-    assert summary.fallen() == ["search in 21,000, no filter, beside plain: 1.67, before 2.50"]
+    assert summary.fallen() == ["search in 21,000 of 512 numbers, no filter, beside plain: 1.67, before 2.50"]
