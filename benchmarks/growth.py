@@ -1,7 +1,7 @@
 """How search in a gallery in a folder grows with rows, with clients and while rows are added, beside other libraries.
 
-The rows are those of gallery.py. `vireid` is the gallery's search, records included; `plain` is LanceDB's own search, of
-every row, since the sidecar takes the place of its index; usearch and hnswlib hold all vectors in memory, zvec in a
+The rows are those of gallery.py. `vireid` is the gallery's search, records included; `plain` is LanceDB's search of
+every row, as the sidecar takes the place of its index; usearch and hnswlib hold all vectors in memory, zvec in a
 folder (all three: HNSW, ef 256). These are measured without filter and records, where they are installed. They take
 turns at every query, and a ratio is to vireid in the same run. Clients are threads of one process. The last part embeds
 synthetic pictures with `night` and measures the recall of the codes on these vectors, which are no random clusters.
