@@ -162,7 +162,7 @@ class Segment:
         """Mask of the rows that are alive and pass, None where all do."""
         if where.empty:
             return self.live
-        if self.cells and not len(self.lists(where)):  # all of it was seen at other times
+        if self.cells and not len(self.lists(where)):  # none of it is of this modality and time
             return np.zeros(self.rows, bool)
         mask = np.ones(self.rows, bool) if self.live is None else self.live.copy()
         if where.modality is not None:
