@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +13,15 @@ import pytest
 import torch
 
 from vireid.errors import DetectorError
-from vireid.ingest.detect import TransformersDetector
+from vireid.ingest.detect import (
+    SHIPPED,
+    Detector,
+    Shipped,
+    TransformersDetector,
+    located,
+    open_detector,
+    weights_digest,
+)
 
 transformers = pytest.importorskip("transformers", reason="needs the extra `detect`")
 
@@ -93,6 +105,117 @@ def test_a_folder_that_is_no_detector_of_people_is_told(tmp_path: Path) -> None:
     (cars / "config.json").write_text(config.replace('"rt_detr_v2"', '"bert"'))
     with pytest.raises(DetectorError, match="transformers can open"):
         TransformersDetector(cars)
+
+
+def in_cache(cache: Path, repository: str, commit: str, folder: Path, ref: str = "main") -> Path:
+    """A folder as a revision in the cache of huggingface_hub; its snapshot."""
+    stored = cache / f"models--{repository.replace('/', '--')}"
+    shutil.copytree(folder, stored / "snapshots" / commit)
+    (stored / "refs").mkdir(exist_ok=True)
+    (stored / "refs" / ref).write_text(commit)
+    return stored / "snapshots" / commit
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache of huggingface_hub, which is offline."""
+    import huggingface_hub
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def test_a_name_of_the_hub_is_opened_from_the_cache_where_it_is_offline(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = [np.random.RandomState(0).randint(0, 256, (90, 160, 3), dtype=np.uint8)]
+    fine = save_detector(tmp_path / "fine", "d_fine")
+    kept = in_cache(cache, "org/dfine", "1" * 40, fine)
+    other = in_cache(cache, "org/dfine", "2" * 40, save_detector(tmp_path / "v2", "rt_detr_v2"), "v2")
+    assert located("org/dfine") == kept and located("org/dfine@v2") == located(f"org/dfine@{'2' * 40}") == other
+    [(boxes, scores)] = open_detector("org/dfine", 0.0, "Person", "cpu")(frame)
+    [(same_boxes, same_scores)] = TransformersDetector(fine, 0.0, "Person", "cpu")(frame)
+    assert len(boxes) > 0 and boxes.tolist() == same_boxes.tolist() and scores.tolist() == same_scores.tolist()
+    assert weights_digest("org/dfine") == weights_digest(fine) != weights_digest("org/dfine@v2")
+    with pytest.raises(
+        DetectorError, match=r"no folder org/absent; it is not in the cache .* the Hub cannot be reached"
+    ):
+        located("org/absent")
+    with pytest.raises(DetectorError, match=r"could not be fetched.*hf download"):
+        located("org/a..b")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(fine, tmp_path / "org/dfine")
+    assert located("org/dfine") == tmp_path / "org/dfine"  # a path that exists comes first
+    assert located("dfine", tmp_path / "org") == tmp_path / "org/dfine"
+    assert located("org/dfine", tmp_path / "elsewhere") == kept
+
+
+def test_what_the_hub_answers_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx2
+    import huggingface_hub
+    from huggingface_hub import errors
+
+    asked: list[tuple[str, object, list[str]]] = []
+    answer: list[Exception | Path] = []
+
+    def snapshot_download(repository: str, revision: str | None, allow_patterns: list[str]) -> str:
+        asked.append((repository, revision, allow_patterns))
+        if isinstance(answer[-1], Exception):
+            raise answer[-1]
+        return str(answer[-1])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", snapshot_download)
+    response = httpx2.Response(404, request=httpx2.Request("GET", "https://hub.test"))
+    for error, words in (
+        (errors.RepositoryNotFoundError("no", response=response), "the Hub has no org/net that this machine may read"),
+        (errors.GatedRepoError("no", response=response), "accept it on the repository's page"),
+        (errors.RevisionNotFoundError("no", response=response), "org/net has no revision v9 on the Hub; leave @v9 out"),
+        (errors.LocalEntryNotFoundError("no"), "hf download org/net --local-dir detector"),
+        (errors.HfHubHTTPError("status 500", response=response), "could not be fetched from the Hub: status 500"),
+    ):
+        answer.append(error)
+        with pytest.raises(DetectorError, match=words):
+            located("org/net@v9")
+    answer.append(save_detector(tmp_path / "net", "rt_detr_v2"))
+    assert located("org/net") == tmp_path / "net"
+    assert [one[:2] for one in asked[-2:]] == [("org/net", "v9"), ("org/net", None)]
+    names = ["model.safetensors", "model-00001-of-00002.safetensors", "config.json", "pytorch_model.bin", "x.py"]
+    taken = [name for name in names if any(fnmatch(name, pattern) for pattern in asked[-1][2])]
+    assert taken == names[:3]
+    (tmp_path / "net/model.safetensors").rename(tmp_path / "net/pytorch_model.bin")
+    with pytest.raises(DetectorError, match=r"org/net on the Hub has no weights as model\.safetensors, and pickled"):
+        located("org/net")
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(DetectorError, match=r"no folder org/net, .* pip install 'vireid\[hub\]'"):
+        located("org/net")
+
+
+def test_a_detector_that_is_shipped_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in frames]
+
+    opened: list[object] = []
+
+    def make(*given: object) -> Detector:
+        opened.append(given)
+        return nobody
+
+    weights = tmp_path / "small.onnx"
+    weights.write_bytes(b"first")
+    monkeypatch.setitem(SHIPPED, "small", Shipped(make, lambda: weights))
+    assert open_detector("small", 0.5, "person", "cpu") is nobody and opened == [(0.5, "person", "cpu")]
+    first = weights_digest("small")
+    weights.write_bytes(b"second")
+    weights_digest.cache_clear()
+    assert weights_digest("small") != first
+    with pytest.raises(
+        DetectorError, match=r"no detector in .*smal: .*comes with vireid \(.*small.*did you mean small\?"
+    ):
+        located("smal")
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(save_detector(tmp_path / "fine", "d_fine"), tmp_path / "small")
+    assert located("small") == tmp_path / "small"
 
 
 @pytest.mark.parametrize("name", ["bytetrack", "sort", "ocsort"])

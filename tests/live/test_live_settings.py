@@ -32,7 +32,7 @@ cameras:
   dock: {address: in/dock.ts, boxes: dock.csv}
   ramp: {address: in/ramp, whole: true}
 """))  # fmt: skip
-    assert (cameras.detector, cameras.min_score, cameras.label) == (tmp_path / "detector", 0.5, "person")
+    assert (cameras.detector, cameras.folder, cameras.min_score, cameras.label) == ("detector", tmp_path, 0.5, "person")
     by_name = cameras.by_name
     assert [one.kind for one in by_name.values()] == ["rtsp", "http", "device", "file", "folder"]
     assert [one.waits for one in by_name.values()] == [False, False, False, True, True]

@@ -1,4 +1,11 @@
-"""Detectors: people in frames, by a network of the `transformers` package from a folder of weights on this machine.
+"""Detectors: people in frames, by a network that comes with vireid or by one of the `transformers` package.
+
+    open_detector("weights/detector")                    a folder of weights on this machine
+    open_detector("PekingU/rtdetr_v2_r18vd")             a name of the Hub, NAME@REVISION for one of its revisions
+    open_detector(NAME)                                  one that comes with vireid, see SHIPPED
+
+A path that exists comes before a name. Of the Hub the configuration and safetensors alone are fetched, into its usual
+cache, from which HF_HUB_OFFLINE=1 takes them again.
 
 RT-DETRv2 (Lv, Zhao, Chang, Huang, Wang, Liu: "RT-DETRv2: Improved Baseline with Bag-of-Freebies for Real-Time Detection
 Transformer", 2024) and D-FINE (Peng, Li, Wu, Zhang, Sun, Wu: "D-FINE: Redefine Regression Task in DETRs as Fine-grained
@@ -7,7 +14,13 @@ Distribution Refinement", ICLR 2025) are tried; others of `AutoModelForObjectDet
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,8 +30,12 @@ from vireid.errors import DetectorError
 from vireid.ingest.video_settings import PERSON
 from vireid.system import choose_device
 
+log = logging.getLogger(__name__)
 FILES = ("config.json", "preprocessor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+FETCHED = [*FILES, *WEIGHTS, "model-*-of-*.safetensors"]  # of a repository of the Hub
+HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+EXAMPLE = "PekingU/rtdetr_v2_r18vd"
 
 
 class Detector(Protocol):
@@ -28,6 +45,113 @@ class Detector(Protocol):
     """
 
     def __call__(self, frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]: ...
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """A detector that comes with vireid."""
+
+    open: Callable[[float, str, str], Detector]
+    """Makes it from the lowest score, the label and the device."""
+    weights: Callable[[], Path]
+    """The file of its weights."""
+
+
+SHIPPED: dict[str, Shipped] = {}
+
+
+def open_detector(
+    source: str | Path, min_score: float = 0.3, label: str = PERSON, device: str = "auto", folder: Path | None = None
+) -> Detector:
+    """The detector of a folder, a name of the Hub or a shipped one; relative paths begin at `folder`.
+
+    Keeps what it calls `label` with a score of at least `min_score`. Raises DetectorError.
+    """
+    place = located(source, folder)
+    if isinstance(place, str):
+        return SHIPPED[place].open(min_score, label, device)
+    return TransformersDetector(place, min_score, label, device)
+
+
+def located(source: str | Path, folder: Path | None = None) -> Path | str:
+    """The absolute folder of a detector's weights, fetched from the Hub where it is a name there, or a shipped name.
+
+    Raises DetectorError.
+    """
+    name, place = str(source), ((folder or Path()) / Path(source).expanduser()).absolute()
+    if place.exists():
+        check_folder(place)
+        return place
+    if name in SHIPPED:
+        return name
+    if HUB_NAME.fullmatch(name):
+        return from_hub(name)
+    close = difflib.get_close_matches(name, SHIPPED, 1, 0.5)
+    shipped = f"one that comes with vireid ({', '.join(SHIPPED)}), " if SHIPPED else ""
+    raise DetectorError(
+        f"no detector in {place}: expected a folder with {', '.join(FILES)} and {WEIGHTS[0]}, {shipped}or a name of "
+        f"the Hub, for example {EXAMPLE}{f'; did you mean {close[0]}?' if close else ''}"
+    )
+
+
+@lru_cache(maxsize=4)
+def weights_digest(source: str | Path) -> str:
+    """sha256 of what decides the boxes of a detector: its weights, and the configuration beside them."""
+    place = located(source)
+    folder, files = (place, FILES) if isinstance(place, Path) else (Path(), ())
+    digest = hashlib.sha256(b"".join((folder / name).read_bytes() for name in files))
+    if isinstance(place, Path):
+        weights = sorted(place.glob("*.safetensors")) or [check_folder(place)]
+    else:
+        weights = [SHIPPED[place].weights()]
+    for file in weights:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
+
+
+def from_hub(name: str) -> Path:
+    """The folder of NAME or NAME@REVISION in the cache of huggingface_hub, fetched where it is not there."""
+    try:
+        from huggingface_hub import errors, snapshot_download
+    except ImportError as error:
+        raise DetectorError(
+            f"there is no folder {name}, and detectors of the Hub need huggingface_hub: pip install 'vireid[hub]'"
+        ) from error
+    repository, _, revision = name.partition("@")
+    by_hand = f"`hf download {repository} --local-dir detector` on a machine with internet, and give that folder"
+    try:
+        folder = Path(snapshot_download(repository, revision=revision or None, allow_patterns=FETCHED))
+    except errors.GatedRepoError as error:
+        raise DetectorError(
+            f"the Hub gives {repository} to those alone who accepted its license: accept it on the repository's page "
+            "and sign in with `hf auth login`"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise DetectorError(
+            f"there is no folder {name}, and the Hub has no {repository} that this machine may read; check the name, "
+            f"for example {EXAMPLE}, or sign in with `hf auth login` if it is private"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise DetectorError(
+            f"{repository} has no revision {revision} on the Hub; leave @{revision} out for the newest one"
+        ) from error
+    except errors.LocalEntryNotFoundError as error:
+        raise DetectorError(
+            f"there is no folder {name}; it is not in the cache of huggingface_hub either, and the Hub cannot be "
+            f"reached (offline, or HF_HUB_OFFLINE is set): run this once online, or run {by_hand}"
+        ) from error
+    except (OSError, ValueError) as error:  # of HTTP, of the disk, and of names that the Hub does not have
+        raise DetectorError(f"{name} could not be fetched from the Hub: {error}. Or run {by_hand}") from error
+    missing = [file for file in FILES if not (folder / file).is_file()]
+    if missing or not any((folder / file).is_file() for file in WEIGHTS):
+        lacking = " and ".join([*missing] or [f"weights as {WEIGHTS[0]}"])
+        raise DetectorError(
+            f"{name} on the Hub has no {lacking}, and pickled weights are not opened; take a detector for "
+            f"transformers, for example {EXAMPLE}"
+        )
+    log.info("detector %s: %s", name, folder)
+    return folder
 
 
 class TransformersDetector:
@@ -84,6 +208,6 @@ def check_folder(folder: Path) -> Path:
     if missing or weights is None:
         raise DetectorError(
             f"no detector in {folder}: expected {', '.join(FILES)} and {WEIGHTS[0]}; download them from the Hub, "
-            "for example PekingU/rtdetr_v2_r18vd"
+            f"for example {EXAMPLE}"
         )
     return weights

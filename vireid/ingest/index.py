@@ -22,7 +22,7 @@ from vireid.errors import PictureError, SourceError
 from vireid.images import SUFFIXES
 from vireid.ingest import video
 from vireid.ingest.boxes_check import check_boxes
-from vireid.ingest.detect import check_folder
+from vireid.ingest.detect import located
 from vireid.ingest.folder import LeftOut, list_folder
 from vireid.ingest.identity import Place, named_apart, places
 from vireid.ingest.segments import Segment, Source, segments_of
@@ -99,7 +99,7 @@ def pieces_of(
             f"a start is for one video, got {source}; name the files by their time, or list them in a CSV"
         )
     if videos is not None and videos.detector is not None:
-        check_folder(videos.detector)
+        videos = replace(videos, detector=located(videos.detector))  # once, also for workers that start elsewhere
 
     suffixes = (*SUFFIXES, *video.SUFFIXES)
     listing = list_folder(source, suffixes) if source.is_dir() else None

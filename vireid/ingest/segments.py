@@ -25,7 +25,7 @@ from PIL import Image
 
 from vireid.errors import BoxesError, VideoError
 from vireid.ingest.boxes import Box, boxes_of, read_written, write_boxes
-from vireid.ingest.detect import Detector, TransformersDetector, check_folder
+from vireid.ingest.detect import Detector, open_detector, weights_digest
 from vireid.ingest.sources import Crop
 from vireid.ingest.track import NO_TRACK, PackageTracker
 from vireid.ingest.video import Stills, Video, named_time, pixels, sample_frames
@@ -202,18 +202,7 @@ class _Cut:
 def detector_of(settings: VideoSettings) -> Detector:
     """The detector of these settings, opened once in a process."""
     assert settings.detector is not None
-    return TransformersDetector(settings.detector, settings.min_score, settings.label, settings.device)
-
-
-@lru_cache(maxsize=4)
-def weights_digest(folder: Path) -> str:
-    """sha256 of the names, sizes and times of a detector's files, the weights by what is in them."""
-    weights = check_folder(folder)
-    digest = hashlib.sha256((folder / "config.json").read_bytes() + (folder / "preprocessor_config.json").read_bytes())
-    for file in sorted(folder.glob("*.safetensors")) or [weights]:
-        with file.open("rb") as opened:
-            digest.update(hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+    return open_detector(settings.detector, settings.min_score, settings.label, settings.device)
 
 
 def _until_damage(video: Video, start_s: float, end_s: float, damage: list[str]) -> Iterator[tuple[float, Any]]:

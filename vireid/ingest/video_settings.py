@@ -14,8 +14,8 @@ Rows = Literal["crops", "tracks"]
 PERSON = "person"
 SEGMENT_S = 600.0
 SOURCES = (
-    "boxes of people in videos come from --detector FOLDER (weights of RT-DETRv2 or D-FINE, see docs/serve/video.md) "
-    "or from --boxes FILE; give one of them"
+    "boxes of people in videos come from --detector FOLDER or --detector HUB/NAME (weights of RT-DETRv2 or D-FINE, see "
+    "docs/serve/video.md) or from --boxes FILE; give one of them"
 )
 
 
@@ -23,8 +23,8 @@ SOURCES = (
 class VideoOptions:
     """The fields of VideoSettings; without `detector` and `boxes` no video is indexed."""
 
-    detector: Path | None = None
-    """Videos: a folder with weights of RT-DETRv2 or D-FINE."""
+    detector: str | Path | None = None
+    """Videos: what finds people: a folder with weights of RT-DETRv2 or D-FINE, or a name of the Hub."""
     boxes: Path | None = None
     """Videos: people's boxes, a CSV or MOT file or a folder of them."""
     tracker: TrackerName = "bytetrack"

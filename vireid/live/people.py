@@ -10,7 +10,6 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 from PIL import Image
@@ -155,13 +154,6 @@ def cut(picture: np.ndarray, box: Box, margin: float) -> Image.Image | None:
     if right - left < 2 or bottom - top < 2:
         return None
     return Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
-
-
-def detector_of(folder: Path, min_score: float, label: str, device: str) -> Detector:
-    """The detector in a folder."""
-    from vireid.ingest.detect import TransformersDetector
-
-    return TransformersDetector(folder, min_score, label, device)
 
 
 def check_tracker(camera: Camera) -> None:

@@ -1,6 +1,6 @@
 """Settings of `vireid watch`: which cameras are read and which people in them become rows. Imports no torch.
 
-    detector: detector                  # a folder with weights, see docs/serve/video.md
+    detector: PekingU/rtdetr_v2_r18vd   # or a folder with weights, see docs/serve/video.md
     defaults: {fps: 5}                  # of every camera
     cameras:
       gate: {address: "rtsp://${CAMERA_USER}:${CAMERA_PASSWORD}@10.0.0.11/stream1", modality: visible}
@@ -113,8 +113,8 @@ class WatchSettings:
     """Cameras by name, each with the fields of a camera; the name becomes that of the rows."""
     defaults: Mapping[str, Any] | None = None
     """Fields that all cameras have, unless they say otherwise."""
-    detector: Path | None = None
-    """A folder with weights of RT-DETRv2 or D-FINE."""
+    detector: str | None = None
+    """What finds people: a folder with weights of RT-DETRv2 or D-FINE, or a name of the Hub."""
     min_score: Share = 0.3
     """Lowest score of a detected box, 0 to 1."""
     label: str = PERSON
@@ -126,9 +126,11 @@ class Cameras:
     """What a file of cameras holds."""
 
     by_name: dict[str, Camera]
-    detector: Path | None
+    detector: str | None
     min_score: float
     label: str
+    folder: Path
+    """That of the file, at which a relative path of a detector begins."""
 
 
 def read_cameras(path: Path, detected: bool = False) -> Cameras:
@@ -152,8 +154,7 @@ def read_cameras(path: Path, detected: bool = False) -> Cameras:
         faults.append(f"{path}: `cameras` is empty; give at least one, e.g. gate: {{address: rtsp://10.0.0.11/1}}")
     if faults:
         raise SettingsError(faults)
-    detector = None if watch.detector is None else path.parent / watch.detector
-    return Cameras(cameras, detector, watch.min_score, watch.label)
+    return Cameras(cameras, watch.detector, watch.min_score, watch.label, path.parent)
 
 
 def checked(kind: type[T], given: Any, name: str, path: Path, faults: list[str]) -> T | None:
@@ -216,7 +217,7 @@ def _conflicts(where: str, camera: Camera, detected: bool) -> list[str]:
         faults.append(f"{where}.boxes`: boxes from a file belong to a video file, and {camera.shown} is none")
     if not detected and camera.boxes is None and not camera.whole:
         faults.append(
-            f"{where}`: nothing says where people are; give `detector: FOLDER` (see docs/serve/video.md), "
+            f"{where}`: nothing says where people are; give a `detector` (see docs/serve/video.md), "
             "`boxes: FILE` of a video file, or `whole: true` where each picture shows one person"
         )
     return faults

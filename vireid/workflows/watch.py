@@ -20,10 +20,10 @@ from vireid.deploy.extractor import FeatureExtractor
 from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import check_pose
 from vireid.errors import WatchError
-from vireid.ingest.detect import Detector
+from vireid.ingest.detect import Detector, open_detector
 from vireid.live.alarms import WHO, Alarms
 from vireid.live.channels import Send, mqtt, webhook
-from vireid.live.people import People, check_tracker, detector_of
+from vireid.live.people import People, check_tracker
 from vireid.live.reader import Arrivals, Reader
 from vireid.live.settings import Cameras, read_cameras
 from vireid.live.shots import Link
@@ -84,7 +84,7 @@ def watch_cameras(
 def _detector(settings: Cameras, options: WatchOptions) -> Detector | None:
     if settings.detector is None:
         return None
-    return detector_of(settings.detector, settings.min_score, settings.label, options.device)
+    return open_detector(settings.detector, settings.min_score, settings.label, options.device, settings.folder)
 
 
 def _assembled(
