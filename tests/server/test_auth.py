@@ -29,7 +29,7 @@ ROUTES = {
                ("POST", "/api/v1/visits"), ("GET", "/api/v1/scene?id=gate 1/5/0"), ("GET", "/api/v1/alarms"),
                ("POST", "/api/v1/case-file"), ("GET", "/api/v1/cases"), ("POST", "/api/v1/cases"),
                ("GET", "/api/v1/cases/none"), ("POST", "/api/v1/cases/none"), ("DELETE", "/api/v1/cases/none"),
-               ("GET", "/api/v1/cases/none/pictures/0")],
+               ("GET", "/api/v1/cases/none/pictures/0"), ("POST", "/api/v1/detect")],
     "ingest": [("POST", "/api/v1/records")],
     "monitor": [("GET", "/metrics")],
     "admin": [("POST", "/api/v1/person"), ("POST", "/api/v1/forget"), ("GET", "/api/v1/audit"), ("GET", "/api/v1/docs"),

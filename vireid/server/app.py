@@ -6,6 +6,7 @@
     GET  about                     rows, cameras, time span, network, calibration, and what the caller may do
     POST search                    pictures (multipart `picture`, and `ask` as JSON), or JSON alone: ranked hits  search
     POST visits                    the same, answered as passages at cameras, grouped into visits            search
+    POST detect                    the people in a picture, as boxes                                             search
     GET  scene?id=                 the frame that a row was cut from                                             search
     POST case-file                 a search with all its hits as HTML, CSV or JSON                               search
     POST cases                     keep a search; GET lists and opens cases, DELETE deletes one                  search
@@ -57,13 +58,13 @@ from vireid.server.middleware import (
 )  # fmt: skip
 from vireid.server.openapi import ALWAYS, describe, errors
 from vireid.server.retention import retention_lifespan
-from vireid.server.routes import about, admin, alarms, cases, health, page, person, scene, search, visits
-from vireid.server.schemas import AddRequest, SearchRequest, VisitsRequest
+from vireid.server.routes import about, admin, alarms, cases, detect, health, page, person, scene, search, visits
+from vireid.server.schemas import AddRequest, DetectRequest, SearchRequest, VisitsRequest
 from vireid.server.search_service import SearchService
 from vireid.version import __version__
 
 FORMER_ROOMS = (about, search, admin)  # whose routers are the API of version 0.1
-ROOMS = (*FORMER_ROOMS, visits, cases, alarms, scene, person)
+ROOMS = (*FORMER_ROOMS, visits, detect, cases, alarms, scene, person)
 API, FORMER_API = "/api/v1", "/api"
 UNEXPECTED = "this failed on the server, whose log has the reason"
 log = logging.getLogger(__name__)
@@ -110,7 +111,7 @@ def create_app(*services: SearchService, access_log: logging.Logger | None = Non
         app.include_router(room.router, prefix=API, responses=errors(*ALWAYS), dependencies=SCHEMES)
     for room in FORMER_ROOMS:
         app.include_router(room.router, prefix=FORMER_API, include_in_schema=False, dependencies=former)
-    app.openapi = lambda: describe(app, (SearchRequest, AddRequest, VisitsRequest, CaseFileRequest))
+    app.openapi = lambda: describe(app, (SearchRequest, AddRequest, DetectRequest, VisitsRequest, CaseFileRequest))
     return app
 
 

@@ -23,6 +23,7 @@ from vireid.server.responses import (
     AboutResponse,
     AddResponse,
     AuditResponse,
+    DetectResponse,
     ForgetResponse,
     ListResponse,
     MarksResponse,
@@ -34,6 +35,7 @@ from vireid.server.responses import (
 )
 from vireid.server.schemas import (
     AddRequest,
+    DetectRequest,
     FilterRequest,
     ForgetRequest,
     ListRequest,
@@ -114,6 +116,14 @@ class Client:
     def attention(self, picture: Picture, modality: ModalityOrAuto = "auto") -> bytes:
         """A PNG to lay over a picture: where the network's last maps are strong."""
         return self._form("attention", "ask", made(SearchRequest, {"modality": modality}), opened(picture)).content
+
+    def detect(self, picture: Picture, **ask: Any) -> DetectResponse:
+        """The people in a picture, where the service has a detector; `ask` are fields of DetectRequest.
+
+        A box is in pixels; `search` takes fractions of the sides: `boxes=[(left / width, top / height, ...)]`.
+        """
+        body = self._form("detect", "ask", made(DetectRequest, ask), opened(picture))
+        return DetectResponse.model_validate_json(body.content)
 
     def mark(self, query: str, hits: dict[str, bool | None]) -> int:
         """Mark hits of a query by id: right, wrong, or None to take a mark back; returns how many marks it has."""

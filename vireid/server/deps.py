@@ -19,7 +19,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 
 from vireid.errors import AccessError
 from vireid.server.auth import Caller, Token, Tokens
-from vireid.server.schemas import AddRequest, SearchRequest
+from vireid.server.schemas import AddRequest, DetectRequest, SearchRequest
 from vireid.server.search_service import SearchService
 from vireid.server.uploads import SentFile
 from vireid.types import Role
@@ -213,6 +213,7 @@ def first_fault(errors: Sequence[Any]) -> str:
 
 
 SearchForm = Annotated[Form[SearchRequest], Depends(read_form("ask", SearchRequest))]
+DetectForm = Annotated[Form[DetectRequest], Depends(read_form("ask", DetectRequest))]
 AddForm = Annotated[Form[AddRequest], Depends(read_form("record", AddRequest))]
 
 

@@ -138,6 +138,8 @@ class AboutResponse(PublicAbout):
     """The cameras that have a range of their own for that: low, which is black, and high."""
     keep_days: float | None
     limits: LimitsResponse
+    detection: bool = False
+    """Whether POST detect finds the people in a picture."""
     examples: list[ExampleResponse]
 
 
@@ -188,6 +190,24 @@ class SearchResponse(Response):
     """Rows that pass the filter."""
     tracks: int | None
     prior: float
+    took_s: float
+
+
+class DetectedPerson(Response):
+    """A person in an uploaded picture."""
+
+    box: tuple[float, float, float, float]
+    """Left, top, right and bottom in pixels of the upright picture."""
+    score: float
+    """The detector's, 0 to 1."""
+
+
+class DetectResponse(Response):
+    """The people in an uploaded picture, the highest score first."""
+
+    size: Size
+    """(height, width) of the upright picture."""
+    people: list[DetectedPerson]
     took_s: float
 
 

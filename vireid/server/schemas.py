@@ -92,6 +92,12 @@ class SearchRequest(StrictModel):
         return self
 
 
+class DetectRequest(StrictModel):
+    """How a picture is read in which people are looked for; `thermal_range` as in a search."""
+
+    thermal_range: ValueRange | None = None
+
+
 class VisitsRequest(SearchRequest):
     """A search whose matches are grouped into visits; without a false-match rate the `limit` most similar tracks are.
 

@@ -40,6 +40,7 @@ from vireid.server.responses import (
     AddResponse,
     CalibrationResponse,
     CallerResponse,
+    DetectResponse,
     ExampleResponse,
     Hit,
     LimitsResponse,
@@ -48,7 +49,7 @@ from vireid.server.responses import (
     Row,
     SearchResponse,
 )
-from vireid.server.schemas import MAX_HITS, AddRequest, SearchRequest
+from vireid.server.schemas import MAX_HITS, AddRequest, DetectRequest, SearchRequest
 from vireid.server.settings import ServerSettings
 from vireid.server.uploads import SentFile, Upload, decode
 from vireid.types import MODALITIES, Modality
@@ -155,6 +156,7 @@ class SearchService:
             limits=LimitsResponse(
                 picture_bytes=limits.picture_bytes, picture_pixels=limits.picture_pixels, pictures=limits.pictures
             ),
+            detection=settings.detection is not None,
             examples=[ExampleResponse(name=e.name, modality=e.modality, within=e.within) for e in settings.examples],
         )
 
@@ -232,7 +234,16 @@ class SearchService:
             notes.append(answer.uncalibrated)
         return answer, notes
 
-    def searcher_of(self, request: SearchRequest) -> Searcher:
+    def detect(self, request: DetectRequest, picture: SentFile) -> DetectResponse:
+        """The people in a picture; only of a service with a detector."""
+        assert self.settings.detection is not None
+        start_s = time.monotonic()
+        image = decode(picture.data, self.settings.limits, self.searcher_of(request).gray, picture.name).image
+        people = self.settings.detection.people(image)
+        took_s = round(time.monotonic() - start_s, 3)
+        return DetectResponse(size=(image.height, image.width), people=people, took_s=took_s)
+
+    def searcher_of(self, request: SearchRequest | DetectRequest) -> Searcher:
         """The searcher with the rule for gray values that a request names, else with the gallery's."""
         ends = request.thermal_range
         return self.searcher if ends is None else self.searcher.with_gray(GrayRule(*ends))

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from vireid.declaration import Count, Days, Index, settings
 from vireid.server.auth import LOCAL_NAMES, Tokens
+from vireid.server.detection import Detection
 from vireid.server.uploads import Limits
 
 
@@ -40,7 +41,9 @@ class ServerSettings:
     """Mark the session cookie as secure."""
     examples: Sequence[Example] = ()
     """Queries that the page offers."""
+    detection: Detection | None = None
+    """Finds the people in uploaded pictures; without it a box is drawn by hand."""
     max_computing: Count = 2
-    """Requests that embed and search at a time."""
+    """Requests that embed, search and detect at a time."""
     max_waiting: Index = 32
     """Requests that may wait for them."""

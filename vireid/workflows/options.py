@@ -346,6 +346,8 @@ class ServeOptions:
     """Address of a trusted proxy, whose X-Forwarded-For names the client; repeatable."""
     access_log: Path | None = None
     """Append a line of JSON for each request, without pictures and queries; - is standard output."""
+    detector: str | Path | None = None
+    """Find the people in uploaded pictures: weights of RT-DETRv2 or D-FINE, a folder or a name of the Hub."""
     refine: Path | None = None
     """Offer re-ranking by this NFormer run, trained on the same base run."""
     pose: str | None = None

@@ -17,6 +17,7 @@ from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import check_pose
 from vireid.errors import ArgumentError, AuditError, ServiceError, SourceError
 from vireid.images import GrayRule
+from vireid.ingest.detect import open_detector
 from vireid.ingest.folder import SHOWN, LeftOut
 from vireid.ingest.index import Indexed, index, pieces_of
 from vireid.ingest.recordings import recordings_of
@@ -35,7 +36,7 @@ from vireid.workflows.options import ForgetOptions, IndexOptions, ServeOptions, 
 
 if TYPE_CHECKING:
     from vireid.server.search_service import SearchService
-    from vireid.server.settings import Example
+    from vireid.server.settings import Example, ServerSettings
 
 log = logging.getLogger(__name__)
 Ranges = Mapping[str, tuple[float, float]]  # by camera
@@ -198,20 +199,16 @@ def open_services(
 
     `words` are the fields of ServeOptions, `examples` queries that the page offers. Of several galleries `files` is the
     folder of their folders of files. Raises AccessError where other machines could reach the service without tokens,
-    ServiceError for a certificate that cannot be used or two galleries of one name, CalibrationError, GalleryError and
-    SettingsError.
+    ServiceError for a certificate that cannot be used or two galleries of one name, CalibrationError, DetectorError,
+    GalleryError and SettingsError.
     """
     from vireid.search.searcher import Searcher
     from vireid.server.attention import Attention
     from vireid.server.calibration_file import CalibrationFile
     from vireid.server.search_service import SearchService, load_rerankers
-    from vireid.server.settings import ServerSettings
 
     options = configured(ServeOptions, options, words)
-    named = [named_gallery(gallery) for gallery in galleries]
-    names = [name for name, _ in named]
-    if twice := {name for name in names if names.count(name) > 1}:
-        raise ServiceError(f"several galleries are called {sorted(twice)[0]}; give one of them a name: NAME=PATH")
+    named = named_galleries(galleries)
     tokens = None if options.tokens is None else Tokens(options.tokens)
     check_binding(options.host, tokens)
     check_certificate(options.certificate, options.key)
@@ -224,11 +221,7 @@ def open_services(
         log.warning(
             "not calibrated: results are ranked, but there is no match threshold; run `vireid calibrate %s`", target
         )
-    settings = ServerSettings(
-        tokens=tokens, hosts=options.names or (LOCAL_NAMES if is_loopback(options.host) else ()),
-        retention_days=options.keep_days, purpose_required=options.purpose,
-        https=options.certificate is not None or options.behind_tls, examples=examples,
-    )  # fmt: skip
+    settings = server_settings(options, tokens, examples)
     services = []
     for name, url in named:
         files = options.files if options.files is None or len(named) == 1 else options.files / name
@@ -240,6 +233,29 @@ def open_services(
             )
         )
     return services
+
+
+def server_settings(options: ServeOptions, tokens: Tokens | None, examples: Sequence[Example]) -> ServerSettings:
+    """The settings that all galleries of a service share; DetectorError where its detector cannot be opened."""
+    from vireid.server.detection import Detection
+    from vireid.server.settings import ServerSettings
+
+    detector = None if options.detector is None else open_detector(options.detector, device=options.device)
+    return ServerSettings(
+        tokens=tokens, hosts=options.names or (LOCAL_NAMES if is_loopback(options.host) else ()),
+        retention_days=options.keep_days, purpose_required=options.purpose,
+        https=options.certificate is not None or options.behind_tls, examples=examples,
+        detection=None if detector is None else Detection(detector),
+    )  # fmt: skip
+
+
+def named_galleries(urls: Sequence[str]) -> list[tuple[str, str]]:
+    """Name and url of each gallery of a service; ServiceError where two have one name."""
+    named = [named_gallery(url) for url in urls]
+    names = [name for name, _ in named]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ServiceError(f"several galleries are called {sorted(twice)[0]}; give one of them a name: NAME=PATH")
+    return named
 
 
 def named_gallery(text: str) -> tuple[str, str]:
