@@ -26,7 +26,7 @@ EXTRAS = {
     "onnx": ("export", "ONNX export"),
     "onnxscript": ("export", "ONNX export"),
     "onnxruntime": ("export", "running an exported embedder"),
-    "transformers": ("pose", "keypoints by ViTPose (data pose), detectors (index --detector)"),
+    "transformers": ("pose", "keypoints by ViTPose (data pose), detectors (index and serve --detector)"),
     "openvino": ("openvino", "faster embedding on a CPU"),
     "lancedb": ("search", "galleries in a folder (index)"),
     "faiss": ("search", "fast search of large galleries (without it, LanceDB's own index searches)"),

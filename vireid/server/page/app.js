@@ -85,7 +85,7 @@ async function openAddress() {
 
 /** Search another gallery: its cameras are others, and rows of the one before are not known in it. */
 async function chooseGallery() {
-  const pictures = state.pictures.filter((one) => one.file); // setPictures makes new addresses of them
+  const pictures = state.pictures.filter((one) => one.file).map((one) => ({ ...one })); // setPictures makes new addresses of them
   const searched = state.answer !== null;
   state.gallery = $("gallery").value;
   clear();
@@ -111,7 +111,7 @@ async function tryExample(number) {
   const example = state.about.examples[number];
   const blob = await (await request(`examples/${number}`)).blob();
   clearPictures();
-  await addFiles([new File([blob], "example.jpg", { type: "image/jpeg" })]);
+  await addFiles([new File([blob], "example.jpg", { type: "image/jpeg" })], { crops: true });
   first(`input[name=modality][value="${example.modality}"]`).checked = true;
   first(`input[name=in][value="${example.within}"]`).checked = true;
   await search();

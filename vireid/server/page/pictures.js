@@ -1,13 +1,15 @@
 // The pictures of the query: chosen, dropped, pasted or picked from the archive, each with a box on request.
-import { $, beginsAsPicture, icon, make, shot } from "./base.js";
+import { $, beginsAsPicture, first, icon, make, shot } from "./base.js";
 import { askBox } from "./box.js";
 import { t } from "./format.js";
-import { problem } from "./messages.js";
+import { problem, say } from "./messages.js";
+import { hintOf, look, peopleOf, place as putOver, wholeOf } from "./people.js";
 import { state } from "./state.js";
 
 const WIDE = 0.85; // a picture this wide for its height is a frame and no crop of a person
 
-export async function addFiles(files) {
+/** Add files to the query; `crops` says that each shows one person and nothing else. */
+export async function addFiles(files, { crops = false } = {}) {
   problem("");
   for (const file of files) {
     if (state.about && state.pictures.length >= state.about.limits.pictures) return problem(t("tooMany", { count: state.about.limits.pictures }));
@@ -21,10 +23,21 @@ export async function addFiles(files) {
       continue;
     }
     const url = URL.createObjectURL(file);
-    state.pictures.push({ file, url, box: null, wide: await isWide(url) });
+    const one = { file, url, box: null, wide: await isWide(url) };
+    state.pictures.push(one);
+    if (!crops && state.about?.detection) look(one, looked);
   }
   forgetAnswerMarks();
   showPictures();
+}
+
+/** Show whom the service found in a picture, and say it. */
+function looked(one) {
+  const number = state.pictures.indexOf(one) + 1;
+  if (!number) return; // it was taken out meanwhile
+  showPictures();
+  const text = hintOf(one);
+  if (text) say(t("pictureSays", { number, text }));
 }
 
 function isWide(url) {
@@ -46,35 +59,42 @@ export function addLike(id) {
 export function showPictures() {
   $("drop").classList.toggle("full", state.pictures.length > 0);
   $("combine").hidden = state.pictures.length < 2;
+  const focused = document.activeElement?.getAttribute("data-key");
   $("pictures").replaceChildren(...state.pictures.map((one, place) => {
     const number = place + 1;
     const alt = t("pictureAlt", { number });
     const frame = make("div", { className: "shot" }, one.like ? shot(one.like, alt) : own(one, alt));
+    const choose = (box, said = "") => {
+      Object.assign(one, { box, open: false });
+      forgetAnswerMarks();
+      showPictures();
+      if (said) say(said);
+    };
     if (one.box) frame.append(cutOf(one.box));
+    if (one.people?.length) frame.append(...peopleOf(one, number, choose));
     const remove = make("button", { type: "button", "aria-label": t("remove", { number }) }, icon("cross"));
     remove.addEventListener("click", () => {
       const [gone] = state.pictures.splice(place, 1);
-      if (gone.url) URL.revokeObjectURL(gone.url);
+      leave(gone);
       forgetAnswerMarks();
       showPictures();
       $("file").focus();
     });
-    const tools = make("div", { className: "row" });
+    const tools = make("div", { className: "row" }, one.like ? null : wholeOf(one, number, choose));
     if (!one.like) {
-      const draw = make("button", { type: "button", "aria-label": t("drawBox", { number }) }, icon("box"));
+      const draw = make("button", { type: "button", "aria-label": t("drawBox", { number }), "data-key": `${number}-draw` }, icon("box"));
       draw.addEventListener("click", async () => {
         const box = await askBox(one.url, one.box);
-        if (box === undefined) return;
-        one.box = box;
-        forgetAnswerMarks();
-        showPictures();
+        if (box !== undefined) choose(box);
       });
       tools.append(draw);
     }
     tools.append(remove);
-    const hint = one.wide && !one.box ? make("p", { className: "hint", textContent: t("frameHint") }) : null;
-    return make("li", {}, frame, hint, tools);
+    const text = hintOf(one);
+    const hint = text ? make("p", { className: "hint", textContent: text }) : null;
+    return make("li", { className: one.wide || one.people?.length ? "frame" : "" }, frame, hint, tools);
   }));
+  if (focused) first(`#pictures [data-key="${CSS.escape(focused)}"]`)?.focus();
 }
 
 /** A chosen picture, or its name where the browser cannot show its kind (TIFF, HEIC); the server can. */
@@ -84,32 +104,40 @@ export function own(one, alt) {
   return picture;
 }
 
-function cutOf([left, top, right, bottom]) {
+function cutOf(box) {
   const cut = make("div", { className: "cut" });
-  const sides = { left, top, width: right - left, height: bottom - top };
-  for (const [key, value] of Object.entries(sides)) cut.style[key] = `${value * 100}%`;
+  putOver(cut, box);
   return cut;
 }
 
 export function clearPictures() {
-  for (const one of state.pictures) if (one.url) URL.revokeObjectURL(one.url);
+  state.pictures.forEach(leave);
   state.pictures = [];
   forgetAnswerMarks();
   showPictures();
+}
+
+/** End what is still going on with a picture. */
+function leave(one) {
+  one.stop?.();
+  if (one.url) URL.revokeObjectURL(one.url);
 }
 
 /** Marks belong to one query. */
 export function forgetAnswerMarks() {
   state.marks = new Map();
 }
-/** The pictures as {like} or {file, box}, in place of those that are there. */
+
+/** The pictures as {like} or {file, box} with what is known of the people in it, in place of those that are there. */
 export async function setPictures(given) {
   clearPictures();
-  for (const one of given) {
-    if (one.like) state.pictures.push({ like: one.like });
+  for (const { like, file, box = null, people, open, found, looking } of given) {
+    if (like) state.pictures.push({ like });
     else {
-      const url = URL.createObjectURL(one.file);
-      state.pictures.push({ file: one.file, url, box: one.box ?? null, wide: await isWide(url) });
+      const url = URL.createObjectURL(file);
+      const one = { file, url, box, people, open, found, wide: await isWide(url) };
+      state.pictures.push(one);
+      if (looking) look(one, looked);
     }
   }
   showPictures();

@@ -4,6 +4,7 @@ import { requestBody } from "./form.js";
 import { t } from "./format.js";
 import { Latest } from "./latest.js";
 import { cards, failed, problem, say } from "./messages.js";
+import { settled } from "./people.js";
 import { getJson } from "./requests.js";
 import { showAnswer } from "./results.js";
 import { state } from "./state.js";
@@ -50,6 +51,8 @@ function busy(on) {
 export function checkedRequest({ withMarks = false } = {}) {
   problem("");
   if (!state.pictures.length) return problem(t("noPicture"), $("file"));
+  const open = state.pictures.findIndex((one) => one.open);
+  if (open >= 0) return problem(t("choosePerson", { number: open + 1 }), $("pictures").children[open].querySelector(".person"));
   if (state.about?.purpose && !$("purpose").value.trim()) return problem(t("needPurpose"), $("purpose"));
   if ($("prior").value === "own" && !(Number($("prior-many").value) >= 2)) {
     $("expert").open = true;
@@ -65,6 +68,8 @@ export function checkedRequest({ withMarks = false } = {}) {
 }
 
 export async function search({ withMarks = false } = {}) {
+  if (state.pictures.some((one) => one.looking)) say(t("looking"));
+  if (!(await settled())) return;
   const request = checkedRequest({ withMarks });
   if (!request) return;
   say(t("searching"));

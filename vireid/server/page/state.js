@@ -3,7 +3,7 @@
 export const state = {
   gallery: "", // its name; empty for the token's first
   about: null,
-  pictures: [], // {file, url, box, wide} or {like: id}
+  pictures: [], // {file, url, box, wide} with what people.js finds {people, open, found, looking, reason}, or {like: id}
   answer: null, // the last one, with all hits that were loaded
   sent: null, // the request that it belongs to: {body, files}
   marks: new Map(), // id -> true or false
