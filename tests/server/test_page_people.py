@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 
@@ -198,3 +199,39 @@ def test_axe_finds_nothing_and_boxes_stay_in_the_picture(
         picture, shot = item.locator("img").bounding_box(), item.locator(".shot").bounding_box()
         assert picture and shot and 200 < picture["width"] <= min(widest, size["width"]) and picture == shot
     assert one.page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_another_gallery_keeps_the_people_and_the_choice(
+    start_server: StartServer, open_tab: OpenTab, detecting: ServerSettings
+) -> None:
+    one = open_tab(start_server("day", "night", settings=detecting).url)
+    give(one, THREE)
+    one.page.click("#pictures .person >> nth=2")
+    boxes = asked(one, lambda: one.page.click("#search"))
+    one.searched(lambda: one.page.select_option("#gallery", "night"))
+    assert one.texts("#pictures .person") == ["1", "2", "3"]
+    assert one.page.get_attribute("#pictures .person >> nth=2", "aria-pressed") == "true"
+    assert asked(one, lambda: one.page.click("#search")) == boxes != []
+    one.page.reload()  # the box of the search stays, the others are not looked for again
+    one.page.wait_for_selector(".hit")
+    one.idle()
+    assert asked(one, lambda: one.page.click("#search")) == boxes
+
+
+def test_a_gallery_that_is_chosen_meanwhile_ends_no_detection(start_server: StartServer, open_tab: OpenTab) -> None:
+    go_on = threading.Event()
+
+    class Slow(Spotter):
+        def __call__(self, frames: Any) -> Any:
+            assert go_on.wait(300)
+            return super().__call__(frames)
+
+    settings = ServerSettings(detection=Detection(Slow()))
+    one = open_tab(start_server("day", "night", settings=settings).url)
+    one.page.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": jpeg(THREE, "PNG")})
+    one.soon(lambda: one.texts("#pictures .hint") == ["Looking for people …"])
+    with one.page.expect_request(re.compile("detect.gallery=night")):
+        one.page.select_option("#gallery", "night")
+    go_on.set()
+    one.soon(lambda: one.texts("#pictures .person") == ["1", "2", "3"])
+    assert one.faults == []
