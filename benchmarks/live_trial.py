@@ -169,7 +169,9 @@ class Trial:
 def prepared(folder: Path, options: argparse.Namespace) -> dict[str, Part]:
     """Everything that a user writes, and the parts."""
     pictures = pictures_of(options.wanted, folder / "pictures", options.seed)
-    detector = f"detector: {options.detector.resolve()}\n" if options.detector else ""
+    place = Path(options.detector or "")
+    given = place.resolve() if place.exists() else options.detector  # else a name of the Hub
+    detector = f"detector: {given}\n" if options.detector else ""
     (folder / "cameras.yaml").write_text(CAMERAS.format(detector=detector, port=RTSP_PORT))
     (folder / "watchlist.yaml").write_text(
         WATCHLIST.format(
@@ -226,7 +228,7 @@ def _answers(address: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--detector", type=Path, help="a folder with weights, as for vireid watch")
+    parser.add_argument("--detector", help="a folder with weights or a name of the Hub, as for vireid watch")
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--wanted", type=int, default=1, help="number of the person on the watch-list")
     parser.add_argument("--seed", type=int, default=48)
