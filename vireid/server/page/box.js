@@ -67,7 +67,9 @@ export function prepareBox() {
   for (const side of SIDES) {
     field(side).addEventListener("input", show);
     field(side).addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && !$("box-use").disabled) $("box-use").click();
+      if (event.key !== "Enter" || $("box-use").disabled) return;
+      event.preventDefault(); // else the same key presses the button that the focus returns to
+      $("box-use").click();
     });
   }
   $("box-whole").addEventListener("click", () => finish(null));
