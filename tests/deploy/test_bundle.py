@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -153,6 +154,23 @@ def test_openvino(place: Path, tmp_path: Path) -> None:
     assert again.parity == {} and again.fastest("cpu") == "torch"
     with pytest.raises(BundleError, match="without --no-onnx"):
         again.embedder("onnxruntime")
+
+
+def test_openvino_reports_no_use_of_it(place: Path, tmp_path: Path) -> None:
+    """Its package openvino_telemetry sends each import to Google Analytics, and keeps a number for that in ~/intel."""
+    pytest.importorskip("openvino", reason="extra: openvino")
+    code = f"""
+import os, sys
+forks = []
+os.register_at_fork(before=lambda: forks.append(1))
+from vireid.deploy.bundle import Bundle
+Bundle.open({str(place / "run/bundle")!r}).embedder("openvino", "cpu")
+assert "openvino" in sys.modules and not forks, forks
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry")]
+"""
+    environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_damaged_and_foreign_folders(place: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def stored(folder: Path):
 def test_mlflow_holds_every_record_and_the_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY", raising=False)
     run(tmp_path, mlflow=True, log_every=3)
+    assert os.environ["MLFLOW_DISABLE_TELEMETRY"] == "true"  # its makers get no statistics of use
     client, tracked = stored(tmp_path)
     assert tracked.info.run_name == tmp_path.name and tracked.info.status == "FINISHED"
     assert set(tracked.data.metrics) >= NAMES and tracked.data.params["num_pids"]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def open_onnxruntime(path: Path, names: tuple[str, ...], device: str) -> Embed:
 
 def open_openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
     try:
-        import openvino
+        openvino = import_openvino()
     except ImportError as error:
         raise ArgumentError("this backend needs OpenVINO: pip install 'vireid[openvino]'") from error
     if device not in ("auto", "cpu"):
@@ -75,6 +76,21 @@ def open_openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
         return np.array(outputs["embeddings"], dtype=np.float32)
 
     return embed
+
+
+def import_openvino() -> Any:
+    """The package without its telemetry, which reports every import to Google Analytics, from a forked process."""
+    name = "openvino_telemetry"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed: OpenVINO then has a stub for it
+    try:
+        import openvino
+    finally:
+        if before is None:
+            del sys.modules[name]
+        else:
+            sys.modules[name] = before
+    return openvino
 
 
 def open_runtime(name: str, path: Path, inputs: tuple[str, ...], device: str) -> Embed:

@@ -113,6 +113,7 @@ class MLflow:
     """A run of MLflow; MissingPackage where mlflow (or mlflow-skinny) is not installed."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], total: int = 0) -> None:
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # statistics of use that it sends to its makers
         uri = os.environ.get("MLFLOW_TRACKING_URI") or (folder.resolve() / "mlruns").as_uri()
         if uri.startswith("file:"):
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # which version 3.17 refuses otherwise
