@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("lancedb", reason="extra: search")
@@ -151,29 +152,30 @@ def test_reindex_takes_pictures_then_thumbnails_and_says_which(
     other = export_bundle(make_run(folder / "run", folder / "data", seed=1), folder / "bundle", onnx=False)
     old = open_gallery(night)
     paths = {row.id: Path(row.path) for row in old.rows()}
-    old.close()
-    gone, changed, lost = "gate 1/3/0", "gate 1/3/1", "hall 2/3/0"
+    gone, changed, lost, cut, plain = "gate 1/3/0", "gate 1/3/1", "hall 2/3/0", "gate 1/4/1", "hall 2/4/0"
     paths[gone].unlink()
     shutil.copy(paths["gate 1/4/1"], paths[changed])
+    frame = Image.new("RGB", (80, 96))  # that `vireid watch` cut a row out of
+    frame.save(tmp_path / "frame.png")
+    [row, other_row] = old.fetch([cut, plain])
+    old.upsert([replace(row, path=str(tmp_path / "frame.png"), digest=""), replace(other_row, digest="")])
+    old.close()
     paths[lost].unlink()
     Archive(open_gallery(night), files_of(night, None)).thumbnails.remove([lost])
     printed = call("reindex", night, "--to", other.path, "--device", "cpu")
     assert printed.exit_code == 0, printed.output
     new = f"{night}-{other.path.name}"
-    assert "13 rows from their pictures, 2 from thumbnails, 1 left out that have neither" in printed.stdout
+    assert "12 rows from their pictures, 3 from thumbnails, 1 left out that have neither" in printed.stdout
     with (files_of(new, None) / LIST).open() as file:
         made = {row["id"]: row["from"] for row in csv.DictReader(file)}
-    assert (made[gone], made[changed], made[lost], made["gate 1/4/0"]) == (
-        "thumbnail",
-        "thumbnail",
-        "missing",
-        "picture",
-    )
+    assert [made[gone], made[changed], made[cut]] == ["thumbnail"] * 3
+    assert (made[lost], made[plain], made["gate 1/4/0"]) == ("missing", "picture", "picture")
     before, after = contents(night), contents(new)
     kept = [row for row in before["rows"] if row.id != lost]
     assert [row.id for row in after["rows"]] == [row.id for row in kept]
-    same = [(a.camera, a.time_s, a.modality, a.track, a.pid, a.tags, a.digest) for a in after["rows"]]
-    assert same == [(b.camera, b.time_s, b.modality, b.track, b.pid, b.tags, b.digest) for b in kept]
+    same = [(a.camera, a.time_s, a.modality, a.track, a.pid, a.tags) for a in after["rows"]]
+    assert same == [(b.camera, b.time_s, b.modality, b.track, b.pid, b.tags) for b in kept]
+    assert all(a.digest == b.digest for a, b in zip(after["rows"], kept, strict=True) if b.id != plain)
     assert after["marks"] == before["marks"] and after["alarms"] == before["alarms"]
     assert after["thumbnails"][0] == before["thumbnails"][0]
     extractor = FeatureExtractor(other, device="cpu")

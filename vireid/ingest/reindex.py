@@ -1,7 +1,9 @@
 """Reindex: the rows of an archive again with another network, into a new archive; the old one stays as it is.
 
-A row is embedded from its picture where that file still lies at its path with the same content. Else, and for rows of
-videos, from its thumbnail (256 pixels; of `rows="tracks"` the best crop alone). A row that has neither is left out.
+A row is embedded from its picture where that file still lies at its path with the same content. Else, and for rows that
+were cut out of videos and frames, from its thumbnail (256 pixels; of `rows="tracks"` the best crop alone). A row that
+has neither is left out. A row without a digest (of 0.1, and of `vireid watch`) is compared with its picture by its
+thumbnail, for the file may be the frame that it was cut out of.
 Which row was made from what stands in `reindex.csv` of the new folder of files. Run again, it resumes.
 """
 
@@ -13,20 +15,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from vireid import images
 from vireid.deploy.extractor import FeatureExtractor
+from vireid.errors import PictureError
+from vireid.images import GrayRule
 from vireid.ingest import video
 from vireid.ingest.index import index
 from vireid.ingest.sources import Crop
-from vireid.search.archive import THUMBNAILS, Archive
+from vireid.search.archive import THUMBNAILS, Archive, jpeg_of
 from vireid.search.backup import kept_files, snapshot
 from vireid.search.gallery import Gallery, Record
 from vireid.system import file_digest, replacing
 from vireid.types import MODALITIES
 
 LIST = "reindex.csv"
+MAX_DIFFERENCE = 2.0  # on average, of 255 levels, between two thumbnails of one picture by two versions of Pillow
 
 
 @dataclass
@@ -62,10 +68,23 @@ def reindex(old: Archive, gallery: Gallery, folder: Path, extractor: FeatureExtr
 def source_of(old: Archive, row: Record) -> str:
     """picture, thumbnail or missing: from what a row can be embedded."""
     path = Path(row.path)
-    is_picture = row.path and path.suffix.lower() not in video.SUFFIXES and path.is_file()
-    if is_picture and (not row.digest or file_digest(path) == row.digest):
-        return "picture"
-    return "missing" if old.thumbnails.read(row.id) is None else "thumbnail"
+    jpeg = old.thumbnails.read(row.id)
+    if row.path and path.suffix.lower() not in video.SUFFIXES and path.is_file():
+        if row.digest and file_digest(path) == row.digest:
+            return "picture"
+        if not row.digest and jpeg is not None and _is_of(path, jpeg, old.gray.of(row.camera)):
+            return "picture"
+    return "missing" if jpeg is None else "thumbnail"
+
+
+def _is_of(path: Path, jpeg: bytes, gray: GrayRule) -> bool:
+    """Whether a thumbnail shows the whole of a picture file."""
+    try:
+        shown = jpeg_of(images.read(path, gray=gray))
+        made, kept = (np.asarray(images.read(each, "a thumbnail"), np.float32) for each in (shown, jpeg))
+    except PictureError:
+        return False
+    return made.shape == kept.shape and float(np.abs(made - kept).mean()) < MAX_DIFFERENCE
 
 
 def _crops(old: Archive, done: Reindexed, writer: Any) -> Iterator[Crop]:
