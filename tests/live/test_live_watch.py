@@ -197,6 +197,18 @@ def test_two_cameras_with_a_watchlist(tmp_path: Path, bundle: Bundle) -> None:
     assert {entry["what"] for entry in entries} == {"watch", "watch-list", "alarm"}
 
 
+def test_a_folder_is_found_again_from_another_place_and_reads_before_a_picture_comes(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "cameras.yaml").write_text("cameras: {ramp: {address: in, whole: true}}")
+    monkeypatch.chdir(tmp_path)
+    watched(Path(), bundle, lambda status: status["cameras"]["ramp"]["state"] == "reading")
+    Image.fromarray(np.full((64, 32, 3), 90, np.uint8)).save("in/a.png")
+    watched(Path(), bundle, lambda status: status["cameras"]["ramp"]["rows"] == 1)
+    assert [row.path for row in rows(tmp_path)] == [str(tmp_path / "in/a.png")]
+
+
 def test_a_second_watch_of_the_same_archive_is_refused(tmp_path: Path, bundle: Bundle) -> None:
     dock(tmp_path)
     film(tmp_path / "dock.ts", steps(10))

@@ -203,9 +203,9 @@ def _plain(value: Any, faults: list[str]) -> Any:
 
 
 def _placed(camera: Camera, folder: Path) -> Camera:
-    """A camera whose relative paths begin at this folder."""
+    """A camera whose relative paths begin at this folder; absolute, for rows keep them, and others look there."""
     boxes = None if camera.boxes is None else folder / camera.boxes
-    address = str(folder / camera.address) if camera.kind in ("folder", "file") else camera.address
+    address = os.path.abspath(folder / camera.address) if camera.kind in ("folder", "file") else camera.address
     return dataclasses.replace(camera, address=address, boxes=boxes)
 
 

@@ -222,9 +222,10 @@ def line(status: dict[str, Any]) -> str:
 
 def _status_of(watched: Watched) -> dict[str, Any]:
     reader, link = watched.reader, watched.reader.link
+    quiet = reader.state == "connecting" and link.found  # a folder that no new picture has come into
     return {
         "address": link.camera.shown,
-        "state": reader.state,
+        "state": "reading" if quiet else reader.state,
         "reason": reader.reason,
         "clock": link.clock,
         "frames": link.frames,
