@@ -110,6 +110,7 @@ def test_it_is_not_opened_without_tokens(bundle: Bundle, tmp_path: Path, monkeyp
     assert secret.startswith("vireid_") and secret not in tokens.read_text()
     opened = call(*words, "--tokens", tokens)
     assert opened.exit_code == 0 and "unencrypted" in opened.stderr and served["host"] == "0.0.0.0"
+    assert "unencrypted" not in call(*words, "--tokens", tokens, "--behind-tls").stderr
     assert "revoked the token of desk" in call("token", "desk", "--revoke", "--file", tokens).stdout
     assert "holds no token" in told(call(*words, "--tokens", tokens))
 

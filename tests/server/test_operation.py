@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,15 @@ def test_probes_need_no_token_and_no_name(closed: SearchService) -> None:
         api = TestClient(create_app(closed), base_url=host)
         assert api.get("/healthz").json() == {"status": "ok"} and api.head("/healthz").status_code == 200
         assert api.get("/readyz").json() == {"status": "ready", "faults": []}
+
+
+def test_metrics_are_read_by_an_address_with_a_token_and_behind_a_name(
+    closed: SearchService, secrets: dict[str, str]
+) -> None:
+    monitor, named = bearer(secrets["monitor"]), replace(closed.settings, hosts=("search.example",))
+    api = TestClient(create_app(replace(closed, settings=named)), base_url="http://127.0.0.1:8000")
+    assert api.get("/metrics").status_code == 401 and api.get("/api/v1/about", headers=monitor).status_code == 400
+    assert "vireid_gallery_rows" in api.get("/metrics", headers=monitor).text
 
 
 def test_a_local_service_refuses_foreign_names_but_for_probes(service: SearchService) -> None:

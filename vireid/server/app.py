@@ -80,6 +80,7 @@ def create_app(*services: SearchService, access_log: logging.Logger | None = Non
     assert len(galleries) == len(services) and all(service.settings == settings for service in services)
     pool = ComputePool(settings.max_computing, settings.max_waiting)
     metrics = Metrics(galleries, pool)
+    any_name = health.PROBES if settings.tokens is None else (*health.PROBES, health.METRICS)
     app = FastAPI(
         title="vireid search", version=__version__, openapi_url=None, docs_url=None, redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
@@ -89,7 +90,7 @@ def create_app(*services: SearchService, access_log: logging.Logger | None = Non
             Middleware(SecurityHeadersMiddleware),
             Middleware(ServerErrorMiddleware, handler=unexpected_error),  # here, so that its response has the headers
             Middleware(
-                HostMiddleware, open_paths=health.PROBES, allowed_hosts=list(settings.hosts) or ["*"],
+                HostMiddleware, open_paths=any_name, allowed_hosts=list(settings.hosts) or ["*"],
                 www_redirect=False,
             ),
             Middleware(SameOriginMiddleware),

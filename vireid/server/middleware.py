@@ -5,7 +5,8 @@
 - HeadMiddleware: HEAD is answered as GET is, without the body.
 - BodyLimitMiddleware: a body is cut off at its limit, with or without a Content-Length.
 - HostMiddleware: unknown host names are refused: a site whose name was pointed at this machine (DNS rebinding) would
-  otherwise use the service through the browser. Probes use addresses, and their answers hold nothing to protect.
+  otherwise use the service through the browser. Probes use addresses, and their answers hold nothing to protect; nor
+  is a token sent to another name.
 """
 
 from __future__ import annotations

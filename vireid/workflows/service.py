@@ -284,7 +284,7 @@ def run_service(services: Sequence[SearchService], options: ServeOptions | None 
     check_binding(host, tokens)  # again: the service may have been made for another host
     scheme = "http" if options.certificate is None else "https"
     name = f"[{host}]" if ":" in host else host
-    if not is_loopback(host) and options.certificate is None:
+    if not is_loopback(host) and options.certificate is None and not options.behind_tls:
         log.warning(
             "without --certificate tokens are sent unencrypted; put a proxy with TLS in front, and let nothing but the "
             "proxy reach this port"

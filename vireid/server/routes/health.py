@@ -17,6 +17,7 @@ from vireid.server.search_service import SearchService
 
 log = logging.getLogger(__name__)
 PROBES = ("/healthz", "/readyz")  # answered without a token and under any host name
+METRICS = "/metrics"  # with a token under any host name: Prometheus asks by the address that it is given
 
 router = APIRouter(tags=["operation"])
 
@@ -38,7 +39,7 @@ def readyz(request: Request, response: Response) -> ReadyResponse:
 
 
 @router.get(
-    "/metrics",
+    METRICS,
     dependencies=[*SCHEMES, require_role("monitor")],
     response_class=Response,
     responses={**file_response("text/plain"), **errors(*ALWAYS)},
