@@ -88,7 +88,7 @@ class Link:
     repeated: int = 0  # that had been read before
     refused: int = 0  # pictures that cannot be read
     clock: str = ""
-    found: bool = False  # of a file or folder: it is there
+    present: bool = False  # of a file or folder: it is there
     connections: int = 0
     read_s: float = -math.inf  # newest time of a frame
     last_s: float = -math.inf  # time of the last frame: earlier where this machine's clock was set back
@@ -289,7 +289,7 @@ def _of_file(link: Link) -> Iterator[Shot]:
     link.clock = "file"
     while not link.stop.is_set():
         state = _state(path)
-        link.found = state is not None
+        link.present = state is not None
         if state is None:
             raise VideoError(f"{path}: there is no such file yet")
         if state == read_to:
@@ -314,8 +314,8 @@ def _of_folder(link: Link) -> Iterator[Shot]:
     """Pictures that come into a folder, in order of time; each is read once it has not changed for a while."""
     root, progress = Path(link.camera.address), link.progress
     while not link.stop.is_set():
-        link.found = root.is_dir()
-        if not link.found:
+        link.present = root.is_dir()
+        if not link.present:
             raise VideoError(f"{root}: there is no such folder yet")
         came = []
         for path in root.rglob("*"):

@@ -222,7 +222,7 @@ def line(status: dict[str, Any]) -> str:
 
 def _status_of(watched: Watched) -> dict[str, Any]:
     reader, link = watched.reader, watched.reader.link
-    quiet = reader.state == "connecting" and link.found  # a folder that no new picture has come into
+    quiet = reader.state == "connecting" and link.present  # a folder that no new picture has come into
     return {
         "address": link.camera.shown,
         "state": "reading" if quiet else reader.state,

@@ -347,8 +347,8 @@ def still_held(recordings: Sequence[str], cases: Sequence[str]) -> list[str]:
     """Lines that name the files from which forgotten people would come again, and the cases with their pictures."""
     lines = list[str]()
     if recordings:
-        number = counted(len(recordings), "file")
-        lines += [f"still on this machine: {number} that show them; indexing these again brings the rows back:"]
+        number, show = counted(len(recordings), "file"), "shows" if len(recordings) == 1 else "show"
+        lines += [f"still on this machine: {number} that {show} them; indexing these again brings the rows back:"]
         lines += recordings
     if cases:
         number = counted(len(cases), "case")
