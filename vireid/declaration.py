@@ -49,12 +49,12 @@ def not_a_switch(value: Any) -> Any:
 NoSwitch = BeforeValidator(not_a_switch)  # for a Literal of numbers
 Integer = Annotated[int, NoSwitch]
 Number = Annotated[float, NoSwitch]
-Count = Annotated[int, NoSwitch, Field(ge=1)]  # how many, 1 or more
-Index = Annotated[int, NoSwitch, Field(ge=0)]  # 0 or more
-NonNegative = Annotated[float, NoSwitch, Field(ge=0)]
+Count = Annotated[int, Field(ge=1), NoSwitch]  # how many, 1 or more
+Index = Annotated[int, Field(ge=0), NoSwitch]  # 0 or more
+NonNegative = Annotated[float, Field(ge=0), NoSwitch]
 Weight = NonNegative  # of a loss; 0 leaves it out
 Rate = Weight  # a learning rate or a factor of it, 0 or more
-Positive = Annotated[float, NoSwitch, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0), NoSwitch]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,9 +64,9 @@ class Words:
     text: str
 
 
-Days = Annotated[float, NoSwitch, Field(gt=0), Words("a number of days above 0")]
-Share = Annotated[float, NoSwitch, Field(ge=0, le=1)]  # also a probability
-BelowOne = Annotated[float, NoSwitch, Field(ge=0, lt=1)]  # e.g. a dropout or the decay of a running mean
+Days = Annotated[float, Field(gt=0), NoSwitch, Words("a number of days above 0")]
+Share = Annotated[float, Field(ge=0, le=1), NoSwitch]  # also a probability
+BelowOne = Annotated[float, Field(ge=0, lt=1), NoSwitch]  # e.g. a dropout or the decay of a running mean
 
 
 def ascending(ends: tuple[float, float]) -> tuple[float, float]:

@@ -31,6 +31,13 @@ def references(value: Any) -> set[str]:
     return set[str]().union(*map(references, value)) if isinstance(value, list) else set()
 
 
+def names(value: Any) -> set[str]:
+    """All keys in a part of a description."""
+    if isinstance(value, dict):
+        return set(value).union(*map(names, value.values()))
+    return set[str]().union(*map(names, value)) if isinstance(value, list) else set()
+
+
 def test_every_operation_describes_its_answer_and_its_errors(description: dict[str, Any]) -> None:
     api = {path: methods for path, methods in description["paths"].items() if path.startswith("/api/")}
     assert {"/healthz", "/readyz", "/metrics"} == description["paths"].keys() - api.keys()
@@ -53,6 +60,15 @@ def test_forms_are_described_with_their_pictures(description: dict[str, Any]) ->
         form = description["paths"][f"/api/v1/{path}"]["post"]["requestBody"]["content"]["multipart/form-data"]
         assert form["schema"]["properties"]["picture"]["items"]["format"] == "binary"
         assert form["encoding"][field]["contentType"] == "application/json"
+        assert form["schema"]["properties"]["picture"]["minItems"] == 1
+
+
+def test_bounds_of_numbers_are_named_as_json_schema_names_them(description: dict[str, Any]) -> None:
+    schemas = description["components"]["schemas"]
+    assert schemas["MarkRequest"]["properties"]["probability"]["anyOf"][0] == {
+        "type": "number", "minimum": 0, "maximum": 1
+    }  # fmt: skip
+    assert not {"ge", "gt", "le", "lt"} & names(description)
 
 
 def test_paths_of_the_former_version_answer_the_same_and_are_logged_once(
@@ -69,7 +85,8 @@ def test_paths_of_the_former_version_answer_the_same_and_are_logged_once(
 
 
 def test_another_method_is_refused_with_all_that_the_path_has(shared_api: TestClient) -> None:
-    for path, methods in (("marks", "POST, GET"), ("attention", "GET, POST"), ("search", "POST")):
+    paths = {"marks": "POST, GET", "attention": "GET, POST", "search": "POST", "cases/no-such": "GET, POST, DELETE"}
+    for path, methods in paths.items():
         refused = shared_api.put(f"/api/v1/{path}")
         assert refused.status_code == 405 and set(refused.headers["allow"].split(", ")) == set(methods.split(", "))
 

@@ -48,7 +48,7 @@ RIGHT_WEIGHT, WRONG_WEIGHT = 0.75, 0.15  # beta and gamma of Manning et al., for
 SHORTLIST = 100
 EVEN = 0.5  # prior: the similarity alone has its say
 Combine = Literal["mean", "best"]
-Chance = Annotated[float, NoSwitch, Field(gt=0, lt=1)]  # a probability or a rate that is neither 0 nor 1
+Chance = Annotated[float, Field(gt=0, lt=1), NoSwitch]  # a probability or a rate that is neither 0 nor 1
 
 
 class PictureEmbedder(Protocol):

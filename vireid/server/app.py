@@ -42,6 +42,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.errors import ServerErrorMiddleware
+from starlette.routing import compile_path
 
 from vireid.errors import VireidError
 from vireid.server.access_log import AccessMiddleware
@@ -133,9 +134,16 @@ class FormerPaths:
 async def http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, StarletteHTTPException)
     headers = dict(error.headers or {})
-    if error.status_code == 405 and (operations := request.app.openapi()["paths"].get(request.url.path)):
-        headers["Allow"] = ", ".join(name.upper() for name in operations)  # Starlette names those of one route
+    if error.status_code == 405 and (methods := methods_of(request)):
+        headers["Allow"] = ", ".join(methods)  # Starlette names those of one route
     return JSONResponse({"error": str(error.detail)}, error.status_code, headers)
+
+
+def methods_of(request: Request) -> list[str]:
+    """The methods that the description has for the path of a request."""
+    paths = request.app.openapi()["paths"]
+    matching = [path for path in paths if compile_path(path)[0].match(request.url.path)]
+    return [name.upper() for path in matching for name in paths[path]]
 
 
 async def validation_error(request: Request, error: Exception) -> Response:

@@ -48,15 +48,19 @@ def file_response(*media_types: str, conditional: bool = False) -> dict[int | st
     return {**given, 304: {"description": "As before; see If-None-Match"}} if conditional else given
 
 
-def form_body(field: str, model: type[BaseModel], json_alone: bool = True) -> dict[str, Any]:
-    """The request body of a route whose form deps.read_form reads: pictures and a field of JSON, or JSON alone."""
+def form_body(field: str, model: type[BaseModel], one_picture: bool = False) -> dict[str, Any]:
+    """The request body of a route whose form deps.read_form reads: pictures and a field of JSON, or JSON alone.
+
+    `one_picture`: exactly one picture, and no JSON alone.
+    """
     schema = {"$ref": REFERENCE.format(model=model.__name__)}
-    picture = {"type": "string", "format": "binary"}
+    pictures: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
+    pictures |= {"maxItems": 1} if one_picture else {}
     form = {
         "schema": {
             "type": "object",
             "properties": {
-                "picture": {"type": "array", "items": picture, "description": "Pictures, as files of the form."},
+                "picture": {**pictures, "description": "Pictures, as files of the form."},
                 field: schema,
             },
             "required": ["picture"],
@@ -67,7 +71,7 @@ def form_body(field: str, model: type[BaseModel], json_alone: bool = True) -> di
     return {
         "requestBody": {
             "required": True,
-            "content": content | ({"application/json": {"schema": schema}} if json_alone else {}),
+            "content": content | ({} if one_picture else {"application/json": {"schema": schema}}),
         }
     }
 

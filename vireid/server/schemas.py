@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, model_validator
 
-from vireid.declaration import Integer, Number, ascending
+from vireid.declaration import Index, Integer, NoSwitch, Number, ascending
 from vireid.errors import ArgumentError
 from vireid.search.gallery import LIMITS_BYTES, MAX_TAGS, Filter, Moment
 from vireid.search.searcher import Chance, Combine
@@ -18,9 +18,10 @@ MAX_HITS = 2000  # that can be paged through; a narrower filter reaches the othe
 PAGE_SIZE = 48
 DAY_S = 86400.0
 ModalityName = Literal["visible", "infrared"]
-Fraction = Annotated[Number, Field(ge=0, le=1, allow_inf_nan=False)]
-Seconds = Annotated[Number, Field(ge=-1e11, le=1e12, allow_inf_nan=False)]
-GrayValue = Annotated[Number, Field(allow_inf_nan=False)]
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NoSwitch]
+Seconds = Annotated[float, Field(ge=-1e11, le=1e12, allow_inf_nan=False), NoSwitch]
+Cosine = Annotated[float, Field(ge=-1.01, le=1.01, allow_inf_nan=False), NoSwitch]
+GrayValue = Annotated[float, Field(allow_inf_nan=False), NoSwitch]
 ValueRange = Annotated[tuple[GrayValue, GrayValue], AfterValidator(ascending)]  # (low, high)
 Text = Annotated[str, Field(max_length=LIMITS_BYTES["track"])]
 Id = Annotated[str, Field(min_length=1, max_length=LIMITS_BYTES["id"])]
@@ -131,8 +132,8 @@ class MarkRequest(StrictModel):
 
     id: Id
     right: StrictBool | None
-    similarity: Number | None = Field(default=None, ge=-1.01, le=1.01, allow_inf_nan=False)
-    probability: Number | None = Field(default=None, ge=0, le=1, allow_inf_nan=False)
+    similarity: Cosine | None = None
+    probability: Fraction | None = None
 
 
 class MarksRequest(StrictModel):
@@ -175,4 +176,4 @@ class ForgetRequest(StrictModel):
 
     ids: tuple[Id, ...] = Field(default=(), max_length=1000)
     filter: FilterRequest = FilterRequest()
-    expect: Integer | None = Field(default=None, ge=0)
+    expect: Index | None = None

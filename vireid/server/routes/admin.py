@@ -22,7 +22,7 @@ router = APIRouter()
     dependencies=[require_role("ingest")],
     tags=["ingest"],
     responses=errors(*UPLOAD, 507),
-    openapi_extra=form_body("record", AddRequest, json_alone=False),
+    openapi_extra=form_body("record", AddRequest, one_picture=True),
 )
 async def add_record(form: AddForm, caller: CallerDep, service: ServiceDep, pool: PoolDep) -> AddResponse:
     """Add one crop, or replace the one of its id."""

@@ -72,7 +72,7 @@ async def row_attention(row_id: RowId, service: ServiceDep, pool: PoolDep) -> Re
     "/attention",
     response_class=Response,
     responses={**file_response("image/png"), **errors(*UPLOAD, 501)},
-    openapi_extra=form_body("ask", SearchRequest, json_alone=False),
+    openapi_extra=form_body("ask", SearchRequest, one_picture=True),
 )
 async def query_attention(form: SearchForm, service: ServiceDep, pool: PoolDep) -> Response:
     """Heat map over the one picture of a query."""
