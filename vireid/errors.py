@@ -18,6 +18,8 @@ class VireidError(Exception):
 
     exit_code: ClassVar[int] = 1
     http_status: int = 422
+    public: ClassVar[str] = ""
+    """What a client of the service gets in place of a message that names files of the server; that one is logged."""
 
 
 class ArgumentError(VireidError, ValueError):
@@ -49,6 +51,7 @@ class DiskFull(VireidError, OSError):
     """A file did not fit on the disk; nothing partial was left and the former file is untouched."""
 
     http_status = 507
+    public = "the disk of the server is full or a quota is reached; nothing partial was left"
 
     def __init__(self, path: Path) -> None:
         super().__init__(
@@ -128,22 +131,31 @@ class GalleryError(VireidError, ValueError):
     """A record, filter, vector or gallery is not what is expected."""
 
 
+class RowMissing(GalleryError):
+    """A row that a request names is not in the gallery."""
+
+    http_status = 404
+
+
 class GalleryDamaged(GalleryError):
     """Files of a gallery are cut off, missing or foreign."""
 
     http_status = 503
+    public = "files of this gallery are damaged, missing or not readable; the server's log has the reason"
 
 
 class MarksError(VireidError, ValueError):
     """The file of marks is damaged or cannot be written."""
 
     http_status = 503
+    public = "the file of marks cannot be used; the server's log has the reason"
 
 
 class CasesError(VireidError, ValueError):
     """The file of cases is damaged or cannot be written."""
 
     http_status = 503
+    public = "the file of cases cannot be used; the server's log has the reason"
 
 
 class BackupError(VireidError, ValueError):
@@ -197,6 +209,13 @@ class RequestError(VireidError):
 
 class WatchError(VireidError, ValueError):
     """Cameras cannot be watched in this way."""
+
+
+class AlarmsError(WatchError):
+    """The file of alarms is damaged or cannot be written."""
+
+    http_status = 503
+    public = "the file of alarms cannot be used; the server's log has the reason"
 
 
 class DeliveryError(VireidError, ValueError):

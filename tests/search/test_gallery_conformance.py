@@ -165,7 +165,7 @@ def test_equal_vectors_are_ordered_by_id_even_where_k_cuts_through_them(gallery)
 
 def test_add_refuses_what_is_there_and_upsert_replaces_it(gallery):
     gallery.add(GIVEN[:10])
-    with pytest.raises(GalleryError, match="1 of these ids are in the gallery already: 'r00003'"):
+    with pytest.raises(GalleryError, match="1 of these ids is in the gallery already: 'r00003'"):
         gallery.add([*GIVEN[20:25], GIVEN[3]])
     assert gallery.count() == 10  # nothing of a refused call
     moved = changed(GIVEN[3], vector=unit(1, seed=9)[0], camera="moved", tags=("new",), time_s=5.0)

@@ -48,7 +48,7 @@ class Teapot(VireidError):
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(ArgumentError("k is 1 or more, got 0"), 422), (Teapot("short and stout"), 418), (DiskFull(Path("x.jpg")), 507)],
+    [(ArgumentError("k is 1 or more, got 0"), 422), (Teapot("short and stout"), 418)],
     ids=lambda value: type(value).__name__,
 )
 def test_a_vireid_error_is_reported_with_its_status(
@@ -60,3 +60,44 @@ def test_a_vireid_error_is_reported_with_its_status(
     monkeypatch.setattr(service.searcher, "search_vectors", broken)
     response = post_picture(api, GOOD)
     assert response.status_code == status and response.json() == {"error": str(error)}
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "path", "body"),
+    [
+        ("marks.sqlite", "POST", "marks", {"query": "0" * 64, "marks": [{"id": "a", "right": True}]}),
+        ("marks.sqlite", "GET", "marks", None),
+        ("cases.sqlite", "GET", "cases", None),
+        ("cases.sqlite", "DELETE", "cases/no-such", None),
+        ("watch.sqlite", "GET", "alarms", None),
+    ],
+)
+def test_files_of_the_server_that_are_damaged_are_named_in_its_log_alone(
+    api: TestClient,
+    service: SearchService,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    method: str,
+    path: str,
+    body: Any,
+) -> None:
+    folder = service.archive.folder
+    service.archive.marks.close()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(b"no database at all " * 200)
+    with caplog.at_level(logging.ERROR, "vireid.server"):
+        response = api.request(method, f"/api/v1/{path}", json=body)
+    assert response.status_code == 503 and "the server's log has the reason" in response.json()["error"]
+    assert str(folder) not in response.text and str(folder / name) in caplog.text
+
+
+def test_a_full_disk_is_reported_without_its_path(
+    api: TestClient, service: SearchService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*given: Any, **more: Any) -> None:
+        raise DiskFull(Path("/srv/secret/x.jpg"))
+
+    monkeypatch.setattr(service.searcher, "search_vectors", broken)
+    response = post_picture(api, GOOD)
+    assert response.status_code == 507 and "disk of the server is full" in response.json()["error"]
+    assert "secret" not in response.text

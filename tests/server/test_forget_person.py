@@ -46,7 +46,7 @@ def test_without_a_threshold_the_most_similar_tracks_are_listed(api: TestClient)
     assert [track["similarity"] for track in found[1:]] == sorted(
         (track["similarity"] for track in found[1:]), reverse=True
     )
-    assert api.post("/api/v1/person", json={"ids": ["no such row"]}).status_code == 422
+    assert api.post("/api/v1/person", json={"ids": ["no such row"]}).status_code == 404
     assert api.post("/api/v1/person", json={"ids": []}).status_code == 422
 
 

@@ -173,7 +173,7 @@ def test_what_is_asked_wrongly_is_refused_in_words(api: TestClient, bundle: Bund
     assert "k-reciprocal" in search(api, picture(bundle), rerank="shortest-path", status=422)["error"]
     assert "boxes" in search(api, picture(bundle), boxes=[None, None], status=422)["error"]
     assert "whole person" in search(api, picture(bundle), boxes=[[0, 0, 0.01, 0.01]], status=422)["error"]
-    assert "no such row" in search(api, like=["no such row"], status=422)["error"]
+    assert "no such row" in search(api, like=["no such row"], status=404)["error"]
     assert api.get("/api/nothing").status_code == 404 and "error" in api.get("/api/nothing").json()
     assert api.put("/api/v1/search").status_code == 405
 

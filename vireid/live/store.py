@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from vireid.errors import DiskFull, WatchError
+from vireid.errors import AlarmsError, DiskFull
 from vireid.json_file import parsed
 from vireid.live.shots import Progress
 from vireid.search.alarm_rows import NAME as NAME
@@ -41,7 +41,7 @@ class Delivery:
 
 
 class WatchStore:
-    """The store at `path`; each method is one transaction, on the disk when it returns. All raise WatchError."""
+    """The store at `path`; each method is one transaction, on the disk when it returns. All raise AlarmsError."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ class WatchStore:
                 self._base.execute("pragma busy_timeout = 10000")
                 self._base.execute("pragma secure_delete = on")  # what is deleted is overwritten
                 self._base.executescript(TABLES)
-        except (WatchError, DiskFull):
+        except (AlarmsError, DiskFull):
             self._base.close()
             raise
 
@@ -141,7 +141,7 @@ class WatchStore:
 
     @contextmanager
     def _using(self) -> Iterator[None]:
-        """Alone among the threads; WatchError, which names the file, for what SQLite raises."""
+        """Alone among the threads; AlarmsError, which names the file, for what SQLite raises."""
         with using(self.path), self._lock:
             yield
 
@@ -153,7 +153,7 @@ class WatchStore:
 def last_alarms(path: Path, count: int) -> list[tuple[dict[str, Any], list[str]]]:
     """The last alarms of a store, the newest first, each with the channels that did not acknowledge it; reads alone.
 
-    WatchError for a file that is not a store.
+    AlarmsError for a file that is not a store.
     """
     with using(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=10.0)) as base:
         rows = base.execute("select id, event from alarms order by time desc, id limit ?", (count,)).fetchall()

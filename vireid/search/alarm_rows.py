@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, closing
 from pathlib import Path
 
-from vireid.errors import WatchError
+from vireid.errors import AlarmsError
 from vireid.sqlite_file import errors_of
 
 NAME = "watch.sqlite"
 
 
 def using(path: Path) -> AbstractContextManager[None]:
-    """WatchError, which names the store at `path`, for one that is damaged; DiskFull."""
+    """AlarmsError, which names the store at `path`, for one that is damaged; DiskFull."""
     advice = "put a good copy in its place, or move it away: then alarms begin with none, and cameras begin again"
-    return errors_of(path, WatchError, "the file of alarms", advice)
+    return errors_of(path, AlarmsError, "the file of alarms", advice)
 
 
 class AlarmRows:
-    """The alarms in the store at `path`, which need not be there. Every method raises WatchError.
+    """The alarms in the store at `path`, which need not be there. Every method raises AlarmsError.
 
     What is deleted is overwritten. An alarm that was not delivered yet is not sent any more.
     """

@@ -28,8 +28,8 @@
 The paths of version 0.1, without `v1`, stay for one version.
 
 HEAD is answered wherever GET is. Errors are JSON {"error": message}; only an unknown host name gets Starlette's plain
-text. A VireidError's message goes to the client with its `http_status`. Any other exception is logged with its
-traceback, and the client gets 500 and a fixed text.
+text. A VireidError's message goes to the client with its `http_status`, or its `public` text where the message names
+files of this machine. Any other exception is logged with its traceback, and the client gets 500 and a fixed text.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ async def vireid_error(request: Request, error: Exception) -> Response:
     request.app.state.metrics.errors.labels(type(error).__name__).inc()
     if error.http_status >= 500:
         log.error("%s %s (%s): %s", request.method, request.url.path, request.state.request_id, error)
-    return JSONResponse({"error": str(error)}, error.http_status)
+    return JSONResponse({"error": error.public or str(error)}, error.http_status)
 
 
 async def unexpected_error(request: Request, error: Exception) -> Response:

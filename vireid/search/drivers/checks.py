@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vireid import models
-from vireid.errors import GalleryError
+from vireid.errors import GalleryError, RowMissing
 from vireid.images import STRETCH, GrayRule
 from vireid.search.gallery import FORMAT, Filter, Record
 
@@ -123,7 +123,8 @@ def described(text: str | bytes | None, url: str, dim: int, advice: str) -> Kept
 
 def already_there(ids: Sequence[str]) -> GalleryError:
     named = ", ".join(repr(each) for each in ids[:3]) + (", ..." if len(ids) > 3 else "")
-    return GalleryError(f"{len(ids)} of these ids are in the gallery already: {named}; upsert replaces them")
+    verb = "is" if len(ids) == 1 else "are"
+    return GalleryError(f"{len(ids)} of these ids {verb} in the gallery already: {named}; upsert replaces them")
 
 
 def unknown_ids(ids: Sequence[str], there: Container[str], missing: str) -> None:
@@ -133,7 +134,8 @@ def unknown_ids(ids: Sequence[str], there: Container[str], missing: str) -> None
     unknown = [each for each in ids if each not in there] if missing == "refuse" else []
     if unknown:
         named = ", ".join(repr(each) for each in unknown[:3]) + (", ..." if len(unknown) > 3 else "")
-        raise GalleryError(f"{len(unknown)} of these ids are not in the gallery (deleted?): {named}")
+        verb = "is" if len(unknown) == 1 else "are"
+        raise RowMissing(f"{len(unknown)} of these ids {verb} not in the gallery (deleted?): {named}")
 
 
 def no_gallery(url: str) -> GalleryError:
