@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
@@ -120,6 +121,52 @@ def test_a_search_with_rows_of_the_archive_is_shared_by_its_address(searched: Ta
     other.idle()
     assert other.page.locator("#pictures li").count() == 1
     assert other.texts("#hits .place") == one.texts("#hits .place") and before["hits"]
+
+
+@pytest.mark.parametrize("search", ['{"like":', '{"like":5}', '{"filter":{"cameras":5},"like":["gate 1/5/0"]}'])
+def test_an_address_that_was_cut_off_or_changed_is_reported(searched: Tab, open_tab: OpenTab, search: str) -> None:
+    other = open_tab(f"{searched.page.url.partition('#')[0]}#search={quote(search)}")
+    other.soon(lambda: "incomplete or was changed" in other.page.inner_text("#problem"))
+    assert other.page.is_hidden("#found") and other.page.locator("#pictures li").count() == 0
+
+
+def test_an_address_of_rows_alone_is_searched(searched: Tab, open_tab: OpenTab) -> None:
+    """As other programs write it, which do not know the id of the query."""
+    asked = quote('{"like":["gate 1/5/0"]}')
+    other = open_tab(f"{searched.page.url.partition('#')[0]}#search={asked}")
+    other.page.wait_for_selector(".hit")
+    assert other.page.locator("#pictures li").count() == 1
+
+
+def test_marks_go_from_the_cards_with_the_query_that_they_belong_to(searched: Tab) -> None:
+    one = searched
+    with one.page.expect_response(re.compile("/api/v1/marks")):
+        one.page.locator(".hit .yes").first.click()
+    one.soon(lambda: one.page.is_enabled("#again") and one.page.locator(".hit.right").count() == 1)
+    one.page.click("#pick")
+    one.page.locator("#picker-rows .open").first.click()
+    one.soon(lambda: one.page.locator("#pictures li").count() == 2)
+    assert one.page.locator(".hit.right").count() == 0 and one.page.is_disabled("#again")
+
+
+def test_the_menu_of_files_closes(searched: Tab) -> None:
+    one = searched
+
+    def is_open() -> bool:
+        return one.page.locator("#export").evaluate("(menu) => menu.open")
+
+    one.page.click("#export > summary")
+    one.soon(is_open)
+    one.page.keyboard.press("Escape")
+    one.soon(lambda: not is_open())
+    assert one.page.evaluate("document.activeElement.tagName") == "SUMMARY"
+    one.page.keyboard.press("Enter")
+    one.soon(is_open)
+    one.page.click("#verdict")
+    one.soon(lambda: not is_open())
+    one.page.click("#export > summary")
+    one.page.locator("#more, #hits .open").first.focus()
+    one.soon(lambda: not is_open())
 
 
 def test_the_audit_log_is_read_on_a_phone(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:

@@ -25,17 +25,18 @@ export function writeHash({ gallery = "", caseId = "", search = null }) {
   return parts.length ? `#${parts.join("&")}` : "";
 }
 
-/** The opposite of writeHash; an address that was cut off holds no search. */
+/** The opposite of writeHash; `cut` says that an address holds a search that cannot be read. */
 export function readHash(hash) {
   const at = new URLSearchParams(hash.slice(1));
+  const text = at.get("search");
   let search = null;
   try {
-    search = JSON.parse(at.get("search") ?? "null");
+    search = JSON.parse(text ?? "null");
   } catch {
     // cut off
   }
   if (typeof search !== "object" || Array.isArray(search)) search = null;
-  return { gallery: at.get("gallery") ?? "", caseId: at.get("case") ?? "", search };
+  return { gallery: at.get("gallery") ?? "", caseId: at.get("case") ?? "", search, cut: text !== null && search === null };
 }
 
 const put = (what) => history.replaceState(null, "", location.pathname + location.search + writeHash({ gallery: state.gallery, ...what }));
@@ -69,14 +70,14 @@ function tab() {
 
 const kept = () => stored(KEY, tab());
 
-/** {caseId}, or {body, files, missing} of a search, or null where the address holds neither. */
+/** {caseId}, or {body, files, missing} of a search, or {cut}, or null where the address holds none. */
 export function readAddress() {
-  const { caseId, search } = readHash(location.hash);
+  const { caseId, search, cut } = readHash(location.hash);
   if (caseId) return { caseId };
-  if (!search) return null;
+  if (!search) return cut ? { cut } : null;
   const { files: count = 0, query, ...body } = search;
   const last = count ? JSON.parse(kept() ?? "null") : null;
-  const there = last?.query === query && last.pictures.length === count;
+  const there = last !== null && last.query === query && last.pictures.length === count;
   const files = there ? last.pictures.map(fileOf) : [];
   return { body, files, missing: count - files.length };
 }

@@ -3,7 +3,7 @@ import { clearAddress, keepCaseInAddress, keepInAddress, readAddress, readHash }
 import { prepareManage } from "./archive.js";
 import { $, first, firstLanguage, setLanguage, store } from "./base.js";
 import { prepareBox } from "./box.js";
-import { hideCase, prepareCases, restore, restoreCase } from "./cases.js";
+import { hideCase, prepareCases, prepareExport, restore, restoreCase } from "./cases.js";
 import { openDetail, prepareDetail, showDetail, shown } from "./detail.js";
 import { prepareErase } from "./erase.js";
 import { filterCameras, noteRate, showAbout, showOwnPrior, showRates } from "./form.js";
@@ -32,6 +32,7 @@ async function begin() {
   prepareErase(shown, withoutRows);
   prepareVisits((hits, place) => openDetail(place, hits));
   prepareCases(openCase);
+  prepareExport();
   prepareLive(searchAlone);
   preparePicker((id) => {
     forgetAnswerMarks();
@@ -78,9 +79,20 @@ async function openAddress() {
   const at = readAddress();
   if (at?.caseId) return openCase(at.caseId);
   if (!at) return state.about.examples.length && !state.about.purpose ? tryExample(0) : undefined;
-  await restore(at.body, at.files);
+  if (at.cut || !(await restored(at))) return problem(t("addressCut"));
   if (at.missing) problem(t("picturesMissing"));
   else await search({ withMarks: state.marks.size > 0 });
+}
+
+/** Fill the form with the search of an address; false where somebody changed it into what no form holds. */
+async function restored(at) {
+  try {
+    await restore(at.body, at.files);
+    return true;
+  } catch {
+    clear();
+    return false;
+  }
 }
 
 /** Search another gallery: its cameras are others, and rows of the one before are not known in it. */

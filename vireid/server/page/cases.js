@@ -9,9 +9,10 @@ import { getJson, postJson, request } from "./requests.js";
 import { formOf } from "./search.js";
 import { state } from "./state.js";
 
+let shown = null; // the case that the answer belongs to
+
 /** Listen; `open(id)` opens a case in the page. */
 export function prepareCases(open) {
-  for (const form of ["html", "csv", "json"]) $(`case-${form}`).addEventListener("click", () => download(form));
   $("case-keep").addEventListener("click", () => {
     $("case-name").value = $("case-note").value = $("case-said").textContent = "";
     $("keep").showModal();
@@ -38,6 +39,21 @@ export function prepareCases(open) {
   });
 }
 
+/** Listen to the menu of files, which closes when one is chosen, by Escape, and where the focus or a click leaves it. */
+export function prepareExport() {
+  const menu = $("export");
+  const close = () => (menu.open = false);
+  for (const form of ["html", "csv", "json"]) $(`case-${form}`).addEventListener("click", () => download(form));
+  for (const form of ["csv", "json"]) $(`export-${form}`).addEventListener("click", () => setTimeout(close));
+  document.addEventListener("click", (event) => !menu.contains(event.target) && close());
+  menu.addEventListener("focusout", (event) => event.relatedTarget && !menu.contains(event.relatedTarget) && close());
+  menu.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || !menu.open) return;
+    close();
+    menu.querySelector("summary").focus();
+  });
+}
+
 /** The search that is shown, with its marks of now. */
 function requestForm(more) {
   const { body, files } = state.sent;
@@ -50,7 +66,8 @@ async function download(form) {
   say(t("searching"));
   try {
     const { body, files } = state.sent;
-    const answer = await request(`case-file?format=${form}`, { method: "POST", body: formOf(body, files) });
+    const about = shown ? { name: shown.name, note: shown.note } : {};
+    const answer = await request(`case-file?format=${form}`, { method: "POST", body: formOf({ ...body, ...about }, files) });
     const url = URL.createObjectURL(await answer.blob());
     make("a", { href: url, download: `case.${form}` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60000);
@@ -61,6 +78,7 @@ async function download(form) {
 }
 
 function showKept(kept) {
+  shown = kept;
   $("case-shown").hidden = !kept;
   if (!kept) return;
   const head = make("p", {}, make("strong", { textContent: kept.name || t("caseUnnamed") }), ` · ${kept.who} · ${clock(kept.at)}`);
@@ -115,7 +133,8 @@ function entry(kept, open) {
         return open(kept.id);
       }, "primary"),
       act("caseNoteSave", async () => {
-        await postJson(`cases/${kept.id}`, { name: kept.name, note: note.value });
+        const changed = await postJson(`cases/${kept.id}`, { name: kept.name, note: note.value });
+        if (shown?.id === kept.id) showKept(changed);
         said.textContent = t("caseSaved");
       }),
       act("caseDelete", async () => {

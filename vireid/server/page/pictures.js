@@ -4,6 +4,7 @@ import { askBox } from "./box.js";
 import { t } from "./format.js";
 import { problem, say } from "./messages.js";
 import { hintOf, look, peopleOf, place as putOver, wholeOf } from "./people.js";
+import { showMarks, timeline } from "./results.js";
 import { state } from "./state.js";
 
 const WIDE = 0.85; // a picture this wide for its height is a frame and no crop of a person
@@ -123,9 +124,12 @@ function leave(one) {
   if (one.url) URL.revokeObjectURL(one.url);
 }
 
-/** Marks belong to one query. */
+/** Marks belong to one query: they go from the cards, too. */
 export function forgetAnswerMarks() {
   state.marks = new Map();
+  if (!state.answer) return;
+  showMarks();
+  timeline();
 }
 
 /** The pictures as {like} or {file, box} with what is known of the people in it, in place of those that are there. */
