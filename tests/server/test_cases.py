@@ -42,6 +42,9 @@ def test_a_case_file_holds_all_hits_and_how_they_came_about(
     page = answer.text
     assert page.count("data:image/jpeg;base64,") == 65 and "case &lt;7&gt;" in page and "<7>" not in page
     assert "seen at the gate" in page and "://" not in page and "Matches: " in page
+    places = [page.index(text) for text in ("seen at the gate", "searched by", "<h2>Hits", "rows searched")]
+    assert places == sorted(places)
+    assert "2023-11-15 03:14:21 UTC" in page
     exports = audit_entries(service, "export")
     assert [entry["form"] for entry in exports] == ["html", "json", "csv"] and exports[0]["hits"] == 64
 

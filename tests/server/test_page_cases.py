@@ -98,10 +98,22 @@ def test_a_case_file_is_saved_in_three_forms(
     rows = list(csv.DictReader((tmp_path / "case.csv").read_text(encoding="utf-8").splitlines()))
     content = json.loads((tmp_path / "case.json").read_text(encoding="utf-8"))
     assert [row["id"] for row in rows] == [hit["id"] for hit in content["hits"]] and len(rows) == 64
+    one.page.click("#case-keep")
+    one.page.fill("#case-name", "case 7")
+    one.page.fill("#case-note", "gray coat")
+    one.page.click("#case-do")
+    one.soon(lambda: "case 7" in one.page.inner_text("#case-shown"))
+    one.page.click("#export > summary")
+    with one.page.expect_download() as started:
+        one.page.click("#case-json")
+    about = json.loads(Path(started.value.path()).read_text(encoding="utf-8"))["search"]
+    assert about["case"] == "case 7" and about["note"] == "gray coat"
     page = one.context.new_page()
     page.goto((tmp_path / "case.html").as_uri())
     assert page.locator("li img").count() == 64 and "searched by" in page.inner_text("dl")
     assert page.evaluate("[...document.images].every((one) => one.naturalWidth > 0)")
+    pages = len(re.findall(rb"/Type\s*/Page\b", page.pdf(format="A4")))  # of 64 hits
+    assert 3 <= pages <= 5
 
 
 def test_alarms_are_listed_and_searched_with(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:

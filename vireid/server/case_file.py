@@ -24,6 +24,7 @@ from vireid.version import __version__
 
 CaseFormat = Literal["html", "csv", "json"]
 MEDIA_TYPES: dict[CaseFormat, str] = {"html": "text/html", "csv": "text/csv", "json": "application/json"}
+HEAD = ("note", "searched by", "at", "purpose")  # what stands above the hits of the page
 PICTURED = 200  # hits with a picture in the page; the tables hold all
 COLUMNS = (
     "rank", "id", "camera", "time", "time_s", "modality", "track", "pid", "tags", "similarity", "probability", "match"
@@ -110,7 +111,9 @@ def _page(
     if len(rows) == PICTURED:
         said += f". The first {PICTURED} are pictured; the CSV and JSON files hold up to {MAX_HITS:,}"
     lead = "A hit is a lead and no proof of identity: a person must decide."
-    return answer_page(request.name or "vireid case file", queries, hits, f"{said}. {lead}", about)
+    head = {key: readable(text) if key == "at" else text for key, text in about.items() if key in HEAD}
+    rest = {key: text for key, text in about.items() if key not in ("case", *HEAD)}
+    return answer_page(request.name or "vireid case file", queries, hits, f"{said}. {lead}", rest, head)
 
 
 def lines_of(row: dict[str, Any], request: CaseFileRequest) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ def lines_of(row: dict[str, Any], request: CaseFileRequest) -> tuple[str, ...]:
     said = {True: "match", False: "below the threshold", None: ""}[row["match"]]
     shown = (
         f"{row['rank']}. {row['camera']}",
-        row["time"],
+        readable(row["time"]),
         row["modality"],
         f"similarity {row['similarity']:.4f}",
         "" if row["probability"] is None else f"probability {100 * row['probability']:.1f} %",
@@ -130,6 +133,15 @@ def lines_of(row: dict[str, Any], request: CaseFileRequest) -> tuple[str, ...]:
         row["id"],
     )
     return tuple(line for line in shown if line)
+
+
+def readable(time: str) -> str:
+    """A time of time_text for people.
+
+    >>> readable("2026-11-23T21:46:33+00:00")
+    '2026-11-23 21:46:33 UTC'
+    """
+    return time.replace("T", " ").replace("+00:00", " UTC")
 
 
 def time_text(time_s: float | None) -> str:
