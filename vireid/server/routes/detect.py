@@ -12,7 +12,7 @@ from vireid.server.schemas import DetectRequest
 router = APIRouter(dependencies=[require_role("search")], tags=["search"])
 
 
-@router.post("/detect", responses=errors(*UPLOAD, 501), openapi_extra=form_body("ask", DetectRequest, json_alone=False))
+@router.post("/detect", responses=errors(*UPLOAD, 501), openapi_extra=form_body("ask", DetectRequest, one_picture=True))
 async def detect(form: DetectForm, service: ServiceDep, pool: PoolDep) -> DetectResponse:
     """The people in one picture, as boxes in its pixels; the picture is not kept."""
     if service.settings.detection is None:
