@@ -86,8 +86,6 @@ def test_crops_of_a_track_are_few_apart_and_spread() -> None:
 
 
 def test_settings_that_mean_nothing_are_refused() -> None:
-    with pytest.raises(SettingsError, match="--detector FOLDER"):
-        configured(VideoSettings, None, {})
     with pytest.raises(SettingsError, match="give one of them"):
         configured(VideoSettings, None, {"detector": "a", "boxes": "b"})
     with pytest.raises(SettingsError, match="`fps`: expected number > 0"):
@@ -156,8 +154,6 @@ def test_pictures_and_videos_are_indexed_once(tmp_path: Path, bundle: Bundle, ex
     data = bundle.path.parent / "data"
     (tmp_path / "night/gate/3_1_0.png").write_bytes((data / "3_1_0.png").read_bytes())
     boxes = boxes_csv(tmp_path / "boxes.csv", steps(30))
-    with pytest.raises(SourceError, match="holds videos; boxes of people in videos come from --detector"):
-        list(pieces_of(tmp_path / "night"))
     settings, of = VideoSettings(boxes=boxes), archive(tmp_path / "files", extractor)
     found = index(of, extractor, pieces_of(tmp_path / "night", videos=settings))
     assert (found.added, found.present, found.refused) == (7, 0, ())
@@ -319,8 +315,6 @@ def test_the_command(tmp_path: Path, bundle: Bundle) -> None:
     video = film(tmp_path / "v/gate.mp4", steps(30))
     boxes = boxes_csv(tmp_path / "boxes.csv", steps(30))
     words = ("index", bundle.path, video, "--gallery", tmp_path / "g")
-    told = call(*words)
-    assert told.exit_code == 1 and "--detector FOLDER" in told.stderr and not (tmp_path / "g").exists()
     done = call(*words, "--boxes", boxes, "--start", START, "--rows", "tracks", "--interval", 0.5)
     assert done.exit_code == 0 and "added 2 pictures" in done.stdout, done.output
     first, second = open_gallery(tmp_path / "g").rows()

@@ -57,7 +57,6 @@ cameras:
             "detector: d\ncameras:\n  a:\n    address: x.ts\n    fps: 0\n    clock: sun",
             ["line 6: `cameras.a.clock`: expected stream or", "line 5: `cameras.a.fps`: expected number > 0, got 0"],
         ),
-        ("cameras:\n  a: {address: rtsp://x/1}", ["`cameras.a`: nothing says where people are"]),
         ("cameras:\n  a: {address: rtsp://x/1, boxes: b.csv}", ["`cameras.a.boxes`: boxes from a file belong to a"]),
         ("cameras:\n  a/b: {address: x.ts, whole: true}", ["`cameras.a/b`: the name of a camera"]),
         ("cameras:\n  a: rtsp://x/1", ["line 2: `cameras.a` holds the fields of a camera, got rtsp://x/1"]),

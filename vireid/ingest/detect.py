@@ -2,7 +2,7 @@
 
     open_detector("weights/detector")                    a folder of weights on this machine
     open_detector("PekingU/rtdetr_v2_r18vd")             a name of the Hub, NAME@REVISION for one of its revisions
-    open_detector(NAME)                                  one that comes with vireid, see SHIPPED
+    open_detector("nanodet")                             the one that comes with vireid, see nanodet.py
 
 A path that exists comes before a name. Of the Hub the configuration and safetensors alone are fetched, into its usual
 cache, from which HF_HUB_OFFLINE=1 takes them again.
@@ -27,7 +27,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from vireid.errors import DetectorError
-from vireid.ingest.video_settings import PERSON
+from vireid.ingest import nanodet
+from vireid.ingest.video_settings import DETECTOR, PERSON
 from vireid.system import choose_device
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ FILES = ("config.json", "preprocessor_config.json")
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 FETCHED = [*FILES, *WEIGHTS, "model-*-of-*.safetensors"]  # of a repository of the Hub
 HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[\w./-]+)?")
+MIN_SCORE = 0.3  # of the detectors of transformers
 EXAMPLE = "PekingU/rtdetr_v2_r18vd"
 
 
@@ -51,26 +53,43 @@ class Detector(Protocol):
 class Shipped:
     """A detector that comes with vireid."""
 
-    open: Callable[[float, str, str], Detector]
-    """Makes it from the lowest score, the label and the device."""
-    weights: Callable[[], Path]
+    open: Callable[[float], Detector]
+    """Makes it from the lowest score of a box."""
+    min_score: float
+    """The lowest score where none is given."""
+    weights: Path
     """The file of its weights."""
 
 
-SHIPPED: dict[str, Shipped] = {}
+SHIPPED = {"nanodet": Shipped(nanodet.NanoDet, nanodet.MIN_SCORE, nanodet.WEIGHTS)}
 
 
 def open_detector(
-    source: str | Path, min_score: float = 0.3, label: str = PERSON, device: str = "auto", folder: Path | None = None
+    source: str | Path = DETECTOR,
+    min_score: float | None = None,
+    label: str = PERSON,
+    device: str = "auto",
+    folder: Path | None = None,
 ) -> Detector:
     """The detector of a folder, a name of the Hub or a shipped one; relative paths begin at `folder`.
 
-    Keeps what it calls `label` with a score of at least `min_score`. Raises DetectorError.
+    Keeps what it calls `label` with a score of at least `min_score`, by default that of `lowest_score`. Shipped ones
+    find people alone and use the CPU whatever `device` says. Raises DetectorError.
     """
     place = located(source, folder)
-    if isinstance(place, str):
-        return SHIPPED[place].open(min_score, label, device)
-    return TransformersDetector(place, min_score, label, device)
+    score = lowest_score(place, min_score)
+    if not isinstance(place, str):
+        return TransformersDetector(place, score, label, device)
+    if label.lower() != PERSON:
+        raise DetectorError(f"the detector {place} finds people alone, got the label {label!r}; leave the label out")
+    return SHIPPED[place].open(score)
+
+
+def lowest_score(source: str | Path, min_score: float | None) -> float:
+    """The lowest score of a box that is kept: `min_score`, or where that is None the detector's own."""
+    if min_score is not None:
+        return min_score
+    return SHIPPED[str(source)].min_score if str(source) in SHIPPED else MIN_SCORE
 
 
 def located(source: str | Path, folder: Path | None = None) -> Path | str:
@@ -87,10 +106,10 @@ def located(source: str | Path, folder: Path | None = None) -> Path | str:
     if HUB_NAME.fullmatch(name):
         return from_hub(name)
     close = difflib.get_close_matches(name, SHIPPED, 1, 0.5)
-    shipped = f"one that comes with vireid ({', '.join(SHIPPED)}), " if SHIPPED else ""
     raise DetectorError(
-        f"no detector in {place}: expected a folder with {', '.join(FILES)} and {WEIGHTS[0]}, {shipped}or a name of "
-        f"the Hub, for example {EXAMPLE}{f'; did you mean {close[0]}?' if close else ''}"
+        f"no detector in {place}: expected {' or '.join(SHIPPED)}, which comes with vireid, a folder with "
+        f"{', '.join(FILES)} and {WEIGHTS[0]}, or a name of the Hub, for example {EXAMPLE}"
+        f"{f'; did you mean {close[0]}?' if close else ''}"
     )
 
 
@@ -103,7 +122,7 @@ def weights_digest(source: str | Path) -> str:
     if isinstance(place, Path):
         weights = sorted(place.glob("*.safetensors")) or [check_folder(place)]
     else:
-        weights = [SHIPPED[place].weights()]
+        weights = [SHIPPED[place].weights]
     for file in weights:
         with file.open("rb") as opened:
             digest.update(hashlib.file_digest(opened, "sha256").digest())
@@ -160,7 +179,7 @@ class TransformersDetector:
     Keeps what it calls `label` with a score of at least `min_score`. Raises DetectorError.
     """
 
-    def __init__(self, folder: Path, min_score: float = 0.3, label: str = PERSON, device: str = "auto") -> None:
+    def __init__(self, folder: Path, min_score: float = MIN_SCORE, label: str = PERSON, device: str = "auto") -> None:
         check_folder(folder)
         try:
             from transformers import AutoImageProcessor, AutoModelForObjectDetection

@@ -27,7 +27,7 @@ from vireid.ingest.folder import LeftOut, list_folder
 from vireid.ingest.identity import Place, named_apart, places
 from vireid.ingest.segments import Segment, Source, segments_of
 from vireid.ingest.sources import Crop, Pictures, Piece, crops_of
-from vireid.ingest.video_settings import SOURCES, Rows, VideoSettings
+from vireid.ingest.video_settings import Rows, VideoSettings
 from vireid.search.archive import THUMBNAIL_PX, Archive
 from vireid.search.gallery import Record
 from vireid.system import printable
@@ -89,7 +89,7 @@ def pieces_of(
 ) -> Iterator[Piece]:
     """A folder, a CSV or a video in pieces: BATCH pictures, ten minutes of video.
 
-    `file_time` takes the time of a file for that of its picture. `videos` says how people are crops in videos,
+    `file_time` takes the time of a file for that of its picture. `videos` says how people become crops in videos,
     `start_s` is the first moment of the only one, and boxes that are crops are kept in the folder `store`. Boxes from a
     file are checked against all videos before the first piece. `left_out` receives the files of a folder that are not
     taken. Raises SourceError, BoxesError and DetectorError.
@@ -98,13 +98,12 @@ def pieces_of(
         raise SourceError(
             f"a start is for one video, got {source}; name the files by their time, or list them in a CSV"
         )
-    if videos is not None and videos.detector is not None:
+    videos = videos or VideoSettings()
+    if videos.detector is not None:
         videos = replace(videos, detector=located(videos.detector))  # once, also for workers that start elsewhere
 
     suffixes = (*SUFFIXES, *video.SUFFIXES)
     listing = list_folder(source, suffixes) if source.is_dir() else None
-    if listing is not None and videos is None and listing.has(video.SUFFIXES):
-        raise SourceError(f"{source} holds videos; {SOURCES}")
     if listing is not None and left_out is not None:
         left_out.take_over(listing.left_out)
 
@@ -118,13 +117,11 @@ def pieces_of(
     def of(crop: Crop) -> Iterator[Piece | Crop]:
         if crop.path.suffix.lower() not in video.SUFFIXES:
             yield crop
-        elif videos is None:
-            raise SourceError(f"{crop.path} is a video; {SOURCES}")
         else:
             yield from segments_of(source_of(crop), videos, store)
 
     crops = listed()
-    if videos is not None and videos.boxes is not None:
+    if videos.boxes is not None:
         films = [crop for crop in listed() if crop.path.suffix.lower() in video.SUFFIXES]
         check_boxes(source, [source_of(crop) for crop in films], videos)
     if not math.isnan(start_s):

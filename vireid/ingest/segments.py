@@ -25,7 +25,7 @@ from PIL import Image
 
 from vireid.errors import BoxesError, VideoError
 from vireid.ingest.boxes import Box, boxes_of, read_written, write_boxes
-from vireid.ingest.detect import Detector, open_detector, weights_digest
+from vireid.ingest.detect import Detector, lowest_score, open_detector, weights_digest
 from vireid.ingest.sources import Crop
 from vireid.ingest.track import NO_TRACK, PackageTracker
 from vireid.ingest.video import Stills, Video, named_time, pixels, sample_frames
@@ -105,12 +105,12 @@ class Segment:
     def key(self) -> str:
         """A digest of what decides which boxes are found, under the names of version 0.1, whose files are reused."""
         settings, about = self.settings, self.source.path.stat()
-        assert settings.detector is not None
+        assert settings.found_by is not None
         decides = {
             "format": 1, "video": str(self.source.path.resolve()), "bytes": about.st_size, "changed": about.st_mtime_ns,
-            "start": self.start_s, "end": str(self.end_s), "weights": weights_digest(settings.detector),
-            "tracker": settings.tracker, "rate": settings.fps, "least_score": settings.min_score,
-            "label": settings.label,
+            "start": self.start_s, "end": str(self.end_s), "weights": weights_digest(settings.found_by),
+            "tracker": settings.tracker, "rate": settings.fps, "label": settings.label,
+            "least_score": lowest_score(settings.found_by, settings.min_score),
         }  # fmt: skip
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode(errors="surrogateescape")).hexdigest()[:32]
 
@@ -201,8 +201,8 @@ class _Cut:
 @lru_cache(maxsize=1)
 def detector_of(settings: VideoSettings) -> Detector:
     """The detector of these settings, opened once in a process."""
-    assert settings.detector is not None
-    return open_detector(settings.detector, settings.min_score, settings.label, settings.device)
+    assert settings.found_by is not None
+    return open_detector(settings.found_by, settings.min_score, settings.label, settings.device)
 
 
 def _until_damage(video: Video, start_s: float, end_s: float, damage: list[str]) -> Iterator[tuple[float, Any]]:

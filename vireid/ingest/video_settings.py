@@ -13,26 +13,30 @@ TrackerName = Literal["bytetrack", "sort", "ocsort", "none"]
 Rows = Literal["crops", "tracks"]
 PERSON = "person"
 SEGMENT_S = 600.0
+DETECTOR = "nanodet"  # where none is named: the one that comes with vireid
 SOURCES = (
-    "boxes of people in videos come from --detector FOLDER or --detector HUB/NAME (weights of RT-DETRv2 or D-FINE, see "
-    "docs/serve/video.md) or from --boxes FILE; give one of them"
+    "boxes of people in videos come from a detector (--detector FOLDER or HUB/NAME, see docs/serve/video.md) or from "
+    "--boxes FILE; give one of them"
 )
 
 
 @settings
-class VideoOptions:
-    """The fields of VideoSettings; without `detector` and `boxes` no video is indexed."""
+class VideoSettings:
+    """How people are found in videos and which crops are kept.
+
+    Either by a detector (see detect.py) with `tracker`, `fps` and `min_score`; or by `boxes` (see boxes.py).
+    """
 
     detector: str | Path | None = None
-    """Videos: what finds people: a folder with weights of RT-DETRv2 or D-FINE, or a name of the Hub."""
+    """Videos: what finds people: nanodet (default), a folder with weights of RT-DETRv2 or D-FINE, or a Hub name."""
     boxes: Path | None = None
     """Videos: people's boxes, a CSV or MOT file or a folder of them."""
     tracker: TrackerName = "bytetrack"
     """Videos: the tracker that joins detected boxes of one person."""
     fps: Positive = 5.0
     """Videos: frames per second that the detector sees."""
-    min_score: Share = 0.3
-    """Videos: lowest score of a detected box, 0 to 1."""
+    min_score: Share | None = None
+    """Videos: lowest score of a detected box, 0 to 1; by default 0.6 for nanodet and 0.3 for others."""
     label: str = PERSON
     """Videos: the detector's name for people."""
     interval_s: NonNegative = 1.0
@@ -49,21 +53,12 @@ class VideoOptions:
     """auto, cpu, cuda or cuda:N."""
 
     @model_validator(mode="after")
-    def one_source(self) -> VideoOptions:
+    def one_source(self) -> VideoSettings:
         if self.detector is not None and self.boxes is not None:
             raise ValueError(SOURCES)
         return self
 
-
-@settings
-class VideoSettings(VideoOptions):
-    """How people are detected in videos and which crops are kept.
-
-    Either `detector` (see detect.py) with `tracker`, `fps` and `min_score`; or `boxes` (see boxes.py).
-    """
-
-    @model_validator(mode="after")
-    def a_source(self) -> VideoSettings:
-        if self.detector is None and self.boxes is None:
-            raise ValueError(SOURCES)
-        return self
+    @property
+    def found_by(self) -> str | Path | None:
+        """The detector; None where boxes come from a file."""
+        return None if self.boxes is not None else self.detector or DETECTOR

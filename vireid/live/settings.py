@@ -26,7 +26,7 @@ from pydantic import AfterValidator, ValidationError
 
 from vireid.declaration import Count, NonNegative, Positive, Share, faults_of, settings
 from vireid.errors import SettingsError
-from vireid.ingest.video_settings import PERSON, TrackerName
+from vireid.ingest.video_settings import DETECTOR, PERSON, TrackerName
 from vireid.training.key_values import Given, Located, read_yaml
 from vireid.types import ModalityOrAuto
 
@@ -114,9 +114,9 @@ class WatchSettings:
     defaults: Mapping[str, Any] | None = None
     """Fields that all cameras have, unless they say otherwise."""
     detector: str | None = None
-    """What finds people: a folder with weights of RT-DETRv2 or D-FINE, or a name of the Hub."""
-    min_score: Share = 0.3
-    """Lowest score of a detected box, 0 to 1."""
+    """What finds people: nanodet (default), a folder with weights of RT-DETRv2 or D-FINE, or a Hub name."""
+    min_score: Share | None = None
+    """Lowest score of a detected box, 0 to 1; by default 0.6 for nanodet and 0.3 for others."""
     label: str = PERSON
     """The detector's name for people."""
 
@@ -126,18 +126,15 @@ class Cameras:
     """What a file of cameras holds."""
 
     by_name: dict[str, Camera]
-    detector: str | None
-    min_score: float
+    detector: str
+    min_score: float | None
     label: str
     folder: Path
     """That of the file, at which a relative path of a detector begins."""
 
 
-def read_cameras(path: Path, detected: bool = False) -> Cameras:
-    """The cameras of a YAML file; SettingsError names every fault with its line.
-
-    `detected` says that a detector comes from elsewhere.
-    """
+def read_cameras(path: Path) -> Cameras:
+    """The cameras of a YAML file; SettingsError names every fault with its line."""
     faults: list[str] = []
     watch = checked(WatchSettings, read_yaml(path, Located), "", path, faults)
     if watch is None:
@@ -149,12 +146,12 @@ def read_cameras(path: Path, detected: bool = False) -> Cameras:
             faults.append(f"{path}: `cameras.{name}`: the name of a camera is not empty and has no /")
         elif camera := checked(Camera, words, f"cameras.{name}", path, faults):
             cameras[name] = _placed(camera, path.parent)
-            faults += _conflicts(f"{path}: `cameras.{name}", cameras[name], detected or watch.detector is not None)
+            faults += _conflicts(f"{path}: `cameras.{name}", cameras[name])
     if not watch.cameras:
         faults.append(f"{path}: `cameras` is empty; give at least one, e.g. gate: {{address: rtsp://10.0.0.11/1}}")
     if faults:
         raise SettingsError(faults)
-    return Cameras(cameras, watch.detector, watch.min_score, watch.label, path.parent)
+    return Cameras(cameras, watch.detector or DETECTOR, watch.min_score, watch.label, path.parent)
 
 
 def checked(kind: type[T], given: Any, name: str, path: Path, faults: list[str]) -> T | None:
@@ -209,15 +206,10 @@ def _placed(camera: Camera, folder: Path) -> Camera:
     return dataclasses.replace(camera, address=address, boxes=boxes)
 
 
-def _conflicts(where: str, camera: Camera, detected: bool) -> list[str]:
+def _conflicts(where: str, camera: Camera) -> list[str]:
     faults = []
     if sum((camera.boxes is not None, camera.whole)) > 1:
         faults.append(f"{where}`: `boxes` and `whole` exclude each other; keep one")
     if camera.boxes is not None and camera.kind != "file":
         faults.append(f"{where}.boxes`: boxes from a file belong to a video file, and {camera.shown} is none")
-    if not detected and camera.boxes is None and not camera.whole:
-        faults.append(
-            f"{where}`: nothing says where people are; give a `detector` (see docs/serve/video.md), "
-            "`boxes: FILE` of a video file, or `whole: true` where each picture shows one person"
-        )
     return faults

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from vireid.declaration import Count, Days, Index, Integer, NonNegative, Number, Positive, Range, Share, settings
-from vireid.ingest.video_settings import Rows, VideoOptions, VideoSettings
+from vireid.ingest.video_settings import Rows, VideoSettings
 from vireid.training.options import LoopOptions
 from vireid.types import Backend, Language, Modality, ModalityOrAuto, Role, Similarity
 
@@ -191,7 +191,7 @@ class TransferOptions:
 
 
 @settings
-class IndexOptions(VideoOptions):
+class IndexOptions(VideoSettings):
     """What is indexed, from where its time and modality come, and what computes the vectors."""
 
     files: Path | None = None
@@ -229,10 +229,8 @@ class IndexOptions(VideoOptions):
         return None if self.thermal_range is None else GrayRule(*self.thermal_range)
 
     @property
-    def videos(self) -> VideoSettings | None:
-        """The settings of videos; None without `detector` and `boxes`."""
-        if self.detector is None and self.boxes is None:
-            return None
+    def videos(self) -> VideoSettings:
+        """The settings of videos."""
         return VideoSettings(**{field.name: getattr(self, field.name) for field in dataclasses.fields(VideoSettings)})
 
 

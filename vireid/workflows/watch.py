@@ -55,7 +55,7 @@ def watch_cameras(
     WatchOptions. Raises SettingsError, WatchError, GalleryError, BundleError, CalibrationError, DetectorError.
     """
     options = configured(WatchOptions, options, words)
-    settings = read_cameras(cameras, detected=detector is not None)
+    settings = read_cameras(cameras)
     bundle = bundle_of(model, options.method)
     check_pose(bundle, options.pose)
     for camera in settings.by_name.values():
@@ -82,7 +82,7 @@ def watch_cameras(
 
 
 def _detector(settings: Cameras, options: WatchOptions) -> Detector | None:
-    if settings.detector is None:
+    if all(camera.whole or camera.boxes is not None for camera in settings.by_name.values()):
         return None
     return open_detector(settings.detector, settings.min_score, settings.label, options.device, settings.folder)
 
