@@ -1,8 +1,4 @@
-"""A film for two cameras, one visible and one infrared: synthetic people walk through, and who is where is known.
-
-Each frame shows its own number and camera in black and white squares at its upper edge, so that boxes can be looked up
-where no detector is at hand (live_watch.py), and a row can be compared with who was in view.
-"""
+"""A film for two cameras, one visible and one infrared: synthetic people walk through, and who is where is known."""
 
 from __future__ import annotations
 
@@ -16,11 +12,10 @@ from PIL import Image
 
 from vireid.synthetic.camera import Camera
 from vireid.synthetic.make import CAMERAS, picture
-from vireid.synthetic.walk import WIDTH, Place, Walker, frame
+from vireid.synthetic.walk import Place, Walker, frame
 
 FPS = 5
 CROSSING_S, SLOT_S = 8.0, 12.0  # of one way through the picture, and from one to the next
-BITS, CELL = 17, 8  # the lowest 16 are the frame's number, the last one is the camera
 CAMERA_IDS = {"gate": 4, "hall": 6}  # of the SYSU layout: visible, and infrared with its own lamp
 PICTURE_CAMERAS, PICTURE_SHOT = (1, 2, 5), 90  # where the pictures for the watch-list were taken: other visible cameras
 EMPTY = 8  # different pictures of the empty place
@@ -74,7 +69,7 @@ def film(folder: Path, passages: list[Passage], minutes: float, seed: int) -> No
     """Write CAMERA.jpgs (frames one behind the other), CAMERA.index and truth.json into the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     truth: dict[str, dict[int, list[tuple[int, Place]]]] = {}
-    for bit, name in enumerate(CAMERA_IDS):
+    for name in CAMERA_IDS:
         camera, hers = camera_of(name), [one for one in passages if one.camera == name]
         empty = [frame(camera, (), seed, number)[0] for number in range(EMPTY)]
         places: dict[int, list[tuple[int, Place]]] = {}
@@ -83,12 +78,12 @@ def film(folder: Path, passages: list[Passage], minutes: float, seed: int) -> No
             for number in range(int(minutes * 60 * FPS)):
                 walkers = _walkers(hers, number / FPS)
                 image, boxes = (
-                    (empty[number % EMPTY].copy(), []) if not walkers else frame(camera, walkers, seed, number)
+                    (empty[number % EMPTY], []) if not walkers else frame(camera, walkers, seed, number)
                 )
                 seen = [(one.pid, box) for one, box in zip(walkers, boxes, strict=True) if box is not None]
                 if seen:
                     places[number] = seen
-                end += file.write(_jpeg(_numbered(image, number, bit)))
+                end += file.write(_jpeg(image))
                 offsets.append(end)
         (folder / f"{name}.index").write_text(json.dumps({"fps": FPS, "offsets": offsets}))
         truth[name] = places
@@ -101,21 +96,6 @@ def _walkers(passages: list[Passage], at_s: float) -> list[Walker]:
         for one in passages
         if 0 <= at_s - one.begin_s <= CROSSING_S
     ]
-
-
-def _numbered(image: np.ndarray, number: int, bit: int) -> np.ndarray:
-    code = number | bit << BITS - 1
-    for place in range(BITS):
-        image[:CELL, place * CELL : (place + 1) * CELL] = 255 if code >> place & 1 else 0
-    return image
-
-
-def number_of(image: np.ndarray) -> tuple[str, int]:
-    """Camera and number that a frame shows."""
-    assert image.shape[1] == WIDTH
-    middle = image[2 : CELL - 2, CELL // 2 : BITS * CELL : CELL].mean((0, 2)) > 128
-    code = int((middle * (1 << np.arange(BITS))).sum())
-    return list(CAMERA_IDS)[code >> BITS - 1], code & (1 << BITS - 1) - 1
 
 
 def _jpeg(image: np.ndarray) -> bytes:

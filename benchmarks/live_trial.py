@@ -7,9 +7,8 @@ again: the watch (between passages, and while she is in the picture), the RTSP s
 service. Then everything is compared with what is known of the film.
 
     python benchmarks/live_trial.py --minutes 10            writes benchmarks/results/live_trial.txt
-    python benchmarks/live_trial.py --detector FOLDER       `vireid watch` itself, with a detector of your own
 
-Without --detector boxes are looked up (live_watch.py). The RTSP server needs Debian packages: see live_cameras.py.
+The RTSP server needs Debian packages: see live_cameras.py.
 """
 
 from __future__ import annotations
@@ -43,7 +42,8 @@ PASSES = (0.08, 0.24, 0.36, 0.5, 0.66, 0.8, 0.92)  # of the wanted person before
 RTSP_PORT, HOOK_PORT, SERVE_PORT = 8554, 8770, 8771
 STARTED_S = 60.0  # in which all parts have to run
 CAMERAS = """\
-{detector}defaults: {{fps: 5}}
+detector: {detector}
+defaults: {{fps: 5}}
 cameras:
   gate: {{address: "rtsp://127.0.0.1:{port}/gate", modality: visible}}
   hall: {{address: "rtsp://127.0.0.1:{port}/hall", modality: infrared}}
@@ -169,9 +169,8 @@ class Trial:
 def prepared(folder: Path, options: argparse.Namespace) -> dict[str, Part]:
     """Everything that a user writes, and the parts."""
     pictures = pictures_of(options.wanted, folder / "pictures", options.seed)
-    place = Path(options.detector or "")
-    given = place.resolve() if place.exists() else options.detector  # else a name of the Hub
-    detector = f"detector: {given}\n" if options.detector else ""
+    place = Path(options.detector)
+    detector = place.resolve() if place.exists() else options.detector  # else a name
     (folder / "cameras.yaml").write_text(CAMERAS.format(detector=detector, port=RTSP_PORT))
     (folder / "watchlist.yaml").write_text(
         WATCHLIST.format(
@@ -182,10 +181,9 @@ def prepared(folder: Path, options: argparse.Namespace) -> dict[str, Part]:
     )  # fmt: skip
     watch = [str(folder / "cameras.yaml"), "--gallery", str(folder / "night"), "--status", "2"]
     watch += ["--watchlist", str(folder / "watchlist.yaml")]
-    known = [sys.executable, str(HERE / "live_watch.py"), "--truth", str(folder / "film/truth.json"), *watch]
     vireid = [sys.executable, "-m", "vireid"]
     commands = {
-        "watch": [*vireid, "watch", "--json", *watch] if options.detector else known,
+        "watch": [*vireid, "watch", "--json", *watch],
         "receiver": [sys.executable, str(HERE / "live_receiver.py"), str(folder / "events.jsonl"),
                      "--port", str(HOOK_PORT), "--secret", SECRET],
         "service": [*vireid, "serve", "--gallery", str(folder / "night"), "--port", str(SERVE_PORT)],
@@ -228,7 +226,7 @@ def _answers(address: str) -> bool:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--detector", help="a folder with weights or a name of the Hub, as for vireid watch")
+    parser.add_argument("--detector", default="nanodet", help="as in cameras.yaml")
     parser.add_argument("--people", type=int, default=40)
     parser.add_argument("--wanted", type=int, default=1, help="number of the person on the watch-list")
     parser.add_argument("--seed", type=int, default=48)

@@ -134,4 +134,4 @@ def test_a_recording_is_indexed_without_naming_a_detector(tmp_path: Path) -> Non
     done = call("index", tmp_path / "recordings", "--gallery", tmp_path / "g", "--model", bundle.path)
     assert done.exit_code == 0, done.output
     rows = list(open_gallery(tmp_path / "g").rows())
-    assert len(rows) == 3 and len({row.track for row in rows}) == 1 and {row.camera for row in rows} == {"gate"}
+    assert len(rows) == 2 and len({row.track for row in rows}) == 1 and {row.camera for row in rows} == {"gate"}

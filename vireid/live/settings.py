@@ -1,6 +1,6 @@
 """Settings of `vireid watch`: which cameras are read and which people in them become rows. Imports no torch.
 
-    detector: PekingU/rtdetr_v2_r18vd   # or a folder with weights, see docs/serve/video.md
+    detector: nanodet                   # the default; or a folder with weights, or a name of the Hub
     defaults: {fps: 5}                  # of every camera
     cameras:
       gate: {address: "rtsp://${CAMERA_USER}:${CAMERA_PASSWORD}@10.0.0.11/stream1", modality: visible}
