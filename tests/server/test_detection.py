@@ -23,7 +23,7 @@ from spotted import Spotter, frame
 import vireid
 from vireid.deploy.bundle import Bundle
 from vireid.errors import DetectorError, RequestError
-from vireid.ingest import detect
+from vireid.ingest import detect, nanodet
 from vireid.server.auth import Tokens
 from vireid.server.detection import Detection
 from vireid.server.settings import ServerSettings
@@ -80,7 +80,7 @@ def test_a_request_is_checked_as_that_of_a_search(tmp_path: Path, bundle: Bundle
     without = client(make_service(tmp_path / "without", bundle, fill=False))
     assert without.get("/api/v1/about").json()["detection"] is False
     answer = without.post("/api/v1/detect", **sent(small))
-    assert answer.status_code == 501 and "vireid serve --detector" in answer.json()["error"]
+    assert answer.status_code == 501 and "by --detector" in answer.json()["error"]
 
 
 def test_detection_waits_for_its_place_and_is_counted(tmp_path: Path, bundle: Bundle) -> None:
@@ -143,19 +143,25 @@ def test_the_client_detects_and_searches_for_one(running: RunningServer, bundle:
 def test_serve_opens_a_detector_by_folder_or_name(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    opened: list[tuple[float, str, str]] = []
+    opened: list[float] = []
 
-    def make(*given: Any) -> Spotter:
-        opened.append(given)
+    def make(min_score: float) -> Spotter:
+        opened.append(min_score)
         return Spotter()
 
-    monkeypatch.setitem(detect.SHIPPED, "spotter", detect.Shipped(make, lambda: tmp_path))
+    monkeypatch.setitem(detect.SHIPPED, "spotter", detect.Shipped(make, 0.7, tmp_path))
     with pytest.raises(DetectorError, match="did you mean spotter"):
         open_service(bundle.path, "memory:", detector="spoter", device="cpu")
     gallery = f"lance:{tmp_path / 'g'}"
     vireid.open_gallery(gallery, model=bundle.config)
-    assert open_service(bundle.path, gallery, device="cpu").settings.detection is None
+    assert open_service(bundle.path, gallery, detector="none").settings.detection is None
+    monkeypatch.setattr(nanodet, "installed", lambda name: False)
+    assert open_service(bundle.path, gallery).settings.detection is None
+    monkeypatch.undo()
+    monkeypatch.setitem(detect.SHIPPED, "spotter", detect.Shipped(make, 0.7, tmp_path))
+    by_default = open_service(bundle.path, gallery).settings.detection
+    assert by_default is not None and isinstance(by_default._detector, nanodet.NanoDet)
     service = open_service(bundle.path, gallery, detector="spotter", device="cpu")
-    assert opened == [(0.3, "person", "cpu")]
+    assert opened == [0.7]
     assert service.settings.detection is not None
     assert len(service.settings.detection.people(frame((20, 10, 60, 110)))) == 1

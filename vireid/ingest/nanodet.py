@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vireid.deploy.runtimes import installed
+from vireid.deploy.runtimes import OF_ONNX, installed
 from vireid.errors import DetectorError
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "detectors" / "nanodet" / "detector.onnx"
@@ -79,16 +79,19 @@ def suppressed(boxes: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.nd
     return boxes[kept], scores[kept]
 
 
+def runs_here() -> bool:
+    """Whether a runtime for the network is installed."""
+    return any(installed(name) for name in OF_ONNX)
+
+
 @lru_cache(maxsize=1)
 def _network() -> Network:
-    if installed("openvino"):
-        return _by_openvino()
-    if installed("onnxruntime"):
-        return _by_onnxruntime()
-    raise DetectorError(
-        "the detector that comes with vireid needs OpenVINO or onnxruntime: pip install 'vireid[openvino]', or give "
-        "another detector (--detector FOLDER or HUB/NAME)"
-    )
+    if not runs_here():
+        raise DetectorError(
+            "the detector that comes with vireid needs OpenVINO or onnxruntime: pip install 'vireid[openvino]', or "
+            "give another detector (--detector FOLDER or HUB/NAME)"
+        )
+    return _by_openvino() if installed("openvino") else _by_onnxruntime()
 
 
 def _by_openvino() -> Network:

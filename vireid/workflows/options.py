@@ -345,7 +345,7 @@ class ServeOptions:
     access_log: Path | None = None
     """Append a line of JSON for each request, without pictures and queries; - is standard output."""
     detector: str | Path | None = None
-    """Find the people in uploaded pictures: weights of RT-DETRv2 or D-FINE, a folder or a name of the Hub."""
+    """Find the people in uploaded pictures: nanodet (default), a folder or a Hub name as for index; or none."""
     refine: Path | None = None
     """Offer re-ranking by this NFormer run, trained on the same base run."""
     pose: str | None = None

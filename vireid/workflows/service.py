@@ -17,7 +17,8 @@ from vireid.deploy.model import bundle_of
 from vireid.deploy.pose_input import check_pose
 from vireid.errors import ArgumentError, AuditError, ServiceError, SourceError
 from vireid.images import GrayRule
-from vireid.ingest.detect import open_detector
+from vireid.ingest import nanodet
+from vireid.ingest.detect import Detector, open_detector
 from vireid.ingest.folder import SHOWN, LeftOut
 from vireid.ingest.index import Indexed, index, pieces_of
 from vireid.ingest.recordings import recordings_of
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 Ranges = Mapping[str, tuple[float, float]]  # by camera
+NO_DETECTOR = "none"
 NAMES_LEFT_OUT = "left_out.txt"  # beside the thumbnails
 
 
@@ -240,13 +242,20 @@ def server_settings(options: ServeOptions, tokens: Tokens | None, examples: Sequ
     from vireid.server.detection import Detection
     from vireid.server.settings import ServerSettings
 
-    detector = None if options.detector is None else open_detector(options.detector, device=options.device)
+    detector = _detector(options)
     return ServerSettings(
         tokens=tokens, hosts=options.names or (LOCAL_NAMES if is_loopback(options.host) else ()),
         retention_days=options.keep_days, purpose_required=options.purpose,
         https=options.certificate is not None or options.behind_tls, examples=examples,
         detection=None if detector is None else Detection(detector),
     )  # fmt: skip
+
+
+def _detector(options: ServeOptions) -> Detector | None:
+    """The detector of uploaded pictures; by default nanodet where it runs here."""
+    if options.detector is None:
+        return open_detector() if nanodet.runs_here() else None
+    return None if str(options.detector) == NO_DETECTOR else open_detector(options.detector, device=options.device)
 
 
 def named_galleries(urls: Sequence[str]) -> list[tuple[str, str]]:

@@ -16,7 +16,10 @@ router = APIRouter(dependencies=[require_role("search")], tags=["search"])
 async def detect(form: DetectForm, service: ServiceDep, pool: PoolDep) -> DetectResponse:
     """The people in one picture, as boxes in its pixels; the picture is not kept."""
     if service.settings.detection is None:
-        raise HTTPException(501, "this service has no detector; it is given by `vireid serve --detector`")
+        raise HTTPException(
+            501,
+            "this service has no detector; `vireid serve` has one where OpenVINO or onnxruntime is installed, or by --detector",
+        )
     if len(form.pictures) != 1:
         raise HTTPException(422, f"expected one picture, got {len(form.pictures)}")
     return await pool.run(lambda: service.detect(form.body, form.pictures[0]))
