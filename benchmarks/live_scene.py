@@ -77,9 +77,7 @@ def film(folder: Path, passages: list[Passage], minutes: float, seed: int) -> No
         with (folder / f"{name}.jpgs").open("wb") as file:
             for number in range(int(minutes * 60 * FPS)):
                 walkers = _walkers(hers, number / FPS)
-                image, boxes = (
-                    (empty[number % EMPTY], []) if not walkers else frame(camera, walkers, seed, number)
-                )
+                image, boxes = (empty[number % EMPTY], []) if not walkers else frame(camera, walkers, seed, number)
                 seen = [(one.pid, box) for one, box in zip(walkers, boxes, strict=True) if box is not None]
                 if seen:
                     places[number] = seen

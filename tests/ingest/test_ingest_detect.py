@@ -195,23 +195,22 @@ def test_a_detector_that_is_shipped_has_a_name(tmp_path: Path, monkeypatch: pyte
     def nobody(frames: Sequence[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
         return [(np.zeros((0, 4), np.float32), np.zeros(0, np.float32)) for _ in frames]
 
-    opened: list[object] = []
+    opened: list[float] = []
 
-    def make(*given: object) -> Detector:
-        opened.append(given)
+    def make(min_score: float) -> Detector:
+        opened.append(min_score)
         return nobody
 
     weights = tmp_path / "small.onnx"
     weights.write_bytes(b"first")
-    monkeypatch.setitem(SHIPPED, "small", Shipped(make, lambda: weights))
-    assert open_detector("small", 0.5, "person", "cpu") is nobody and opened == [(0.5, "person", "cpu")]
+    monkeypatch.setitem(SHIPPED, "small", Shipped(make, 0.7, weights))
+    assert open_detector("small", 0.5, device="cpu") is nobody and open_detector("small") is nobody
+    assert opened == [0.5, 0.7]
     first = weights_digest("small")
     weights.write_bytes(b"second")
     weights_digest.cache_clear()
     assert weights_digest("small") != first
-    with pytest.raises(
-        DetectorError, match=r"no detector in .*smal: .*comes with vireid \(.*small.*did you mean small\?"
-    ):
+    with pytest.raises(DetectorError, match=r"no detector in .*smal: .*small, which comes with .*did you mean small\?"):
         located("smal")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(save_detector(tmp_path / "fine", "d_fine"), tmp_path / "small")

@@ -30,6 +30,9 @@ PREFIX = "PartitionedCall/"
 class NanoDetG(nn.Module):
     """People in uint8 RGB images (N, H, W, 3), H and W multiples of 32: boxes (N, P, 4) in pixels, scores (N, P)."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, folder: Path) -> None:
         super().__init__()
         graph = json.loads((folder / "nanodet.json").read_text(encoding="utf-8"))

@@ -18,7 +18,8 @@ async def detect(form: DetectForm, service: ServiceDep, pool: PoolDep) -> Detect
     if service.settings.detection is None:
         raise HTTPException(
             501,
-            "this service has no detector; `vireid serve` has one where OpenVINO or onnxruntime is installed, or by --detector",
+            "this service has no detector; `vireid serve` has one where OpenVINO or onnxruntime is installed, or by "
+            "--detector",
         )
     if len(form.pictures) != 1:
         raise HTTPException(422, f"expected one picture, got {len(form.pictures)}")
