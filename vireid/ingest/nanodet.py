@@ -101,8 +101,8 @@ def _by_openvino() -> Network:
     compiled = openvino.Core().compile_model(WEIGHTS, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = compiled.create_infer_request().infer({"images": images})  # one a call, threads do not share it
-        return np.array(found["boxes"]), np.array(found["scores"])
+        outputs = compiled.create_infer_request().infer({"images": images})  # one a call, threads do not share it
+        return np.array(outputs["boxes"]), np.array(outputs["scores"])
 
     return run
 

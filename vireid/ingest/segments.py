@@ -105,12 +105,12 @@ class Segment:
     def key(self) -> str:
         """A digest of what decides which boxes are found, under the names of version 0.1, whose files are reused."""
         settings, about = self.settings, self.source.path.stat()
-        assert settings.found_by is not None
+        assert settings.detector_used is not None
         decides = {
             "format": 1, "video": str(self.source.path.resolve()), "bytes": about.st_size, "changed": about.st_mtime_ns,
-            "start": self.start_s, "end": str(self.end_s), "weights": weights_digest(settings.found_by),
+            "start": self.start_s, "end": str(self.end_s), "weights": weights_digest(settings.detector_used),
             "tracker": settings.tracker, "rate": settings.fps, "label": settings.label,
-            "least_score": lowest_score(settings.found_by, settings.min_score),
+            "least_score": lowest_score(settings.detector_used, settings.min_score),
         }  # fmt: skip
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode(errors="surrogateescape")).hexdigest()[:32]
 
@@ -201,8 +201,8 @@ class _Cut:
 @lru_cache(maxsize=1)
 def detector_of(settings: VideoSettings) -> Detector:
     """The detector of these settings, opened once in a process."""
-    assert settings.found_by is not None
-    return open_detector(settings.found_by, settings.min_score, settings.label, settings.device)
+    assert settings.detector_used is not None
+    return open_detector(settings.detector_used, settings.min_score, settings.label, settings.device)
 
 
 def _until_damage(video: Video, start_s: float, end_s: float, damage: list[str]) -> Iterator[tuple[float, Any]]:

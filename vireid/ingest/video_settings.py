@@ -59,6 +59,6 @@ class VideoSettings:
         return self
 
     @property
-    def found_by(self) -> str | Path | None:
+    def detector_used(self) -> str | Path | None:
         """The detector; None where boxes come from a file."""
         return None if self.boxes is not None else self.detector or DETECTOR
