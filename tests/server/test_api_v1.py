@@ -63,6 +63,16 @@ def test_forms_are_described_with_their_pictures(description: dict[str, Any]) ->
         assert form["schema"]["properties"]["picture"]["minItems"] == 1
 
 
+def test_files_of_text_are_described_as_text(description: dict[str, Any]) -> None:
+    """Clients that are made of the description decode them."""
+    for path, method in (("/api/v1/case-file", "post"), ("/api/v1/marks", "get"), ("/metrics", "get")):
+        content = description["paths"][path][method]["responses"]["200"]["content"]
+        texts = [kind["schema"] for name, kind in content.items() if name.startswith("text/")]
+        assert texts == [{"type": "string"}] * len(texts) and texts
+    case = description["paths"]["/api/v1/case-file"]["post"]["responses"]["200"]["content"]
+    assert case["application/json"]["schema"] == {"type": "object"}
+
+
 def test_bounds_of_numbers_are_named_as_json_schema_names_them(description: dict[str, Any]) -> None:
     schemas = description["components"]["schemas"]
     assert schemas["MarkRequest"]["properties"]["probability"]["anyOf"][0] == {

@@ -11,7 +11,7 @@ import pytest
 pytest.importorskip("fastapi", reason="extra: serve")
 pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 from browser import NARROW, OpenTab, StartServer, Tab, upload
-from served import examples
+from served import examples, picture
 
 from vireid.deploy.bundle import Bundle
 from vireid.server.settings import ServerSettings
@@ -167,6 +167,30 @@ def test_the_menu_of_files_closes(searched: Tab) -> None:
     one.page.click("#export > summary")
     one.page.locator("#more, #hits .open").first.focus()
     one.soon(lambda: not is_open())
+
+
+@pytest.mark.parametrize(("kind", "said"), [("video", "is not kept"), ("video, boxed", "marks the person")])
+def test_frames_around_a_hit_say_the_same_of_its_box(searched: Tab, bundle: Bundle, kind: str, said: str) -> None:
+    one, jpeg = searched, picture(bundle)
+    one.page.route(
+        "**/api/v1/scene?*",
+        lambda route: route.fulfill(
+            body=jpeg,
+            content_type="image/jpeg",
+            headers={"vireid-scene": kind if "offset_s=0" in route.request.url else "video"},
+        ),
+    )
+    one.page.locator(".hit .open").first.click()
+    one.page.click("#scene-show")
+    one.soon(lambda: said in one.page.inner_text("#scene-note"))
+    one.page.click("#scene-after")
+    one.soon(lambda: "0.5" in one.page.inner_text("#scene-seconds") and said in one.page.inner_text("#scene-note"))
+
+
+def test_nothing_is_wider_than_the_smallest_phone(searched: Tab, open_tab: OpenTab) -> None:
+    other = open_tab(searched.page.url, size={"width": 320, "height": 700})
+    other.page.wait_for_selector("#search")
+    assert other.page.evaluate("document.documentElement.scrollWidth") == 320
 
 
 def test_the_audit_log_is_read_on_a_phone(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:

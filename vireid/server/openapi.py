@@ -32,6 +32,8 @@ MEANINGS = {
     503: "Too many requests wait, or a file of the service cannot be used",
     507: "The disk of the service is full",
 }
+TEXT = {"type": "string"}
+FILES = {"text/html": TEXT, "text/csv": TEXT, "text/plain": TEXT, "application/json": {"type": "object"}}
 ALWAYS = (400, 401, 403, 404, 413, 422, 500, 503)
 UPLOAD = (408, 415)  # beside those
 
@@ -43,7 +45,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
 
 def file_response(*media_types: str, conditional: bool = False) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that answers with a file."""
-    content = {name: {"schema": {"type": "string", "format": "binary"}} for name in media_types}
+    content = {name: {"schema": FILES.get(name, {"type": "string", "format": "binary"})} for name in media_types}
     given: dict[int | str, dict[str, Any]] = {200: {"description": "The file", "content": content}}
     return {**given, 304: {"description": "As before; see If-None-Match"}} if conditional else given
 

@@ -6,6 +6,7 @@ import { request } from "./requests.js";
 
 const frames = new Latest();
 let shown = null; // the id of its hit
+let boxed = false; // whether its box is kept
 let url = "";
 
 /** Listen; `current()` is the hit in the dialog. */
@@ -40,13 +41,14 @@ async function show(id, offset) {
       const answer = await request(`scene?id=${encodeURIComponent(id)}&offset_s=${offset}`, { signal });
       return { kind: answer.headers.get("vireid-scene") ?? "", blob: await answer.blob() };
     });
+    if (!offset) boxed = kind.includes("boxed");
     URL.revokeObjectURL(url);
     url = URL.createObjectURL(blob);
     $("scene-picture").src = url;
     $("scene-picture").alt = t("sceneAlt");
     $("scene-picture").hidden = false;
     $("scene-times").hidden = !kind.startsWith("video");
-    $("scene-note").textContent = kind.startsWith("picture") ? t("scenePicture") : t(kind.includes("boxed") || offset ? "sceneBoxed" : "sceneNoBox");
+    $("scene-note").textContent = kind.startsWith("picture") ? t("scenePicture") : t(boxed ? "sceneBoxed" : "sceneNoBox");
   } catch (error) {
     if (error.name === "AbortError") return; // another frame is shown by now, or none
     $("scene-picture").hidden = true;
