@@ -60,7 +60,8 @@ def test_forms_are_described_with_their_pictures(description: dict[str, Any]) ->
         form = description["paths"][f"/api/v1/{path}"]["post"]["requestBody"]["content"]["multipart/form-data"]
         assert form["schema"]["properties"]["picture"]["items"]["format"] == "binary"
         assert form["encoding"][field]["contentType"] == "application/json"
-        assert form["schema"]["properties"]["picture"]["minItems"] == 1
+        assert form["schema"]["properties"]["picture"]["minItems"] == 1 and not form["schema"]["additionalProperties"]
+        assert form["schema"]["required"] == (["picture", "record"] if field == "record" else ["picture"])
 
 
 def test_files_of_text_are_described_as_text(description: dict[str, Any]) -> None:

@@ -58,6 +58,7 @@ def form_body(field: str, model: type[BaseModel], one_picture: bool = False) -> 
     schema = {"$ref": REFERENCE.format(model=model.__name__)}
     pictures: dict[str, Any] = {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1}
     pictures |= {"maxItems": 1} if one_picture else {}
+    needed = any(one.is_required() for one in model.model_fields.values())
     form = {
         "schema": {
             "type": "object",
@@ -65,7 +66,8 @@ def form_body(field: str, model: type[BaseModel], one_picture: bool = False) -> 
                 "picture": {**pictures, "description": "Pictures, as files of the form."},
                 field: schema,
             },
-            "required": ["picture"],
+            "required": ["picture", *([field] if needed else [])],
+            "additionalProperties": False,
         },
         "encoding": {field: {"contentType": "application/json"}},
     }
