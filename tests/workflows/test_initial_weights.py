@@ -80,6 +80,8 @@ def test_a_run_without_an_embedder_gives_its_checkpoint(run: RunFolder, tmp_path
 def test_a_shipped_model(run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     export_bundle(run, tmp_path / "shipped", onnx=False)
     monkeypatch.setattr(models, "FOLDER", tmp_path)
+    (tmp_path / "here/shipped").mkdir(parents=True)  # a folder of this name, as of data, is another thing
+    monkeypatch.chdir(tmp_path / "here")
     path = file_of("shipped")
     assert path == tmp_path / "shipped/embedder.safetensors" and label_of("shipped", path).startswith(
         "shipped (sha256 "

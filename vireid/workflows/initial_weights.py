@@ -29,10 +29,12 @@ log = logging.getLogger(__name__)
 def file_of(source: str | Path) -> Path:
     """The file of weights of a run folder, a bundle or a shipped model, or where `locate` finds it.
 
+    The name of a model that comes with vireid is that model, also where a folder has the same name.
+
     Raises RunError for a folder that holds no weights, and what `locate` raises.
     """
     text, path = str(source), Path(source).expanduser()
-    if text not in PUBLIC and not path.exists() and text in models.names():
+    if isinstance(source, str) and text not in PUBLIC and text in models.names():
         path = models.path_of(text)
     if not path.is_dir() or text in PUBLIC:
         return locate(source)
