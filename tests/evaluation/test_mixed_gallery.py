@@ -107,6 +107,8 @@ def test_rules_of_a_manifest_and_names_that_are_unknown():
     assert mask is not None and np.array_equal(mask, expected)
     with pytest.raises(ArgumentError, match="did you mean 'sysu/mixed-gallery/all/raw'"):
         datasets.protocol("sysu/mixed-gallery/all/row", table("sysu"))
+    with pytest.raises(ArgumentError, match="the mixed gallery is sysu/mixed-gallery"):
+        datasets.protocol("sysu/all/mixed-gallery", table("sysu"))
     with pytest.raises(ArgumentError, match="`ignore` belongs to manifest"):
         datasets.protocol("sysu/mixed-gallery/all/raw", table("sysu"), ["frame"])
     assert not any("mixed-gallery" in name for name in datasets.protocols_for(table("sysu")))  # only where it is named

@@ -208,6 +208,17 @@ def test_a_folder_is_found_again_from_another_place_and_reads_before_a_picture_c
     assert [row.path for row in rows(tmp_path)] == [str(tmp_path / "in/a.png")]
 
 
+def test_a_person_whose_date_has_passed_is_reported(
+    tmp_path: Path, bundle: Bundle, caplog: pytest.LogCaptureFixture
+) -> None:
+    wanted(tmp_path, bundle)
+    (tmp_path / "list.yaml").write_text((tmp_path / "list.yaml").read_text().replace("2099", "2020"))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "cameras.yaml").write_text("cameras: {ramp: {address: in, whole: true}}")
+    status = watched(tmp_path, bundle, lambda status: True, watchlist=tmp_path / "list.yaml")
+    assert status["persons"] == [] and "walker is no longer looked for: `until` was 2020-01-01" in caplog.text
+
+
 def test_a_second_watch_of_the_same_archive_is_refused(tmp_path: Path, bundle: Bundle) -> None:
     dock(tmp_path)
     film(tmp_path / "dock.ts", steps(10))

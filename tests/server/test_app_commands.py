@@ -229,6 +229,8 @@ def test_one_question_without_a_server(bundle: Bundle, tmp_path: Path) -> None:
     matches = json.loads(call(*asked, "--k", 4, "--json", "--per-track", *at_rate).stdout)["hits"]
     assert sorted(one["path"] for one in visits) == sorted(hit["path"] for hit in matches if hit["probability"])
     assert "1 visit (" in call(*asked, "--visits", *at_rate).stdout
+    nowhere = call(*asked, "--visits", *at_rate, "--camera", "gate 9").stdout
+    assert nowhere.startswith(("No match", "0 visits")), nowhere  # and no table without columns
     assert "leave one of them out" in told(call(*asked, "--visits", "--rerank", "center"), 2)
     grouped = json.loads(call("identities", "--gallery", place, *model, "--score", "--json").stdout)
     assert sorted(name for one in grouped["identities"] for name in one["ids"]) == sorted(

@@ -246,7 +246,9 @@ def stamp_lines(stamps: list[dict[str, str]], translated: Translation = str) -> 
 
 
 def markdown_table(header: list[str], cells: list[list[str]], notes: list[str]) -> str:
-    """A Markdown table with lines of text below it."""
+    """A Markdown table with lines of text below it; these alone where it has no columns."""
+    if not header:
+        return "\n".join([*notes, ""])
     lines = ["| " + " | ".join(row) + " |" for row in (header, *cells)]
     return "\n".join([lines[0], "|" + " --- |" * len(header), *lines[1:], "", *notes, ""])
 

@@ -6,6 +6,7 @@ import logging
 import math
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -108,6 +109,8 @@ def _with_watchlist(watch: Watch, path: Path, calibration: Calibration) -> None:
         channels["mqtt"] = mqtt(listed.mqtt)
     watch.alarms = Alarms(watch.store, watch.archive.audit, channels)
     for one in watch.watchlist.wanted:
+        if one.until_s <= time.time():
+            log.warning("%s: %s is no longer looked for: `until` was %s", path, one.name, one.person.until)
         watch.archive.audit.write(
             "watch-list", WHO, "admin", person=one.name, purpose=one.person.purpose, until=one.person.until,
             pictures=one.pictures, false_alarms_per_day=one.person.false_alarms_per_day,

@@ -154,10 +154,12 @@ def protocol(name: str, table: Table, ignore: Iterable[str] | str | None = None)
     `manifest/visible-to-infrared/ignore-frame`. Every data set has those of the mixed gallery (mixed_gallery.py).
     Raises ArgumentError with the closest name, DataError for a missing column.
     """
-    from vireid.data.mixed_gallery import is_mixed, mixed_protocol
+    from vireid.data.mixed_gallery import STEM, is_mixed, mixed_protocol
 
     dataset, words = find(table.dataset), [ignore] if isinstance(ignore, str) else list(ignore or ())
     if not is_mixed(name):
+        if STEM in name:
+            raise ArgumentError(f"no protocol is called {name!r}; the mixed gallery is {dataset.name}/{STEM}")
         return dataset.protocol(name, table, words)
     words += [word for word in name.partition("/ignore-")[2].split("+") if word and word not in words]
     return mixed_protocol(name, dataset, dataset.ignore_rules(table, words))
