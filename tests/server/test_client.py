@@ -44,6 +44,10 @@ def test_search_mark_add_and_forget(running: RunningServer, secrets: dict[str, s
         assert "gate 1/5/1" in [one.best.id for visit in visits.visits for one in visit.passages]
         assert visits.query == client.search(path).query
         assert client.visits(like=["gate 1/5/1"], limit=3).nobody is None
+        page = client.case_file(path, name="case 7", filter={"cameras": ["gate 1"]}).decode()
+        assert "<h1>case 7</h1>" in page and "gate 1/5/1" in page
+        assert client.case_file(like=["gate 1/5/1"], file_format="csv").startswith(b"rank,id,camera")
+        assert client.alarms().alarms == [] and not client.alarms(last=1).watched
         assert client.mark(answer.query, {"gate 1/5/1": True, "gate 1/6/1": False}) == 2
         assert client.mark(answer.query, {"gate 1/6/1": None}) == 1
         times = [row.time_s for row in client.rows(limit=10, order="newest")]

@@ -190,7 +190,7 @@ def test_frames_around_a_hit_say_the_same_of_its_box(searched: Tab, bundle: Bund
 def test_nothing_is_wider_than_the_smallest_phone(searched: Tab, open_tab: OpenTab) -> None:
     other = open_tab(searched.page.url, size={"width": 320, "height": 700})
     other.page.wait_for_selector("#search")
-    assert other.page.evaluate("document.documentElement.scrollWidth") == 320
+    assert other.page.evaluate("document.documentElement.scrollWidth") <= 320  # less a scroll bar
 
 
 def test_the_audit_log_is_read_on_a_phone(start_server: StartServer, open_tab: OpenTab, bundle: Bundle) -> None:

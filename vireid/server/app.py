@@ -47,7 +47,6 @@ from starlette.routing import compile_path
 from vireid.errors import VireidError
 from vireid.server.access_log import AccessMiddleware
 from vireid.server.auth import DenialLog, Sessions
-from vireid.server.case_file import CaseFileRequest
 from vireid.server.deps import SCHEMES, ComputePool, first_fault, note_operation
 from vireid.server.metrics import Metrics
 from vireid.server.middleware import (
@@ -60,7 +59,7 @@ from vireid.server.middleware import (
 from vireid.server.openapi import ALWAYS, describe, errors
 from vireid.server.retention import retention_lifespan
 from vireid.server.routes import about, admin, alarms, cases, detect, health, page, person, scene, search, visits
-from vireid.server.schemas import AddRequest, DetectRequest, SearchRequest, VisitsRequest
+from vireid.server.schemas import AddRequest, CaseFileRequest, DetectRequest, SearchRequest, VisitsRequest
 from vireid.server.search_service import SearchService
 from vireid.version import __version__
 

@@ -6,36 +6,27 @@ import json
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any
 
 from PIL import Image
-from pydantic import Field
 
 from vireid.figures.answer_page import Shown, answer_page
 from vireid.search.archive import jpeg_of
 from vireid.search.marks import as_csv
 from vireid.search.searcher import Answer
 from vireid.server.auth import Caller
-from vireid.server.schemas import MAX_HITS, SearchRequest
+from vireid.server.schemas import MAX_HITS, CaseFileRequest, CaseFormat
 from vireid.server.search_service import SearchService, hit_of
 from vireid.server.uploads import SentFile
 from vireid.types import MODALITIES
 from vireid.version import __version__
 
-CaseFormat = Literal["html", "csv", "json"]
 MEDIA_TYPES: dict[CaseFormat, str] = {"html": "text/html", "csv": "text/csv", "json": "application/json"}
 HEAD = ("note", "searched by", "at", "purpose")  # what stands above the hits of the page
 PICTURED = 200  # hits with a picture in the page; the tables hold all
 COLUMNS = (
     "rank", "id", "camera", "time", "time_s", "modality", "track", "pid", "tags", "similarity", "probability", "match"
 )  # fmt: skip
-
-
-class CaseFileRequest(SearchRequest):
-    """A search with what stands above its hits; `limit` and `offset` have no meaning here."""
-
-    name: str = Field(default="", max_length=200)
-    note: str = Field(default="", max_length=4000)
 
 
 def case_file(

@@ -5,7 +5,7 @@
         for hit in answer.hits:
             print(hit.camera, hit.time_s, hit.similarity, hit.match)
 
-Keywords of `search`, `add` and `rows` are the fields of SearchRequest, AddRequest and ListRequest (schemas.py).
+Keywords of the methods are the fields of the requests in schemas.py.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from vireid.errors import MissingPackage, RequestError, SettingsError
 from vireid.server.responses import (
     AboutResponse,
     AddResponse,
+    AlarmsResponse,
     AuditResponse,
     DetectResponse,
     ForgetResponse,
@@ -35,6 +36,8 @@ from vireid.server.responses import (
 )
 from vireid.server.schemas import (
     AddRequest,
+    CaseFileRequest,
+    CaseFormat,
     DetectRequest,
     FilterRequest,
     ForgetRequest,
@@ -99,6 +102,17 @@ class Client:
             return self._sent(VisitsResponse, "visits", body)
         return VisitsResponse.model_validate_json(self._form("visits", "ask", body, files).content)
 
+    def case_file(
+        self, pictures: Picture | Sequence[Picture] = (), file_format: CaseFormat = "html", **ask: Any
+    ) -> bytes:
+        """The file of a search with all its hits: html, csv or json; `ask` are fields of CaseFileRequest."""
+        path, body, files = f"case-file?format={file_format}", made(CaseFileRequest, ask), opened(pictures)
+        return (self._form(path, "ask", body, files) if files else self._posted(path, body)).content
+
+    def alarms(self, last: int = 100) -> AlarmsResponse:
+        """The last alarms of `vireid watch`, the newest first."""
+        return AlarmsResponse.model_validate_json(self._request("GET", "alarms", params={"last": last}).content)
+
     def rows(self, **ask: Any) -> Iterator[Row]:
         """All rows that pass a `filter`, by id or `order="newest"`, page by page; `ask` are fields of ListRequest."""
         request = made(ListRequest, {"limit": 200, **ask})
@@ -158,8 +172,11 @@ class Client:
         )
 
     def _sent(self, model: type[ModelT], path: str, body: BaseModel) -> ModelT:
+        return model.model_validate_json(self._posted(path, body).content)
+
+    def _posted(self, path: str, body: BaseModel) -> Any:
         content, headers = body.model_dump_json().encode(), {"content-type": "application/json"}
-        return model.model_validate_json(self._request("POST", path, content=content, headers=headers).content)
+        return self._request("POST", path, content=content, headers=headers)
 
     def _form(self, path: str, field: str, body: BaseModel, files: list[bytes]) -> Any:
         pictures = [("picture", ("", data, "application/octet-stream")) for data in files]

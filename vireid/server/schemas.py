@@ -18,6 +18,7 @@ MAX_HITS = 2000  # that can be paged through; a narrower filter reaches the othe
 PAGE_SIZE = 48
 DAY_S = 86400.0
 ModalityName = Literal["visible", "infrared"]
+CaseFormat = Literal["html", "csv", "json"]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False), NoSwitch]
 Seconds = Annotated[float, Field(ge=-1e11, le=1e12, allow_inf_nan=False), NoSwitch]
 Cosine = Annotated[float, Field(ge=-1.01, le=1.01, allow_inf_nan=False), NoSwitch]
@@ -107,6 +108,13 @@ class VisitsRequest(SearchRequest):
 
     gap_s: Number = Field(default=GAP_S, gt=0, le=30 * DAY_S, allow_inf_nan=False)
     join_s: Number = Field(default=JOIN_S, ge=0, le=DAY_S, allow_inf_nan=False)
+
+
+class CaseFileRequest(SearchRequest):
+    """A search with what stands above its hits; `limit` and `offset` have no meaning here."""
+
+    name: str = Field(default="", max_length=200)
+    note: str = Field(default="", max_length=4000)
 
 
 class ListRequest(StrictModel):

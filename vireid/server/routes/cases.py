@@ -9,11 +9,11 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, HTTPException, Query, Response
 
 from vireid.search.cases import Case
-from vireid.server.case_file import MEDIA_TYPES, CaseFileRequest, CaseFormat, case_file
+from vireid.server.case_file import MEDIA_TYPES, case_file
 from vireid.server.deps import CallerDep, Form, PoolDep, ServiceDep, read_form, require_role
 from vireid.server.openapi import UPLOAD, errors, file_response, form_body
 from vireid.server.responses import CaseDeleted, CaseResponse, CasesResponse
-from vireid.server.schemas import CaseChange
+from vireid.server.schemas import CaseChange, CaseFileRequest, CaseFormat
 from vireid.server.search_service import SearchService
 
 CaseForm = Annotated[Form[CaseFileRequest], Depends(read_form("ask", CaseFileRequest))]
