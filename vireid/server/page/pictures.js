@@ -8,6 +8,7 @@ import { showMarks, timeline } from "./results.js";
 import { state } from "./state.js";
 
 const WIDE = 0.85; // a picture this wide for its height is a frame and no crop of a person
+const NARROW = 0.58; // and one as narrow as this is a crop, in which nobody else is looked for
 
 /** Add files to the query; `crops` says that each shows one person and nothing else. */
 export async function addFiles(files, { crops = false } = {}) {
@@ -24,9 +25,10 @@ export async function addFiles(files, { crops = false } = {}) {
       continue;
     }
     const url = URL.createObjectURL(file);
-    const one = { file, url, box: null, wide: await isWide(url) };
+    const shape = await shapeOf(url);
+    const one = { file, url, box: null, wide: shape > WIDE };
     state.pictures.push(one);
-    if (!crops && state.about?.detection) look(one, looked);
+    if (!crops && shape > NARROW && state.about?.detection) look(one, looked);
   }
   forgetAnswerMarks();
   showPictures();
@@ -41,11 +43,12 @@ function looked(one) {
   if (text) say(t("pictureSays", { number, text }));
 }
 
-function isWide(url) {
+/** The width of a picture for its height; 0 where it cannot be read, since the server reports what is wrong with it. */
+function shapeOf(url) {
   return new Promise((resolve) => {
     const picture = new Image();
-    picture.addEventListener("load", () => resolve(picture.naturalWidth > WIDE * picture.naturalHeight));
-    picture.addEventListener("error", () => resolve(false)); // the server reports what is wrong with it
+    picture.addEventListener("load", () => resolve(picture.naturalWidth / picture.naturalHeight));
+    picture.addEventListener("error", () => resolve(0));
     picture.src = url;
   });
 }
@@ -139,7 +142,7 @@ export async function setPictures(given) {
     if (like) state.pictures.push({ like });
     else {
       const url = URL.createObjectURL(file);
-      const one = { file, url, box, people, open, found, wide: await isWide(url) };
+      const one = { file, url, box, people, open, found, wide: (await shapeOf(url)) > WIDE };
       state.pictures.push(one);
       if (looking) look(one, looked);
     }
