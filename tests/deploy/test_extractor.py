@@ -120,12 +120,12 @@ def test_what_is_refused(place: Path, extract: FeatureExtractor, tmp_path: Path)
         with pytest.raises(PictureError, match=match):
             extract([good, picture], "visible")
 
-    refused(tmp_path / "none.jpg", r"picture 1 \(.*none.jpg\): there is no such file")
+    refused(tmp_path / "none.jpg", r"none.jpg: there is no such file")
     (tmp_path / "text.jpg").write_text("no picture")
-    refused(tmp_path / "text.jpg", r"picture 1 \(.*\) cannot be read as a picture")
+    refused(tmp_path / "text.jpg", r"text.jpg cannot be read as a picture")
     (tmp_path / "cut.png").write_bytes(good.read_bytes()[:300])
     refused(tmp_path / "cut.png", "cannot be read as a picture")
-    refused(tmp_path, "picture 1 .* cannot be read as a picture")
+    refused(tmp_path, "cannot be read as a picture")
     refused(np.zeros((8, 8, 3), np.uint16), "expected uint8 pixels .* got uint16")
     refused(np.zeros((8, 8, 3), np.float32), "got float32")
     refused(torch.zeros(3, 8, 8), "got float32")
@@ -153,7 +153,7 @@ def test_a_decompression_bomb_is_refused(extract: FeatureExtractor, tmp_path: Pa
     Image.new("L", (8, 8)).save(tmp_path / "large.gif")
     data = (tmp_path / "large.gif").read_bytes()
     (tmp_path / "large.gif").write_bytes(data[:6] + b"\xff\xff\xff\xff" + data[10:])  # 65,535 x 65,535
-    with pytest.raises(PictureTooLarge, match=r"picture 0 .*large.gif\) has 65535 x 65535 pixels, at most 179 million"):
+    with pytest.raises(PictureTooLarge, match=r"large.gif has 65535 x 65535 pixels, at most 179 million"):
         extract(tmp_path / "large.gif", "infrared")
 
 

@@ -70,7 +70,7 @@ def test_a_case_is_kept_shared_and_deleted(start_server: StartServer, open_tab: 
     other.page.wait_for_selector(".hit")
     other.soon(lambda: "gray coat" in other.page.inner_text("#case-shown"))
     other.idle()
-    other.soon(lambda: "with 1 marks" in other.page.inner_text("#verdict"))
+    other.soon(lambda: "marks used: 1" in other.page.inner_text("#verdict"))
     assert other.page.locator("#pictures li").count() == 1 and "#case=" in other.page.url
     other.page.click("#open-cases")
     other.page.wait_for_selector(".case")

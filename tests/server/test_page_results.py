@@ -64,7 +64,9 @@ def test_marks_are_searched_with_again_and_exported(
     assert {row["id"] for row in json.loads((tmp_path / "marks.json").read_text())} == {ids[1], ids[2]}
     found = one.searched(lambda: one.page.click("#again"))
     one.soon(
-        lambda: ids[1] not in [hit["id"] for hit in found["hits"]] and "with 2 marks" in one.page.inner_text("#verdict")
+        lambda: (
+            ids[1] not in [hit["id"] for hit in found["hits"]] and "marks used: 2" in one.page.inner_text("#verdict")
+        )
     )
     with one.page.expect_response(re.compile("/api/v1/marks")):
         one.page.locator(".hit.right .yes").click()  # pressed again: taken back

@@ -143,9 +143,7 @@ class FeatureExtractor:
         self, number: int, picture: Picture, kind: int | None, poser: Poser | None
     ) -> tuple[np.ndarray, int, Seen | None]:
         """uint8 (H, W, 3) as in training, the modality, judged before the resize, and what the pose is found in."""
-        name = f"picture {number}"
-        if isinstance(picture, str | os.PathLike):
-            name += f" ({os.fspath(picture)})"
+        name = os.fspath(picture) if isinstance(picture, str | os.PathLike) else f"picture {number}"
         image = images.read(_as_read(picture, name), name, gray=self.gray)
         if kind is None:
             kind = INFRARED if is_infrared(np.asarray(image)) else VISIBLE

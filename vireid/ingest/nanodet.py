@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from vireid.deploy.runtimes import OF_ONNX, installed
+from vireid.deploy.runtimes import OF_ONNX, import_openvino, installed
 from vireid.errors import DetectorError
 
 WEIGHTS = Path(__file__).parent.parent / "models" / "detectors" / "nanodet" / "detector.onnx"
@@ -95,10 +95,8 @@ def _network() -> Network:
 
 
 def _by_openvino() -> Network:
-    import openvino
-
     # without the hint it computes in bfloat16 where the processor has it, and boxes would depend on the machine
-    compiled = openvino.Core().compile_model(WEIGHTS, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = import_openvino().Core().compile_model(WEIGHTS, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         outputs = compiled.create_infer_request().infer({"images": images})  # one a call, threads do not share it

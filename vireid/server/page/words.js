@@ -37,7 +37,7 @@ export const WORDS = {
     nobodyMore: "None of {rows} crops reaches the threshold at a false-match rate of 1 in {many}. The most similar crops are shown below. Check them carefully: in a large archive, other people look similar too. Whether the picture shows a person at all is not checked.",
     ranked: "{rows} crops, best first", rankedMore: "Not calibrated: results are ranked, but there is no match threshold. Run vireid calibrate for this network.",
     empty: "No crop passes the filter. Choose more cameras or a longer time.",
-    readAs: "treated as {modality}", took: "{seconds} s", atRate: "false-match rate 1 in {many}", withMarks: "with {count} marks",
+    readAs: "treated as {modality}", took: "{seconds} s", atRate: "false-match rate 1 in {many}", withMarks: "marks used: {count}",
     attention: "Attention", attentionNone: "Not available: {reason}", again: "Search again with marks",
     marked: "{right} right, {wrong} wrong", unmarked: "No marks yet",
     timeline: "Timeline", timelineHint: "Drag to select a time span, click a point to see its crop.",
