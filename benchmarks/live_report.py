@@ -58,7 +58,7 @@ def judged(trial: Any) -> tuple[list[str], bool]:
     known = Film.read(folder / "film/truth.json")
     rows = list(open_gallery(str(folder / "night")).rows())
     checks = [
-        *_of_rows(rows, known, trial),
+        *_of_rows(rows, trial),
         *_of_alarms(folder),
         *_of_marks(folder, trial.marks),
     ]
@@ -75,19 +75,14 @@ def judged(trial: Any) -> tuple[list[str], bool]:
     return lines, all(right for _, right in checks)
 
 
-def _of_rows(rows: Sequence[Record], known: Film, trial: Any) -> list[tuple[str, bool]]:
+def _of_rows(rows: Sequence[Record], trial: Any) -> list[tuple[str, bool]]:
     ids = Counter(row.id for row in rows)
     lost = trial.seen - ids.keys()
-    moments = Counter((row.camera, row.time_s) for row in rows)
-    crowded = [
-        moment for moment, count in moments.items() if count > len(known.people(moment[0], moment[1] - trial.start_s))
-    ]
     vectors = np.stack([row.vector for row in rows])
     close = np.argwhere(np.triu(vectors @ vectors.T > 0.99999, 1))
     return [
         (f"of {len(trial.seen)} rows that were seen in the gallery at any time {len(lost)} are missing", not lost),
         (f"{len(rows)} rows have {len(ids)} ids", len(ids) == len(rows)),
-        (f"{len(crowded)} frames have more rows than people in them", not crowded),
         (f"{len(close)} pairs of rows have the same vector", not len(close)),
     ]
 
@@ -136,10 +131,13 @@ def _passages(rows: Sequence[Record], known: Film, trial: Any) -> list[str]:
         else:
             missed.append(passage)
     wrong = [row for row in rows if not known.people(row.camera, row.time_s - trial.start_s)]
+    moments = Counter((row.camera, row.time_s) for row in rows)
+    twice = [at for at, count in moments.items() if count > len(known.people(at[0], at[1] - trial.start_s)) > 0]
     text = f"{len(known.passages)} passages: {found} have rows, {cut} fell into a time in which a part was down, "
     status = json.loads((trial.folder / "night.files/watch.json").read_text())["cameras"]
     return [
-        f"{text}{len(missed)} are missing; {len(rows)} rows, {len(wrong)} of an empty picture",
+        f"{text}{len(missed)} are missing; {len(rows)} rows, {len(wrong)} of an empty picture, "
+        f"{len(twice)} frames with more rows than people",
         *(f"  {name}: {one['frames']} frames since the last start, {one['dropped']} dropped, {one['lag_s']} s from the "
           f"last frame to its rows, clock {one['clock']}" for name, one in status.items()),
     ]  # fmt: skip
