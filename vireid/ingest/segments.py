@@ -14,7 +14,6 @@ import hashlib
 import json
 import math
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
@@ -119,15 +118,9 @@ class Segment:
         settings = self.settings
         tracker = None if settings.tracker == "none" else PackageTracker(settings.tracker, settings.fps)
         kept, damage = list[Box](), list[str]()
-        with Video(self.source.path) as video, ThreadPoolExecutor(1) as reader:
+        with Video(self.source.path) as video:
             shown = sample_frames(settings.fps, self.start_s, _until_damage(video, self.start_s, self.end_s, damage))
-
-            def decoded() -> list[tuple[float, np.ndarray]]:
-                return [(time_s, pixels(frame)) for time_s, frame in islice(shown, FRAMES)]
-
-            ahead = reader.submit(decoded)
-            while batch := ahead.result():
-                ahead = reader.submit(decoded)  # while the detector works
+            while batch := [(time_s, pixels(frame)) for time_s, frame in islice(shown, FRAMES)]:
                 detections = detector([picture for _, picture in batch])
                 for (time_s, _), (boxes, scores) in zip(batch, detections, strict=True):
                     tracks = [""] * len(boxes)
