@@ -10,7 +10,7 @@ Of each method, in one run and in turn:
 `vireid / best` is the share of the limit that is reached. On a CPU the best of both layouts is the limit. Pictures are
 noise, weights are random: time does not depend on them.
 
-    python benchmarks/training.py [--device cuda] [--precision bfloat16] [--compile] [--epochs 3] [--people 8]
+    python benchmarks/training.py [--device cuda] [--precision bfloat16] [--compile] [--epochs 3]
                                                               writes benchmarks/results/training.txt
 """
 
@@ -61,12 +61,11 @@ def table_of_noise(root: Path, people: int) -> Table:
     return table_from_columns(root, columns, dataset="noise")
 
 
-def recipe_for(name: str, people: int, epochs: int) -> Recipe:
-    """The method's recipe, with no more people in a batch than there are."""
+def recipe_for(name: str, epochs: int) -> Recipe:
+    """The method's recipe."""
     recipe = find(name).recipe
     assert isinstance(recipe, Recipe)
-    sampler = replace(recipe.sampler, pids=min(people, recipe.sampler.pids))  # type: ignore[attr-defined,type-var]
-    return replace(recipe, sampler=sampler, epochs=epochs)
+    return replace(recipe, epochs=epochs)
 
 
 def wait(device: torch.device) -> float:
@@ -98,10 +97,10 @@ def plain(method: Method, recipe: Recipe, batch: Batch, seconds: float, precisio
     return (steps - 2) * len(batch) / (wait(device) - start)
 
 
-def rates(name: str, table: Table, given: argparse.Namespace, device: torch.device) -> Iterator[tuple[str, float]]:
+def rates(recipe: Recipe, name: str, table: Table, given: argparse.Namespace) -> Iterator[tuple[str, float]]:
     """Images a second by the names of the module's docstring."""
-    recipe = recipe_for(name, given.people, given.epochs)
-    method = find(name)(num_pids=given.people, camids=(1, 2)).to(device)
+    device = choose_device(given.device)
+    method = find(name)(num_pids=len(table.pids), camids=(1, 2)).to(device)
     data, at = TrainingData(table, device=device, progress=False), Progress()
     batch = next(iter(data.batches(recipe, at)))
     for layout, form in (("rows", torch.contiguous_format), ("last", torch.channels_last)):
@@ -133,20 +132,19 @@ def main() -> None:
     words.add_argument("--precision", choices=("float32", "bfloat16"), default="float32")
     words.add_argument("--compile", action="store_true", help="compile the network in vireid's loop")
     words.add_argument("--epochs", type=int, default=3, help="epochs of vireid's loop; the best but the first counts")
-    words.add_argument("--people", type=int, default=8)
     words.add_argument("--seconds", type=float, default=20, help="of each plain loop")
     given = words.parse_args()
     keep_freed_memory()  # as vireid's loop does, so that both sides have it
-    device = choose_device(given.device)
     lines = [
         describe(),
-        f"images a second, {device}, {given.precision}{', compiled' if given.compile else ''}",
+        f"images a second, {choose_device(given.device)}, {given.precision}{', compiled' if given.compile else ''}",
         f"{'':10}{'rows':>10}{'last':>10}{'vireid':>10}{'data':>10}{'vireid / best':>16}{'vireid / data':>16}",
     ]
-    with tempfile.TemporaryDirectory() as folder:
-        table = table_of_noise(Path(folder), given.people)
-        for name in METHODS:
-            lines.append(line_of(name, dict(rates(name, table, given, device))))
+    for name in METHODS:
+        recipe = recipe_for(name, given.epochs)
+        with tempfile.TemporaryDirectory() as folder:
+            table = table_of_noise(Path(folder), recipe.sampler.pids)  # type: ignore[attr-defined]
+            lines.append(line_of(name, dict(rates(recipe, name, table, given))))
     print("\n".join(lines))
     RESULT.write_text("\n".join([*lines, ""]), encoding="utf-8")
 
