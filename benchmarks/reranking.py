@@ -113,7 +113,7 @@ def main() -> None:
             large = measure("vireid", given.large, QUERIES, given.dim, "float32", Path(folder))
             lines.append(
                 f"{given.large} images, {QUERIES} of them queries: {large['seconds']:.1f} s, "
-                f"{large['bytes'] / 2**20:.0f} MiB above the vectors (estimate {large['estimate'] / 2**20:.0f})"
+                f"memory estimate {large['estimate'] / 2**20:.0f} MiB"
             )
     text = "\n".join([*lines, ""])
     target = HERE / "results" / "reranking.txt"
