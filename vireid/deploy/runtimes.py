@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,6 +19,7 @@ if TYPE_CHECKING:  # the other runtimes need no torch
 BACKENDS = ("torch", "onnxruntime", "openvino")
 OF_ONNX = BACKENDS[1:]  # those that read the file embedder.onnx
 BATCHES = (1, 2, 7)  # at which a runtime is compared with torch
+_IMPORT = threading.Lock()  # of import_openvino
 
 # uint8 images (N, 3, H, W), int64 modality (N,), declared inputs (N, ...) -> float32 (N, D), not L2-normalized
 Embed = Callable[..., np.ndarray]
@@ -81,15 +83,16 @@ def open_openvino(path: Path, names: tuple[str, ...], device: str) -> Embed:
 def import_openvino() -> Any:
     """The package without its telemetry, which reports every import to Google Analytics, from a forked process."""
     name = "openvino_telemetry"
-    before = sys.modules.get(name)
-    sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed: OpenVINO then has a stub for it
-    try:
-        import openvino
-    finally:
-        if before is None:
-            del sys.modules[name]
-        else:
-            sys.modules[name] = before
+    with _IMPORT:
+        before = sys.modules.get(name)
+        sys.modules[name] = None  # type: ignore[assignment]  # as if it were not installed: OpenVINO has a stub for it
+        try:
+            import openvino
+        finally:
+            if before is None:
+                del sys.modules[name]
+            else:
+                sys.modules[name] = before
     return openvino
 
 
