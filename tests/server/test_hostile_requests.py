@@ -79,7 +79,7 @@ WRONG = [
     '{"filter": {"after_s": NaN}}', '{"filter": {"before_s": Infinity}}', '{"filter": {"after_s": 5, "before_s": 5}}',
     '{"filter": {"after_s": "yesterday"}}', '{"filter": {"modality": 1}}', '{"filter": {"where": "1=1"}}',
     '{"filter": {"without_ids": ["a"]}}', '{"boxes": [[0, 0, 1]]}', '{"boxes": [[1, 0, 0, 1]]}',
-    '{"boxes": [[0, 0, NaN, 1]]}', '{"boxes": [[-1, 0, 1, 1]]}', '{"like": [""]}', '{"like": ["\\u0000"]}',
+    '{"boxes": [[0, 0, NaN, 1]]}', '{"boxes": [[-1, 0, 1, 1]]}', '{"like": [""]}',
     '{"right": ["a"], "wrong": ["a"]}', '{"purpose": "%s"}' % ("x" * 201), '{"unknown": 1}', '{"k": 5}',
     '{"filter": {"cameras": ["\\ud800"]}}', '{"filter": {"cameras": ["%s"]}}' % ("x" * 300),
     '{"filter": {"cameras": ["\\u0000"]}}', json.dumps({"filter": {"cameras": ["a"] * 501}}),
@@ -93,6 +93,11 @@ WRONG = [
 def test_a_malformed_question_is_refused(api: TestClient, body: str) -> None:
     found = api.post("/api/v1/search", files={"picture": ("a", GOOD)}, data={"ask": body})
     assert found.status_code == 422 and found.json()["error"] and len(found.text) < 1000, found.text
+
+
+def test_a_row_whose_id_is_no_text_is_not_there(api: TestClient) -> None:
+    found = api.post("/api/v1/search", files={"picture": ("a", GOOD)}, data={"ask": '{"like": ["\\u0000"]}'})
+    assert found.status_code == 404 and "not in the gallery" in found.json()["error"]
 
 
 @pytest.mark.parametrize("value", ["probability", "similarity"])

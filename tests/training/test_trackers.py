@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from loop_runs import Stop, records, run, stop_after
+from pieces import wait_for
 from small_training import SmallData, small
 
 from vireid.errors import MissingPackage
@@ -68,8 +69,8 @@ def test_wandb_writes_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     run(tmp_path, wandb=True, log_every=3)
     own = ids_of(tmp_path)["wandb"]
     (file,) = tmp_path.glob(f"wandb/offline-run-*/run-{own}.wandb")
-    content = file.read_bytes()
-    assert b"losses/id" in content and b"epoch_losses/triplet" in content and b"num_pids" in content
+    expected = (b"losses/id", b"epoch_losses/triplet", b"num_pids")
+    wait_for(lambda: all(name in file.read_bytes() for name in expected), "what wandb's own process writes")
     (again,) = trackers_again(tmp_path)
     again.results({"evaluate/all neck/R1": 0.5}, {}, 9)
     again.close()

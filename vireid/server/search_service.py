@@ -54,7 +54,6 @@ from vireid.server.settings import ServerSettings
 from vireid.server.uploads import SentFile, Upload, decode
 from vireid.types import MODALITIES, Modality
 from vireid.version import __version__
-from vireid.wording import counted
 
 MAX_FACETS_AGE_S = 3600.0  # counting by camera reads every row: on a new row count, or hourly
 COUNTING_SHARE = 0.02  # of the time that it may take where rows come all the time
@@ -167,9 +166,7 @@ class SearchService:
         """The crops to embed, and the uploads that they were cut from."""
         boxes = request.boxes
         if boxes and len(boxes) != len(pictures):
-            raise SearchError(
-                f"expected a box for each of {counted(len(pictures), 'picture')} or none, got {len(boxes)}"
-            )
+            raise SearchError(f"expected as many boxes as pictures ({len(pictures)}) or none, got {len(boxes)}")
         limits, gray = self.settings.limits, self.searcher_of(request).gray
         uploads = [decode(sent.data, limits, gray, sent.name) for sent in pictures]
         crops = [upload.crop(box) for upload, box in zip(uploads, boxes or [None] * len(uploads), strict=True)]
