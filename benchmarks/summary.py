@@ -64,6 +64,12 @@ def nformer(text: str) -> Iterator[Row]:
         yield Row(f"NFormer, {images}", f"{own} s", f"dense {other} s", float(other) / float(own))
 
 
+def training(text: str) -> Iterator[Row]:
+    for name, rows, last, own in re.findall(r"^(\w+) +([\d.]+) +([\d.]+) +([\d.]+) ", text, re.MULTILINE):
+        best = max(float(rows), float(last))
+        yield Row(f"training, {name}", f"{own} images/s", f"plain loop of torch {best}", float(own) / best)
+
+
 def extraction(text: str) -> Iterator[Row]:
     for name, auto, rest in re.findall(r"^(\w.*?)[:,] .*auto takes (\w+)\n((?:  .*\n)*)", text, re.MULTILINE):
         speeds = dict(re.findall(r"(\w+) +([\d.]+) \(", next(re.finditer(r"files.*", rest)).group()))
@@ -123,6 +129,7 @@ SOURCES: dict[str, Callable[[str], Iterator[Row]]] = {
     "video.txt": video,
     "reranking.txt": reranking,
     "nformer.txt": nformer,
+    "training.txt": training,
     "startup.txt": startup,
 }
 
