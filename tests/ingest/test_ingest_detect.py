@@ -214,7 +214,7 @@ def test_a_detector_that_is_shipped_has_a_name(tmp_path: Path, monkeypatch: pyte
         located("smal")
     monkeypatch.chdir(tmp_path)
     shutil.copytree(save_detector(tmp_path / "fine", "d_fine"), tmp_path / "small")
-    assert located("small") == tmp_path / "small"
+    assert located("small") == "small" and located("./small") == tmp_path / "small"
 
 
 @pytest.mark.parametrize("name", ["bytetrack", "sort", "ocsort"])

@@ -102,8 +102,9 @@ def test_the_name_says_what_is_shipped(tmp_path: Path, monkeypatch: pytest.Monke
         open_detector("nanodett")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "nanodet").mkdir()
-    with pytest.raises(DetectorError, match="expected config"):  # a path comes before a name
-        open_detector("nanodet")
+    assert isinstance(open_detector("nanodet"), NanoDet)
+    with pytest.raises(DetectorError, match="expected config"):
+        open_detector("./nanodet")
 
 
 def test_the_lower_of_two_overlapping_boxes_is_left_out() -> None:

@@ -4,7 +4,8 @@
     open_detector("PekingU/rtdetr_v2_r18vd")             a name of the Hub, NAME@REVISION for one of its revisions
     open_detector("nanodet")                             the one that comes with vireid, see nanodet.py
 
-A path that exists comes before a name. Of the Hub the configuration and safetensors alone are fetched, into its usual
+`nanodet` is the shipped one, also where a folder has that name (./nanodet); other paths that exist come before names of
+the Hub. Of the Hub the configuration and safetensors alone are fetched, into its usual
 cache, from which HF_HUB_OFFLINE=1 takes them again.
 
 RT-DETRv2 (Lv, Zhao, Chang, Huang, Wang, Liu: "RT-DETRv2: Improved Baseline with Bag-of-Freebies for Real-Time Detection
@@ -98,11 +99,11 @@ def located(source: str | Path, folder: Path | None = None) -> Path | str:
     Raises DetectorError.
     """
     name, place = str(source), ((folder or Path()) / Path(source).expanduser()).absolute()
+    if name in SHIPPED:
+        return name
     if place.exists():
         check_folder(place)
         return place
-    if name in SHIPPED:
-        return name
     if HUB_NAME.fullmatch(name):
         return from_hub(name)
     close = difflib.get_close_matches(name, SHIPPED, 1, 0.5)
