@@ -85,7 +85,7 @@ class NanoDetG(nn.Module):
             return functional.max_pool2d(first, 3, 2, 1)
         if kind == "ConcatV2":
             return torch.cat(inputs, 1)
-        if kind == "ResizeBilinear":  # the way down the pyramid, then up again
+        if kind == "ResizeBilinear":  # the top-down path of the pyramid doubles, the bottom-up path halves
             scale = 0.5 if _short(node["name"]).startswith(("resize_2", "resize_3")) else 2.0
             return functional.interpolate(first, scale_factor=scale, mode="bilinear", align_corners=False)
         raise ValueError(f"expected the operations of NanoDet-g, got {kind}; take nanodet.json of version 3.0.4")
